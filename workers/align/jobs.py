@@ -1,0 +1,270 @@
+"""The seam between the platform and the learning code.
+
+A job is a frozen dataclass written to `job.json` in a run directory; a child process reads it,
+works only inside that directory, appends to `events.jsonl`, and ends by writing `result.json`.
+Nothing here knows Django, Celery or torch, so both sides import it and any job can be replayed
+from a shell: `python -m align.gpu.train RUNDIR`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypedDict
+
+# File names inside a run directory.
+JOB = "job.json"
+EVENTS = "events.jsonl"  # one JSON object a line: see `align.events`
+STDERR = "stderr.log"
+RESULT = "result.json"
+LOCK = "lock"  # flock-ed by the child for as long as it lives
+PROMPTS = "prompts.jsonl"  # SampleJob in: PromptRow
+COMPLETIONS = "completions.jsonl"  # SampleJob out: CompletionRow
+ITEMS = "items.jsonl"  # ScoreJob in: ItemRow
+SCORES = "scores.jsonl"  # ScoreJob out: ScoreRow
+COMPARISONS = "comparisons.jsonl"  # RewardJob in: ComparisonRow
+PAIRS = "pairs.jsonl"  # TrainJob in: PairRow
+CHECKPOINTS = "checkpoints"  # TrainJob, RewardJob: resumable states, newest verified one wins
+WEIGHTS = "weights"  # TrainJob, RewardJob out: the committed folder with its manifest
+
+SCHEMA = 1  # bump when a field changes its meaning; a worker refuses what it does not know
+
+
+class Message(TypedDict):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ResponseRow(TypedDict):
+    """An answer as the trainer sees it. `token_ids` (end-of-turn included when the answer ended)
+    are the sampled ones; None for imported text, which the trainer tokenizes and closes itself."""
+
+    id: str
+    text: str
+    token_ids: list[int] | None
+    finish_reason: str | None  # "stop", "length", or None for imported text
+
+
+class PromptRow(TypedDict):
+    id: str
+    messages: list[Message]
+
+
+class CompletionRow(TypedDict):
+    prompt: str
+    draw: int  # 0..n-1, unique per prompt within the job
+    text: str
+    token_ids: list[int]
+    finish_reason: str
+
+
+class ItemRow(TypedDict):
+    id: str
+    messages: list[Message]
+    response: ResponseRow
+
+
+class ScoreRow(TypedDict):
+    id: str
+    reward: float | None
+    logps: dict[str, float]  # policy name -> sum of response-token log-probabilities, nats
+    tokens: int  # response tokens counted in logps
+
+
+class ComparisonRow(TypedDict):
+    """All that people said of one comparison: responses once, preferences between them by index."""
+
+    id: str
+    messages: list[Message]
+    responses: list[ResponseRow]
+    preferences: list[tuple[int, int, float, float]]  # (i, j, P(i > j), weight)
+    heldout: bool
+
+
+class PairRow(TypedDict):
+    """One training example. `p` is the soft label P(chosen > rejected)."""
+
+    id: str
+    messages: list[Message]
+    chosen: ResponseRow
+    rejected: ResponseRow
+    third: ResponseRow | None
+    p: float
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
+    """A policy on disk: a folder of full weights, with or without a PEFT adapter on top."""
+
+    base: str
+    adapter: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """AdamW with linear warm-up and cosine decay to zero; `batch_size` counts pairs."""
+
+    learning_rate: float = 5e-5
+    epochs: int = 1
+    batch_size: int = 16
+    micro_batch_size: int = 16
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    max_length: int = 1024  # prompt + response tokens; prompts are cut on the left, answers never
+    seed: int = 0
+    checkpoint_every: int = 10  # optimiser steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What is trained: LoRA matrices on all linear layers, or every weight."""
+
+    mode: Literal["lora", "full"] = "lora"
+    rank: int = 16
+    alpha: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleJob:
+    """Draw `n` completions of each row of prompts.jsonl from a served model.
+
+    Prompts go out in fixed chunks of `chunk`, each one request with its own seed, so a job that
+    is killed and resumed asks for exactly the same draws again.
+    """
+
+    kind: ClassVar[str] = "sample"
+    engine_url: str
+    model: str
+    n: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 128
+    seed: int = 0
+    chunk: int = 8
+    concurrency: int = 4
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreJob:
+    """Score every row of items.jsonl: by a reward model, and under any number of policies."""
+
+    kind: ClassVar[str] = "score"
+    reward_model: str | None = None  # a committed weights folder of a RewardJob
+    policies: Mapping[str, ModelRef] = field(default_factory=dict)
+    max_length: int = 1024
+    batch_size: int = 16
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardJob:
+    """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
+    rows, which are never trained on."""
+
+    kind: ClassVar[str] = "reward"
+    base: ModelRef
+    objective: str = "bradley_terry"
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    weights: Weights = field(default_factory=Weights)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJob:
+    """One round of `algorithm` on pairs.jsonl, starting from `start`.
+
+    `references` maps each name the algorithm declares to the frozen policy behind it.
+    """
+
+    kind: ClassVar[str] = "train"
+    algorithm: str
+    start: ModelRef
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    references: Mapping[str, ModelRef] = field(default_factory=dict)
+    weights: Weights = field(default_factory=Weights)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    schema: int = SCHEMA
+
+
+Job = SampleJob | ScoreJob | RewardJob | TrainJob
+KINDS: dict[str, type[Job]] = {job.kind: job for job in (SampleJob, ScoreJob, RewardJob, TrainJob)}
+
+# How a child process is started for each kind, and which queue's workers do it.
+MODULES = {
+    "sample": "align.sample",
+    "score": "align.gpu.score",
+    "reward": "align.gpu.reward",
+    "train": "align.gpu.train",
+}
+QUEUES = {"sample": "cpu", "score": "gpu", "reward": "gpu", "train": "gpu"}
+
+
+def to_json(job: Job) -> dict[str, Any]:
+    return {"kind": job.kind, **dataclasses.asdict(job)}
+
+
+def from_json(data: Mapping[str, Any]) -> Job:
+    """The job a JSON object describes. Raises ValueError naming an unknown kind, field or schema."""
+    fields = dict(data)
+    kind = fields.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"unknown job kind {kind!r}; this version knows {', '.join(KINDS)}")
+    if fields.get("schema", SCHEMA) != SCHEMA:
+        raise ValueError(
+            f"job schema {fields['schema']} is not {SCHEMA}, the one this worker knows"
+        )
+    cls = KINDS[kind]
+    unknown = fields.keys() - {f.name for f in dataclasses.fields(cls)}
+    if unknown:
+        raise ValueError(f"{kind} job has unknown fields: {', '.join(sorted(unknown))}")
+    for name, part in (("base", ModelRef), ("start", ModelRef), ("weights", Weights)):
+        if isinstance(fields.get(name), Mapping):
+            fields[name] = part(**fields[name])
+    if isinstance(fields.get("optimiser"), Mapping):
+        fields["optimiser"] = Optimiser(**fields["optimiser"])
+    for name in ("references", "policies"):
+        if name in fields:
+            fields[name] = {key: ModelRef(**ref) for key, ref in fields[name].items()}
+    return cls(**fields)
+
+
+def read_job(rundir: Path) -> Job:
+    return from_json(json.loads((rundir / JOB).read_text()))
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON lines durably: the file appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(path)
+    sync_dir(path.parent)
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    write_rows(path, [data])
+
+
+def sync_dir(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,199 @@
+"""Rules that turn one prompt's judged answers into training pairs (algorithms.md 1.4).
+
+A rule is a pure function of (judged answers, seed): the same ballots replayed through the same
+rule give the same pairs. Ties between scores are never forced into a win, and two answers with
+the same text never form a pair.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A candidate: its score (None when no model judged it), length in tokens, and whether it was
+    cut off, which bars it from being chosen."""
+
+    id: str
+    text: str
+    tokens: int
+    truncated: bool
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What raters said of answers i and j (indices): P(i > j) and how much it counts."""
+
+    i: int
+    j: int
+    p: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    prompt: str
+    answers: tuple[Answer, ...]
+    votes: tuple[Vote, ...] = ()
+    length_penalty: float = 0.0  # subtracted from the score per token, at selection only
+    margin: float = 0.0  # least score difference of a pair, for the rules that read scores
+
+
+@dataclass(frozen=True)
+class PairChoice:
+    """Indices into the answers; `p` = P(chosen > rejected) in [0.5, 1]."""
+
+    chosen: int
+    rejected: int
+    p: float
+    weight: float
+
+
+Rule = Callable[[Judged, int], list[PairChoice]]
+
+
+def score(judged: Judged, index: int) -> float:
+    """The answer's score less its length penalty; without a model's score, its mean vote share."""
+    answer = judged.answers[index]
+    if answer.score is not None:
+        return answer.score - judged.length_penalty * answer.tokens
+    shares = [v.p for v in judged.votes if v.i == index]
+    shares += [1 - v.p for v in judged.votes if v.j == index]
+    share = sum(shares) / len(shares) if shares else 0.5
+    return share - judged.length_penalty * answer.tokens
+
+
+def preference(judged: Judged, i: int, j: int) -> float:
+    """P(i > j): what raters said of exactly these two, else the scores' logistic difference."""
+    for vote in judged.votes:
+        if (vote.i, vote.j) == (i, j):
+            return vote.p
+        if (vote.i, vote.j) == (j, i):
+            return 1 - vote.p
+    return 1 / (1 + math.exp(score(judged, j) - score(judged, i)))
+
+
+def voted(judged: Judged, seed: int) -> list[PairChoice]:
+    """Exactly the pairs people compared, with their vote share as soft label; split votes are
+    kept as ties (p = 0.5)."""
+    pairs = []
+    for vote in judged.votes:
+        chosen, rejected, p = (vote.i, vote.j, vote.p)
+        if p < 0.5:
+            chosen, rejected, p = rejected, chosen, 1 - p
+        pairs.append(PairChoice(chosen, rejected, p, vote.weight))
+    return _usable(judged, pairs)
+
+
+def max_min(judged: Judged, seed: int) -> list[PairChoice]:
+    """Best against worst."""
+    order = _ranked(judged, seed)
+    return _scored(judged, [(order[0], order[-1])])
+
+
+def max_max(judged: Judged, seed: int) -> list[PairChoice]:
+    """Best against second best."""
+    order = _ranked(judged, seed)
+    return _scored(judged, [(order[0], order[1])]) if len(order) > 1 else []
+
+
+def max_random(judged: Judged, seed: int) -> list[PairChoice]:
+    """Best against one of the others, truly at random."""
+    best, *others = _ranked(judged, seed)
+    return _scored(judged, [(best, _rng(judged, seed).choice(others))]) if others else []
+
+
+def random_pair(judged: Judged, seed: int) -> list[PairChoice]:
+    """Two answers chosen without looking at their scores (theory-faithful i.i.d. pairs)."""
+    if len(judged.answers) < 2:
+        return []
+    i, j = _rng(judged, seed).sample(range(len(judged.answers)), 2)
+    return _scored(judged, [(i, j)])
+
+
+def all_pairs(judged: Judged, seed: int) -> list[PairChoice]:
+    """Every pair whose scores differ by more than the margin; together they weigh as one."""
+    order = _ranked(judged, seed)
+    pairs = _scored(judged, [(a, b) for k, a in enumerate(order) for b in order[k + 1 :]])
+    return [PairChoice(x.chosen, x.rejected, x.p, 1 / len(pairs)) for x in pairs]
+
+
+def tournament(judged: Judged, seed: int) -> list[PairChoice]:
+    """Knock-out among winners and among losers (INPO 2407.00617, section 5); the pair is kept only
+    if the winner also beats the loser directly. The bracket is shuffled, so index order never
+    breaks a tie."""
+    bracket = list(range(len(judged.answers)))
+    if len(bracket) < 2:
+        return []
+    _rng(judged, seed).shuffle(bracket)
+    winners, losers = _play(judged, bracket)
+    while len(winners) > 1:
+        winners = _play(judged, winners)[0]
+    while len(losers) > 1:
+        losers = _play(judged, losers)[1]
+    if preference(judged, winners[0], losers[0]) <= 0.5:
+        return []
+    return _scored(judged, [(winners[0], losers[0])])
+
+
+RULES: dict[str, Rule] = {
+    "voted": voted,
+    "max_min": max_min,
+    "max_max": max_max,
+    "max_random": max_random,
+    "random": random_pair,
+    "all_pairs": all_pairs,
+    "tournament": tournament,
+}
+
+
+def _rng(judged: Judged, seed: int) -> random.Random:
+    return random.Random(f"{seed}:{judged.prompt}")
+
+
+def _ranked(judged: Judged, seed: int) -> list[int]:
+    """Indices from best to worst; equal scores in random order."""
+    order = list(range(len(judged.answers)))
+    _rng(judged, seed).shuffle(order)
+    return sorted(order, key=lambda index: -score(judged, index))
+
+
+def _play(judged: Judged, entrants: list[int]) -> tuple[list[int], list[int]]:
+    """One knock-out stage; an odd one out goes through on both sides."""
+    winners, losers = [], []
+    for a, b in zip(entrants[::2], entrants[1::2], strict=False):
+        first = preference(judged, a, b) >= 0.5
+        winners.append(a if first else b)
+        losers.append(b if first else a)
+    if len(entrants) % 2:
+        winners.append(entrants[-1])
+        losers.append(entrants[-1])
+    return winners, losers
+
+
+def _scored(judged: Judged, indices: list[tuple[int, int]]) -> list[PairChoice]:
+    """Orient each pair by preference; drop ties and differences within the margin."""
+    pairs = []
+    for i, j in indices:
+        p = preference(judged, i, j)
+        if p < 0.5:
+            i, j, p = j, i, 1 - p
+        if p > 0.5 and abs(score(judged, i) - score(judged, j)) > judged.margin:
+            pairs.append(PairChoice(i, j, p, 1.0))
+    return _usable(judged, pairs)
+
+
+def _usable(judged: Judged, pairs: list[PairChoice]) -> list[PairChoice]:
+    """Drop pairs of one text with itself and pairs whose chosen answer was cut off."""
+    answers = judged.answers
+    return [
+        pair
+        for pair in pairs
+        if answers[pair.chosen].text != answers[pair.rejected].text
+        and not answers[pair.chosen].truncated
+    ]
