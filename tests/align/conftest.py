@@ -1,0 +1,133 @@
+"""A tiny chat model made on the spot, and run directories around it.
+
+Random Llama weights (hidden 32, 2 layers) and a byte-level tokenizer with a chat template: real
+files for the real loaders, small enough that a training run takes a second. One thread, because
+tests fork.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
+
+from align import jobs  # noqa: E402
+
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIAL = ["<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: index for index, token in enumerate([*SPECIAL, *alphabet])}
+    core = Tokenizer(models.BPE(vocab=vocab, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(SPECIAL)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<|bos|>",
+        eos_token="<|end|>",
+        pad_token="<|pad|>",
+        chat_template=TEMPLATE,
+    )
+
+
+def build_base(folder: Path, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that transformers and vLLM load: config, safetensors, tokenizer, chat template."""
+    return build_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def other_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same shape with other weights."""
+    return build_base(tmp_path_factory.mktemp("other") / "base", seed=7)
+
+
+def response(text: str, **fields: Any) -> dict[str, Any]:
+    return {"id": text, "text": text, "token_ids": None, "finish_reason": "stop", **fields}
+
+
+def pair(prompt: str, chosen: str, rejected: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "id": f"{prompt}/{chosen}/{rejected}",
+        "messages": [{"role": "user", "content": prompt}],
+        "chosen": response(chosen),
+        "rejected": response(rejected),
+        "third": None,
+        "p": 1.0,
+        "weight": 1.0,
+        **fields,
+    }
+
+
+def pairs(count: int = 12) -> list[dict[str, Any]]:
+    """Answers that start with "yes" are preferred; lengths vary."""
+    return [
+        pair(f"question {n}", "yes" + "!" * (n % 5), "no" + "." * (n % 7), id=f"pair-{n}")
+        for n in range(count)
+    ]
+
+
+@pytest.fixture
+def rundir(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run directory: `rundir(job, pairs=rows)` or any other rows file by name."""
+
+    def make(job: jobs.Job, name: str = "run", **files: Sequence[Mapping[str, Any]]) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        jobs.write_json(folder / jobs.JOB, jobs.to_json(job))
+        for stem, rows in files.items():
+            jobs.write_rows(folder / f"{stem}.jsonl", rows)
+        return folder
+
+    return make
+
+
+def result(folder: Path) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads((folder / jobs.RESULT).read_text())
+    return fields
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """The metric events of a run, in order."""
+    events = [json.loads(line) for line in (folder / jobs.EVENTS).read_text().splitlines()]
+    return [event["values"] for event in events if event["type"] == "metric"]

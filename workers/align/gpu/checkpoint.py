@@ -1,0 +1,178 @@
+"""Folders that appear whole or not at all, and say what they hold.
+
+A folder is written beside its destination under a stray name, every file is fsync-ed, a manifest
+with sizes and SHA-256 hashes is added, and one rename makes it real; a crash at any instant
+leaves the previous state. Readers `verify` first: a folder whose bytes differ from its manifest,
+or that has a file too many, is refused by name. Holds no pickle and imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from align.jobs import sync_dir
+
+MANIFEST = "manifest.json"
+STRAY = ".tmp-"
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a committed folder holds; `sha256` covers all files and the metadata."""
+
+    files: Mapping[str, Mapping[str, Any]]  # relative path -> {"size": bytes, "sha256": hex}
+    metadata: Mapping[str, Any]
+    sha256: str
+
+
+def commit(
+    folder: Path, writer: Callable[[Path], None], metadata: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Let `writer` fill a fresh folder, then make it durable and rename it to `folder`.
+
+    What was at `folder` before is replaced. If the writer fails, nothing is left behind.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    stray = folder.parent / f"{STRAY}{uuid.uuid4().hex}"
+    stray.mkdir()
+    try:
+        writer(stray)
+        manifest = _describe(stray, metadata or {})
+        (stray / MANIFEST).write_bytes(_encode(manifest))
+        for path in _files(stray):
+            _sync_file(path)
+        for path in (p for p in stray.rglob("*") if p.is_dir()):
+            sync_dir(path)
+        sync_dir(stray)
+        if folder.exists():
+            discard(folder)
+        os.rename(stray, folder)
+    except BaseException:
+        shutil.rmtree(stray, ignore_errors=True)
+        raise
+    sync_dir(folder.parent)
+    return manifest
+
+
+def verify(folder: Path, sha256: str | None = None) -> Manifest:
+    """Read every byte of a committed folder against its manifest.
+
+    Raises ValueError naming the file that is missing, altered, truncated or not listed, and when
+    the folder is intact but is not the one whose manifest hash is `sha256`.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {MANIFEST}: it was never committed")
+    manifest = _decode(path)
+    listed = {folder / name for name in manifest.files}
+    present = set(_files(folder)) - {path}
+    if odd := sorted(listed ^ present):
+        what = "is missing" if odd[0] in listed else f"is not in {MANIFEST}"
+        raise ValueError(f"{odd[0]} {what}")
+    for name, entry in manifest.files.items():
+        size = (folder / name).stat().st_size
+        if size != entry["size"]:
+            raise ValueError(f"{folder / name} has {size} bytes, not {entry['size']}")
+        if _hash(folder / name) != entry["sha256"]:
+            raise ValueError(f"{folder / name} was altered: its SHA-256 is not the manifest's")
+    if sha256 is not None and manifest.sha256 != sha256:
+        raise ValueError(f"{folder} is intact but is not the one expected ({sha256[:12]})")
+    return manifest
+
+
+def newest(checkpoints: Path, refused: Callable[[str], None]) -> tuple[Path, Manifest] | None:
+    """The checkpoint with the highest number that verifies; each bad one is told to `refused`."""
+    for folder in reversed(numbered(checkpoints)):
+        try:
+            return folder, verify(folder)
+        except ValueError as error:
+            refused(f"checkpoint passed over: {error}")
+    return None
+
+
+def numbered(checkpoints: Path) -> list[Path]:
+    """Committed checkpoints, oldest first."""
+    if not checkpoints.is_dir():
+        return []
+    return sorted(p for p in checkpoints.iterdir() if p.is_dir() and not p.name.startswith(STRAY))
+
+
+def prune(checkpoints: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints."""
+    for folder in numbered(checkpoints)[:-keep]:
+        discard(folder)
+
+
+def discard(folder: Path) -> None:
+    """Delete a folder; a crash in the middle leaves a stray one, never half of a real one."""
+    stray = folder.parent / f"{STRAY}{uuid.uuid4().hex}"
+    os.rename(folder, stray)
+    shutil.rmtree(stray)
+
+
+def sweep(parent: Path) -> None:
+    """Delete what interrupted commits left in `parent`. The caller holds the run directory."""
+    if parent.is_dir():
+        for stray in parent.glob(f"{STRAY}*"):
+            shutil.rmtree(stray)
+
+
+def _describe(folder: Path, metadata: Mapping[str, Any]) -> Manifest:
+    files = {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": _hash(path)}
+        for path in _files(folder)
+    }
+    body = {"files": files, "metadata": metadata}
+    return Manifest(files, metadata, hashlib.sha256(_canonical(body)).hexdigest())
+
+
+def _encode(manifest: Manifest) -> bytes:
+    body = {"files": manifest.files, "metadata": manifest.metadata, "sha256": manifest.sha256}
+    return _canonical(body)
+
+
+def _decode(path: Path) -> Manifest:
+    """A manifest whose own bytes are exactly those that were written."""
+    data = path.read_bytes()
+    try:
+        body = json.loads(data)
+        manifest = Manifest(body["files"], body["metadata"], body["sha256"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{path} is not a readable manifest") from None
+    body = {"files": manifest.files, "metadata": manifest.metadata}
+    if _encode(manifest) != data or hashlib.sha256(_canonical(body)).hexdigest() != manifest.sha256:
+        raise ValueError(f"{path} was altered: it does not match its own SHA-256")
+    return manifest
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, indent=1).encode()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir())
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while block := source.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

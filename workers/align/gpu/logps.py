@@ -1,0 +1,54 @@
+"""Response log-probabilities: one function for training, the reference pass and scoring.
+
+The sum over response tokens, end-of-turn included and prompt masked, with an fp32 log-softmax.
+The head runs on the positions that predict a response token and on no others, in chunks, so no
+logits of the prompt are ever made.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from align.gpu.data import Batch
+from align.gpu.model import Policy
+
+CHUNK = 4096  # positions whose logits exist at once
+
+
+def sequence_logps(policy: Policy, batch: Batch) -> Tensor:
+    """l(y) = sum_k log pi(y_k | x, y_<k) in nats, shape (B,), fp32."""
+    predicted = batch.response[:, 1:]  # (B, T-1): is the next token a response token?
+    with policy.precision():
+        hidden = hidden_states(policy, batch)[:, :-1][predicted]  # (N, H)
+        targets = batch.ids[:, 1:][predicted]  # (N,)
+        tokens = torch.cat(
+            [
+                _chunk_logps(policy, hidden[at : at + CHUNK], targets[at : at + CHUNK])
+                for at in range(0, len(targets), CHUNK)
+            ]
+        )
+    rows = predicted.nonzero()[:, 0]  # (N,): which sequence each token belongs to
+    return tokens.new_zeros(len(batch.ids)).index_add(0, rows, tokens)
+
+
+def hidden_states(policy: Policy, batch: Batch) -> Tensor:
+    """What the head reads, (B, T, H)."""
+    output = policy.backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+def _chunk_logps(policy: Policy, hidden: Tensor, targets: Tensor) -> Tensor:
+    """(N, H) hidden states and (N,) token ids -> (N,) log-probabilities."""
+
+    def logps(hidden: Tensor) -> Tensor:
+        logits = policy.logits(hidden)  # (N, V)
+        chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
+        return chosen - logits.logsumexp(-1)
+
+    if len(targets) < CHUNK or not torch.is_grad_enabled():
+        return logps(hidden)
+    result: Tensor = checkpoint(logps, hidden, use_reentrant=False)
+    return result

@@ -1,0 +1,249 @@
+"""Language models on disk: what may be loaded, how, and how the trained result is written.
+
+A policy is a folder of full weights, with or without a PEFT LoRA adapter on top. Folders that
+carry code or pickles are refused before anything is read, remote code is never trusted, and a
+folder with a manifest is verified. Dropout is off everywhere (`eval()`), training included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from align import jobs
+from align.gpu import checkpoint
+from align.jobs import ModelRef, Weights
+
+CODE = (".py", ".so", ".pyc")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+
+
+@dataclass
+class Policy:
+    """A causal language model in memory: what it was loaded from, and its tokenizer."""
+
+    ref: ModelRef
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+
+    @property
+    def causal(self) -> Any:
+        """The transformers model itself; an adapter's layers are already inside it."""
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The model below its head: token ids -> hidden states (B, T, H)."""
+        return cast(nn.Module, getattr(self.causal, self.causal.base_model_prefix))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (N, H) -> fp32 logits (N, V)."""
+        return cast(Tensor, self.causal.get_output_embeddings()(hidden).float())
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters being trained, by name."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """bf16 matrix products on CUDA, fp32 elsewhere; reductions are fp32 in either case."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def deterministic(seed: int) -> None:
+    """Seed torch; on a CPU also insist on kernels that repeat bit for bit."""
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(not torch.cuda.is_available())
+
+
+def check_folder(folder: Path) -> checkpoint.Manifest | None:
+    """Refuse a model or adapter folder that could run code or is not what was committed.
+
+    Raises ValueError naming the file. Returns the manifest if the folder has one.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder on this machine")
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in CODE:
+            raise ValueError(f"{path} is code; model folders with code are refused")
+        if path.suffix in PICKLES:
+            raise ValueError(f"{path} may be a pickle; only safetensors weights are loaded")
+    if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ValueError(f"{folder} holds no config.json or adapter_config.json")
+    for path in sorted(folder.glob("*.json")):
+        _check_config(path)
+    has_manifest = (folder / checkpoint.MANIFEST).is_file()
+    return checkpoint.verify(folder) if has_manifest else None
+
+
+def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    """Raises ValueError when the folder has no tokenizer or no chat template."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(base), local_files_only=True, trust_remote_code=False
+        )
+    except OSError as error:
+        raise ValueError(f"{base} holds no tokenizer that loads: {error}") from error
+    if not tokenizer.chat_template:
+        raise ValueError(f"the tokenizer of {base} has no chat template")
+    return cast(PreTrainedTokenizerBase, tokenizer)
+
+
+def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> Policy:
+    """The policy behind `ref`, frozen unless told otherwise.
+
+    train_adapter: the adapter's matrices stay trainable. full: the adapter, if any, is merged and
+    every weight is trainable (kept in fp32). Raises ValueError for folders that are refused.
+    """
+    place = device()
+    base = load_base(Path(ref.base), place, torch.float32 if full else None)
+    model: PreTrainedModel | PeftModel = base
+    model.requires_grad_(False)
+    if ref.adapter is not None:
+        check_adapter(Path(ref.adapter))
+        model = PeftModel.from_pretrained(base, ref.adapter, is_trainable=train_adapter)
+        if full:
+            model = cast(PreTrainedModel, cast(Any, model).merge_and_unload())
+    model.requires_grad_(True) if full else None
+    model.eval()
+    return Policy(ref, model, load_tokenizer(Path(ref.base)), place)
+
+
+def load_base(folder: Path, place: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """A folder's causal model without adapter; fp32 on a CPU and bf16 on CUDA unless given."""
+    check_folder(folder)
+    if dtype is None:
+        dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except OSError as error:
+        raise ValueError(f"{folder} holds no model that loads: {error}") from error
+    return model.to(place)
+
+
+def start(ref: ModelRef, weights: Weights) -> Policy:
+    """The policy a round trains, at its start: equal to `ref`, bit for bit.
+
+    "lora" goes on training the adapter of `ref` in its own shape, or adds a fresh one whose
+    product is zero. "full" trains every weight. Call `deterministic` first.
+    """
+    if weights.mode == "full":
+        return load(ref, full=True)
+    if ref.adapter is not None:
+        return load(ref, train_adapter=True)
+    policy = load(ref)
+    return Policy(ref, add_lora(policy.causal, weights), policy.tokenizer, policy.device)
+
+
+def add_lora(model: Any, weights: Weights) -> PeftModel:
+    """Fresh LoRA matrices (arXiv:2106.09685) on all linear layers but the head."""
+    config = LoraConfig(
+        r=weights.rank,
+        lora_alpha=weights.alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    adapted = get_peft_model(model, config)
+    adapted.eval()
+    return cast(PeftModel, adapted)
+
+
+@contextlib.contextmanager
+def acting_as(policy: Policy, ref: ModelRef) -> Iterator[Policy]:
+    """A frozen policy equal to `ref`, out of `policy`'s own memory where that is possible.
+
+    `policy` must still be at its start weights. The same ref is the model as it stands; its bare
+    base is the model with adapters off; another adapter is put beside its own for the time being.
+    Anything else is loaded separately and freed.
+    """
+    if ref == policy.ref:
+        yield policy
+    elif not isinstance(policy.model, PeftModel) or ref.base != policy.ref.base:
+        yield load(ref)
+    elif ref.adapter is None:
+        with policy.model.disable_adapter():
+            yield policy
+    else:
+        check_adapter(Path(ref.adapter))
+        policy.model.load_adapter(ref.adapter, "other")
+        policy.model.set_adapter("other")
+        policy.model.eval()
+        try:
+            yield policy
+        finally:
+            policy.model.set_adapter("default")
+            policy.model.delete_adapter("other")
+
+
+def save(policy: Policy, folder: Path) -> None:
+    """Write what PEFT and vLLM load unmodified: an adapter, or full weights and tokenizer.
+
+    The bytes depend on the weights only, so that equal training gives equal hashes.
+    """
+    policy.model.save_pretrained(str(folder), **_peft_options(policy))
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        fields = json.loads(config.read_text())
+        fields["base_model_name_or_path"] = policy.ref.base
+        fields["target_modules"] = sorted(fields["target_modules"])  # PEFT writes a set's order
+        jobs.write_json(config, dict(sorted(fields.items())))
+    else:
+        policy.tokenizer.save_pretrained(str(folder))
+
+
+def template_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    return hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()
+
+
+def check_adapter(folder: Path) -> None:
+    """`check_folder`, and refuse anything that is not a plain LoRA adapter."""
+    check_folder(folder)
+    config = folder / "adapter_config.json"
+    if not config.is_file():
+        raise ValueError(f"{folder} holds no adapter_config.json")
+    kind = json.loads(config.read_text()).get("peft_type")
+    if kind != "LORA":
+        raise ValueError(f"{config} is a {kind} adapter; only LORA adapters are loaded")
+
+
+def _check_config(path: Path) -> None:
+    """Refuse configurations that name code to import."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is not readable JSON") from None
+    if isinstance(fields, dict):
+        for key in ("auto_map", "auto_mapping", "megatron_config"):
+            if fields.get(key):
+                raise ValueError(f"{path} has {key}, which runs code; it is refused")
+
+
+def _peft_options(policy: Policy) -> dict[str, Any]:
+    return {"save_embedding_layers": False} if isinstance(policy.model, PeftModel) else {}

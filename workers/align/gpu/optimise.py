@@ -1,0 +1,281 @@
+"""The training loop that policies and reward models share, killable at any instant.
+
+Batches are weighted means taken over the whole batch, so cutting one into micro-batches changes
+nothing but memory. Loss and gradient norm are checked at every step, before the weights move.
+A checkpoint holds weights, AdamW state, random states and counters, as safetensors and JSON; a
+run resumed from it ends with the same bits as one that was never interrupted (on a CPU).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from align import jobs
+from align.gpu import checkpoint
+from align.jobs import Optimiser
+from align.run import Run, Stopped
+
+KEEP = 2  # checkpoints
+STATE = "state.json"
+TENSORS = "state.safetensors"
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one micro-batch adds to a step."""
+
+    loss: Tensor  # (), sum over its examples of weight * loss; carries the gradient
+    sums: Mapping[str, float]  # figure -> sum over its examples
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the loop knows of the data: each example's weight in the mean, and its tokens."""
+
+    weights: Sequence[float]
+    tokens: Sequence[int]
+
+
+@dataclass
+class State:
+    step: int = 0  # optimiser steps done
+    seconds: float = 0.0
+    loss: float = 0.0  # sums over this epoch's examples so far
+    weight: float = 0.0
+    examples: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    def means(self) -> dict[str, float]:
+        """The epoch's figures so far; the loss is the weighted mean."""
+        means = {name: value / self.examples for name, value in self.sums.items()}
+        return {"loss": self.loss / self.weight, **means} if self.examples else {}
+
+
+def plan(count: int, settings: Optimiser) -> list[list[list[int]]]:
+    """Example indices by epoch, step and place: a permutation per epoch, from the seed alone."""
+    epochs = []
+    for epoch in range(settings.epochs):
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
+        order = torch.randperm(count, generator=generator).tolist()
+        size = settings.batch_size
+        epochs.append([order[at : at + size] for at in range(0, count, size)])
+    return epochs
+
+
+def micro_batches(batch: Sequence[int], tokens: Sequence[int], size: int) -> list[list[int]]:
+    """A batch cut into micro-batches of like lengths, longest first."""
+    ordered = sorted(batch, key=lambda index: (-tokens[index], index))
+    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
+
+
+def learning_rate(step: int, total: int, settings: Optimiser) -> float:
+    """Linear warm-up, then cosine to zero; step 0 already learns."""
+    warmup = math.ceil(settings.warmup_ratio * total)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    return settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+class Loop:
+    """AdamW over named parameters, step by step.
+
+    forward: example indices -> their Share. fingerprint: of job and data; a checkpoint of another
+    one is refused. scales: factor on the learning rate of parameters by name.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: Optimiser,
+        parameters: Mapping[str, nn.Parameter],
+        examples: Examples,
+        forward: Callable[[Sequence[int]], Share],
+        *,
+        fingerprint: str,
+        scales: Mapping[str, float] | None = None,
+    ) -> None:
+        self.run = run
+        self.settings = settings
+        self.parameters = dict(parameters)
+        self.examples = examples
+        self.forward = forward
+        self.fingerprint = fingerprint
+        self.epochs = plan(len(examples.weights), settings)
+        self.steps = [batch for epoch in self.epochs for batch in epoch]
+        self.micro_batch_size = settings.micro_batch_size
+        self.state = State()
+        scales = scales or {}
+        self.adam = torch.optim.AdamW(
+            [{"params": [p], "scale": scales.get(n, 1.0)} for n, p in self.parameters.items()],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+
+    def fit(self, at_epoch: Callable[[int, State], None] | None = None) -> State:
+        """Train to the end from the newest checkpoint there is, and return the final state.
+
+        at_epoch is called with the epochs done so far and the state, before the first step and
+        after each epoch; again after a resume there. Raises Stopped on SIGTERM, with the state
+        saved, and ValueError when loss or gradient stop being finite.
+        """
+        self._resume()
+        started, before = time.monotonic(), self.state.seconds
+        per_epoch = len(self.epochs[0])
+        while True:
+            if at_epoch and self.state.step % per_epoch == 0:
+                at_epoch(self.state.step // per_epoch, self.state)
+            if self.state.step == len(self.steps):
+                return self.state
+            if self.state.step % per_epoch == 0:
+                self.state = State(step=self.state.step, seconds=self.state.seconds)
+            self._step()
+            self.state.seconds = before + time.monotonic() - started
+            if self.run.stopping:
+                self._save()
+                raise Stopped
+            if self.state.step % self.settings.checkpoint_every == 0:
+                self._save()
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and response tokens read by the whole training."""
+        return self.settings.epochs * sum(self.examples.tokens)
+
+    def _step(self) -> None:
+        batch = self.steps[self.state.step]
+        rate = learning_rate(self.state.step, len(self.steps), self.settings)
+        loss, sums = self._gradient(batch)
+        norm = self._checked_norm(loss)
+        for group in self.adam.param_groups:
+            group["lr"] = rate * group["scale"]
+        self.adam.step()
+        self.adam.zero_grad()
+        weight = sum(self.examples.weights[index] for index in batch)
+        state = self.state
+        state.step += 1
+        state.loss += loss * weight
+        state.weight += weight
+        state.examples += len(batch)
+        for name, value in sums.items():
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        means = {name: value / len(batch) for name, value in sums.items()}
+        self.run.metrics(
+            state.step, {"loss": loss, **means, "grad_norm": norm, "learning_rate": rate}
+        )
+        self.run.progress(state.step, len(self.steps), "steps")
+
+    def _gradient(self, batch: Sequence[int]) -> tuple[float, dict[str, float]]:
+        """Gradients of the batch's weighted mean; smaller micro-batches when memory runs out."""
+        while True:
+            try:
+                return self._accumulate(batch)
+            except torch.OutOfMemoryError:
+                if self.micro_batch_size == 1:
+                    raise
+                self.adam.zero_grad()
+                self.micro_batch_size = max(1, self.micro_batch_size // 2)
+                self.run.log(f"out of memory: micro-batches of {self.micro_batch_size} from here")
+            torch.cuda.empty_cache()
+
+    def _accumulate(self, batch: Sequence[int]) -> tuple[float, dict[str, float]]:
+        total = sum(self.examples.weights[index] for index in batch)
+        loss, sums = 0.0, dict[str, float]()
+        for micro in micro_batches(batch, self.examples.tokens, self.micro_batch_size):
+            share = self.forward(micro)
+            mean = share.loss / total
+            mean.backward()  # type: ignore[no-untyped-call]
+            loss += mean.item()
+            for name, value in share.sums.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return loss, sums
+
+    def _checked_norm(self, loss: float) -> float:
+        """The gradient's norm before clipping. Raises ValueError before a bad step is taken."""
+        limit = self.settings.max_grad_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), limit).item()
+        for what, value in (("loss", loss), ("gradient norm", norm)):
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"the {what} became {value} at step {self.state.step + 1} of "
+                    f"{len(self.steps)}; the weights before it are kept. A lower learning rate "
+                    "is the usual cure"
+                )
+        return norm
+
+    def _save(self) -> None:
+        """Commit a checkpoint of this step and forget all but the newest."""
+        folder = self.run.folder / jobs.CHECKPOINTS
+
+        def write(stray: Path) -> None:
+            tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
+            for name, p in self.parameters.items():
+                for key, value in self.adam.state.get(p, {}).items():
+                    tensors[f"{key}.{name}"] = value
+            tensors["random.cpu"] = torch.get_rng_state()
+            if torch.cuda.is_available():
+                tensors["random.cuda"] = torch.cuda.get_rng_state()
+            save_file({key: t.contiguous() for key, t in tensors.items()}, stray / TENSORS)
+            (stray / STATE).write_text(json.dumps(asdict(self.state)))
+
+        metadata = {"fingerprint": self.fingerprint, "step": self.state.step}
+        checkpoint.commit(folder / f"step-{self.state.step:08d}", write, metadata)
+        checkpoint.prune(folder, KEEP)
+
+    def _resume(self) -> None:
+        """Take up the newest checkpoint that verifies. Raises ValueError if it is another job's."""
+        folder = self.run.folder / jobs.CHECKPOINTS
+        checkpoint.sweep(folder)
+        found = checkpoint.newest(folder, self.run.log)
+        if found is None:
+            return
+        path, manifest = found
+        if manifest.metadata.get("fingerprint") != self.fingerprint:
+            raise ValueError(f"{path} belongs to another job or other data")
+        tensors = load_file(path / TENSORS)
+        with torch.no_grad():
+            for name, p in self.parameters.items():
+                p.copy_(tensors[f"weight.{name}"])
+        saved: dict[int, dict[str, Any]] = {
+            index: {
+                key: tensors[f"{key}.{name}"]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in tensors
+            }
+            for index, name in enumerate(self.parameters)
+        }
+        groups = self.adam.state_dict()["param_groups"]
+        kept = {index: entry for index, entry in saved.items() if entry}
+        self.adam.load_state_dict({"state": kept, "param_groups": groups})
+        torch.set_rng_state(tensors["random.cpu"])
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        self.state = State(**json.loads((path / STATE).read_text()))
+        self.run.log(f"resumed from step {self.state.step}")
+
+
+def check(settings: Optimiser) -> None:
+    """Raises ValueError with a sentence about the first setting that cannot work."""
+    for name in ("epochs", "batch_size", "micro_batch_size", "checkpoint_every"):
+        if getattr(settings, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {getattr(settings, name)}")
+    if settings.max_length < 2:
+        raise ValueError(f"max_length must be at least 2, not {settings.max_length}")
+    if not (math.isfinite(settings.learning_rate) and settings.learning_rate > 0):
+        raise ValueError(f"learning_rate must be above 0, not {settings.learning_rate}")
+    if not 0 <= settings.warmup_ratio <= 1:
+        raise ValueError(f"warmup_ratio must be between 0 and 1, not {settings.warmup_ratio}")
+    for name in ("weight_decay", "max_grad_norm"):
+        if getattr(settings, name) < 0:
+            raise ValueError(f"{name} must be 0 or more, not {getattr(settings, name)}")
