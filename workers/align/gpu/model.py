@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import (
@@ -123,18 +124,22 @@ def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> P
         model = PeftModel.from_pretrained(base, ref.adapter, is_trainable=train_adapter)
         if full:
             model = cast(PreTrainedModel, cast(Any, model).merge_and_unload())
-    model.requires_grad_(True) if full else None
+    if full:
+        model.requires_grad_(True)
     model.eval()
-    return Policy(ref, model, load_tokenizer(Path(ref.base)), place)
+    policy = Policy(ref, model, load_tokenizer(Path(ref.base)), place)
+    _check_head(policy)
+    return policy
 
 
 def load_base(folder: Path, place: torch.device, dtype: torch.dtype | None = None) -> Any:
     """A folder's causal model without adapter; fp32 on a CPU and bf16 on CUDA unless given."""
     check_folder(folder)
+    cast(Any, transformers).logging.disable_progress_bar()  # a log file is no place for it
     if dtype is None:
         dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             str(folder),
             dtype=dtype,
             local_files_only=True,
@@ -243,6 +248,18 @@ def _check_config(path: Path) -> None:
         for key in ("auto_map", "auto_mapping", "megatron_config"):
             if fields.get(key):
                 raise ValueError(f"{path} has {key}, which runs code; it is refused")
+
+
+@torch.no_grad()
+def _check_head(policy: Policy) -> None:
+    """Refuse architectures whose logits are not their head on their last hidden state."""
+    ids = torch.arange(4, device=policy.device)[None]  # (1, 4)
+    with policy.precision():
+        hidden = cast(Any, policy.backbone)(input_ids=ids, use_cache=False).last_hidden_state
+        ours, theirs = policy.logits(hidden), policy.causal(input_ids=ids, use_cache=False).logits
+    if not torch.allclose(ours, theirs.float(), rtol=1e-2, atol=1e-2):
+        name = type(policy.causal).__name__
+        raise ValueError(f"{name} changes its logits after the head, which is not supported")
 
 
 def _peft_options(policy: Policy) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Share:
     """What one micro-batch adds to a step."""
 
     loss: Tensor  # (), sum over its examples of weight * loss; carries the gradient
-    sums: Mapping[str, float]  # figure -> sum over its examples
+    sums: Mapping[str, tuple[float, float]]  # figure -> its sum and how much it was summed over
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,26 @@ class Examples:
     tokens: Sequence[int]
 
 
+Sums = dict[str, tuple[float, float]]
+
+
 @dataclass
 class State:
     step: int = 0  # optimiser steps done
     seconds: float = 0.0
-    loss: float = 0.0  # sums over this epoch's examples so far
-    weight: float = 0.0
-    examples: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
+    sums: Sums = field(default_factory=dict)  # of this epoch so far
 
-    def means(self) -> dict[str, float]:
-        """The epoch's figures so far; the loss is the weighted mean."""
-        means = {name: value / self.examples for name, value in self.sums.items()}
-        return {"loss": self.loss / self.weight, **means} if self.examples else {}
+
+def add(sums: Sums, more: Mapping[str, tuple[float, float]]) -> None:
+    """Add figures to running sums, in place."""
+    for name, (value, count) in more.items():
+        old, before = sums.get(name, (0.0, 0.0))
+        sums[name] = (old + value, before + count)
+
+
+def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Each figure's mean; a figure summed over nothing has none."""
+    return {name: value / count for name, (value, count) in sums.items() if count}
 
 
 def plan(count: int, settings: Optimiser) -> list[list[list[int]]]:
@@ -156,27 +163,18 @@ class Loop:
     def _step(self) -> None:
         batch = self.steps[self.state.step]
         rate = learning_rate(self.state.step, len(self.steps), self.settings)
-        loss, sums = self._gradient(batch)
-        norm = self._checked_norm(loss)
+        sums = self._gradient(batch)
+        norm = self._checked_norm(means(sums)["loss"])
         for group in self.adam.param_groups:
             group["lr"] = rate * group["scale"]
         self.adam.step()
         self.adam.zero_grad()
-        weight = sum(self.examples.weights[index] for index in batch)
-        state = self.state
-        state.step += 1
-        state.loss += loss * weight
-        state.weight += weight
-        state.examples += len(batch)
-        for name, value in sums.items():
-            state.sums[name] = state.sums.get(name, 0.0) + value
-        means = {name: value / len(batch) for name, value in sums.items()}
-        self.run.metrics(
-            state.step, {"loss": loss, **means, "grad_norm": norm, "learning_rate": rate}
-        )
-        self.run.progress(state.step, len(self.steps), "steps")
+        self.state.step += 1
+        add(self.state.sums, sums)
+        self.run.metrics(self.state.step, {**means(sums), "grad_norm": norm, "learning_rate": rate})
+        self.run.progress(self.state.step, len(self.steps), "steps")
 
-    def _gradient(self, batch: Sequence[int]) -> tuple[float, dict[str, float]]:
+    def _gradient(self, batch: Sequence[int]) -> Sums:
         """Gradients of the batch's weighted mean; smaller micro-batches when memory runs out."""
         while True:
             try:
@@ -189,17 +187,16 @@ class Loop:
                 self.run.log(f"out of memory: micro-batches of {self.micro_batch_size} from here")
             torch.cuda.empty_cache()
 
-    def _accumulate(self, batch: Sequence[int]) -> tuple[float, dict[str, float]]:
+    def _accumulate(self, batch: Sequence[int]) -> Sums:
+        """Backward through the batch; its figures, the loss (weighted by example) first."""
         total = sum(self.examples.weights[index] for index in batch)
-        loss, sums = 0.0, dict[str, float]()
+        sums: Sums = {}
         for micro in micro_batches(batch, self.examples.tokens, self.micro_batch_size):
             share = self.forward(micro)
-            mean = share.loss / total
-            mean.backward()  # type: ignore[no-untyped-call]
-            loss += mean.item()
-            for name, value in share.sums.items():
-                sums[name] = sums.get(name, 0.0) + value
-        return loss, sums
+            (share.loss / total).backward()  # type: ignore[no-untyped-call]
+            weight = sum(self.examples.weights[index] for index in micro)
+            add(sums, {"loss": (share.loss.item(), weight), **share.sums})
+        return sums
 
     def _checked_norm(self, loss: float) -> float:
         """The gradient's norm before clipping. Raises ValueError before a bad step is taken."""
@@ -261,7 +258,9 @@ class Loop:
         torch.set_rng_state(tensors["random.cpu"])
         if torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"])
-        self.state = State(**json.loads((path / STATE).read_text()))
+        state = json.loads((path / STATE).read_text())
+        state["sums"] = {name: (value, count) for name, (value, count) in state["sums"].items()}
+        self.state = State(**state)
         self.run.log(f"resumed from step {self.state.step}")
 
 

@@ -7,13 +7,9 @@ asks which algorithm it has. Killed at any instant, it ends as if nothing had ha
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,8 @@ from align import algorithms, jobs
 from align.algorithm import Algorithm, Labels, LogProbs
 from align.gpu import checkpoint, data, model
 from align.gpu.logps import sequence_logps
-from align.gpu.optimise import Examples, Loop, Share, check, micro_batches, plan
+from align.gpu.optimise import Examples, Loop, Share, check, means, micro_batches, plan
+from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.jobs import ModelRef, TrainJob
 from align.run import Run, main
 
@@ -64,7 +61,7 @@ def work(run: Run) -> dict[str, Any]:
     round_ = Round(run, job, algorithm, policy, examples)
     state = round_.loop.fit()
     manifest = round_.commit()
-    figures = state.means()
+    figures = means(state.sums)
     return {
         "weights": jobs.WEIGHTS,
         "sha256": manifest.sha256,
@@ -124,7 +121,8 @@ class Round:
             **{f"logps/{role}": values for role, values in mine.items()},
             "chosen_longer": torch.tensor([_chosen_longer(e) for e in examples]),
         }
-        sums = {name: values.detach().sum().item() for name, values in figures.items()}
+        count = len(indices)
+        sums = {name: (values.detach().sum().item(), count) for name, values in figures.items()}
         return Share((weights * loss.losses).sum(), sums)
 
     def logps(self, indices: Sequence[int]) -> dict[str, Tensor]:
@@ -139,10 +137,7 @@ class Round:
         for name, p in self.policy.parameters().items():
             if not p.isfinite().all():
                 raise ValueError(f"{name} is not finite after training; nothing was saved")
-        metadata = {
-            **provenance(self.policy, self.job),
-            "pairs_sha256": self.pairs_sha256,
-        }
+        metadata = provenance(self.policy, self.job, self.pairs_sha256)
         folder = self.run.folder / jobs.WEIGHTS
         return checkpoint.commit(folder, lambda stray: model.save(self.policy, stray), metadata)
 
@@ -226,35 +221,6 @@ def read_pairs(
     if not examples:
         raise ValueError(f"there are no pairs to train on ({dropped} were left out)")
     return examples, dropped
-
-
-def fingerprint(job: TrainJob | jobs.RewardJob, data_sha256: str) -> str:
-    """Of all that decides the result; the micro-batch size does not, so it may change."""
-    fields = jobs.to_json(job)
-    fields["optimiser"] = {**fields["optimiser"], "micro_batch_size": None}
-    text = json.dumps([fields, data_sha256], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def provenance(policy: model.Policy, job: TrainJob | jobs.RewardJob) -> dict[str, Any]:
-    """Manifest metadata: the whole job, its base, and the versions that ran it."""
-    base = model.check_folder(Path(policy.ref.base))
-    return {
-        "job": jobs.to_json(job),
-        "start": asdict(policy.ref),
-        "base_sha256": base.sha256 if base else None,
-        "template_sha256": model.template_hash(policy.tokenizer),
-        "seed": job.optimiser.seed,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("plumbline", "torch", "transformers", "peft")},
-        },
-    }
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as source:
-        return hashlib.file_digest(source, "sha256").hexdigest()
 
 
 def _chosen_longer(example: Example) -> float:

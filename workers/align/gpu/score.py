@@ -1,0 +1,140 @@
+"""`python -m align.gpu.score RUNDIR`: score answers by a reward model and under policies.
+
+One scorer is in memory at a time. Every finished batch is appended to a progress file and
+fsync-ed, so a killed job goes on where it was; scores.jsonl appears whole at the end. An answer
+that does not fit is not cut: it gets no score, and is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from align import jobs
+from align.gpu import data, model, reward
+from align.gpu.logps import sequence_logps
+from align.jobs import ScoreJob
+from align.run import Run, main
+
+PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value"} a line
+REWARD = "reward"  # the reward model as a scorer; policies are "policy:<name>"
+
+Scorer = Callable[[data.Batch], Tensor]
+
+
+def work(run: Run) -> dict[str, Any]:
+    """Score everything, and say how much. Raises ValueError for a bad job or data."""
+    job = run.job
+    if not isinstance(job, ScoreJob):
+        raise ValueError(f"align.gpu.score runs score jobs, not {job.kind} jobs")
+    if job.batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {job.batch_size}")
+    started = time.monotonic()
+    model.deterministic(0)
+    items = read_items(run.folder / jobs.ITEMS)
+    sheet = Sheet(run.folder / PROGRESS)
+    names = ([REWARD] if job.reward_model else []) + [f"policy:{name}" for name in job.policies]
+    lengths: dict[str, int] = {}
+    for at, name in enumerate(names):
+        encoder, scorer = _open(job, name)
+        todo = _encode(items, encoder, job.max_length)
+        lengths.update({key: len(sequence.response) for key, sequence in todo.items()})
+        left = {key: one for key, one in todo.items() if (name, key) not in sheet.values}
+        done = at * len(items) + len(items) - len(left)
+        for batch in _batches(left, job.batch_size):
+            run.check()
+            with torch.no_grad():
+                values = scorer(data.collate([left[key] for key in batch], model.device()))
+            sheet.add(name, dict(zip(batch, values.tolist(), strict=True)))
+            done += len(batch)
+            run.progress(done, len(names) * len(items), "scores")
+    rows = [_row(key, job, sheet, lengths.get(key, 0)) for key in items]
+    jobs.write_rows(run.folder / jobs.SCORES, rows)
+    skipped = sum(key not in lengths for key in items) if names else 0
+    if skipped:
+        run.log(f"{skipped} answers are empty or longer than {job.max_length} tokens: not scored")
+    seconds = round(time.monotonic() - started, 3)
+    return {"scored": len(items) - skipped, "skipped": skipped, "seconds": seconds}
+
+
+class Sheet:
+    """Values so far by (scorer, item), on disk after every batch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[tuple[str, str], float] = {}
+        if path.is_file():
+            whole = path.read_bytes()
+            whole = whole[: whole.rfind(b"\n") + 1]  # a line torn by a crash is done again
+            os.truncate(path, len(whole))
+            for line in whole.splitlines():
+                row = json.loads(line)
+                self.values[row["scorer"], row["id"]] = row["value"]
+
+    def add(self, scorer: str, values: Mapping[str, float]) -> None:
+        rows = [{"scorer": scorer, "id": key, "value": value} for key, value in values.items()]
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write("".join(json.dumps(row) + "\n" for row in rows))
+            out.flush()
+            os.fsync(out.fileno())
+        self.values.update({(scorer, key): value for key, value in values.items()})
+
+
+def read_items(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Rows by id. Raises ValueError when two rows share one."""
+    items: dict[str, Mapping[str, Any]] = {}
+    for row in jobs.read_rows(path):
+        if row["id"] in items:
+            raise ValueError(f"{path.name} has two rows with the id {row['id']!r}")
+        items[row["id"]] = row
+    return items
+
+
+def _open(job: ScoreJob, name: str) -> tuple[data.Encoder, Scorer]:
+    """Load the model behind a scorer's name."""
+    if name == REWARD:
+        assert job.reward_model is not None
+        judge = reward.load(Path(job.reward_model))
+        return data.Encoder(judge.policy.tokenizer), judge.scores
+    policy = model.load(job.policies[name.removeprefix("policy:")])
+    return data.Encoder(policy.tokenizer), lambda batch: sequence_logps(policy, batch)
+
+
+def _encode(
+    items: Mapping[str, Mapping[str, Any]], encoder: data.Encoder, max_length: int
+) -> dict[str, data.Exchange]:
+    """The items that fit, as token ids."""
+    encoded = {}
+    for key, row in items.items():
+        found = encoder.example(row["messages"], [row["response"]], max_length)
+        if found:
+            encoded[key] = found[0]
+    return encoded
+
+
+def _batches(sequences: Mapping[str, data.Exchange], size: int) -> Iterator[list[str]]:
+    """Ids in batches of like lengths, longest first, so that memory runs out at once or never."""
+    ordered = sorted(sequences, key=lambda key: (-len(sequences[key]), key))
+    for at in range(0, len(ordered), size):
+        yield ordered[at : at + size]
+
+
+def _row(key: str, job: ScoreJob, sheet: Sheet, tokens: int) -> jobs.ScoreRow:
+    found = {name: sheet.values.get((f"policy:{name}", key)) for name in job.policies}
+    return {
+        "id": key,
+        "reward": sheet.values.get((REWARD, key)),
+        "logps": {name: value for name, value in found.items() if value is not None},
+        "tokens": tokens,
+    }
+
+
+if __name__ == "__main__":
+    main(work)
