@@ -8,6 +8,8 @@ tests fork.
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 
 from align import jobs  # noqa: E402
+from align.run import Run, main  # noqa: E402
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -122,6 +125,42 @@ def rundir(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+Work = Callable[[Run], Mapping[str, Any]]
+
+
+def do(work: Work, folder: Path) -> dict[str, Any]:
+    """Run a job program in this process, and return its result."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        main(work, [str(folder)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return result(folder)
+
+
+def forked(action: Callable[[], object]) -> int:
+    """Run in a child process that shares what is loaded; its exit status, or minus its signal.
+
+    What `action` patches stays in the child, so it may plant a fault and then die of it.
+    """
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else 1
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def die() -> None:
+    """What power loss and the kernel's out-of-memory killer have in common."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def result(folder: Path) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads((folder / jobs.RESULT).read_text())
     return fields
@@ -131,3 +170,34 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     """The metric events of a run, in order."""
     events = [json.loads(line) for line in (folder / jobs.EVENTS).read_text().splitlines()]
     return [event["values"] for event in events if event["type"] == "metric"]
+
+
+def train_job(base: Path, adapter: Path | None = None, **settings: Any) -> jobs.TrainJob:
+    """A DPO round on the tiny model whose reference is its start; settings of the optimiser."""
+    ref = jobs.ModelRef(base=str(base), adapter=str(adapter) if adapter else None)
+    defaults = {
+        "learning_rate": 1e-2,
+        "epochs": 3,
+        "batch_size": 4,
+        "micro_batch_size": 2,
+        "checkpoint_every": 2,
+    }
+    return jobs.TrainJob(
+        algorithm="dpo",
+        start=ref,
+        references={"reference": ref},
+        weights=jobs.Weights(rank=4, alpha=8),
+        optimiser=jobs.Optimiser(**{**defaults, **settings}),
+    )
+
+
+@pytest.fixture(scope="session")
+def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter on the tiny model, trained and committed by the trainer."""
+    from align.gpu import train
+
+    folder = tmp_path_factory.mktemp("adapter")
+    jobs.write_json(folder / jobs.JOB, jobs.to_json(train_job(tiny_base)))
+    jobs.write_rows(folder / jobs.PAIRS, pairs())
+    do(train.work, folder)
+    return folder / jobs.WEIGHTS
