@@ -1,0 +1,226 @@
+"""Experiments, rounds and what they trained on. A round is a row; iteration is data, not a script."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from plumbline.accounts.models import Project, User
+from plumbline.collect.models import Ballot, Campaign, Completion, Prompt, PromptSet
+from plumbline.fleet.models import Job
+from plumbline.policies.models import Policy, RewardModel
+
+
+class Experiment(models.Model):
+    """What every round of it does the same way."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active", "Active"
+        PAUSED = "paused", "Paused"
+        FINISHED = "finished", "Finished"
+
+    class Labels(models.TextChoices):
+        PEOPLE = "people", "People compare fresh answers"
+        BALLOTS = "ballots", "Ballots the prompt set already has"
+
+    class Pairs(models.TextChoices):
+        VOTES = "votes", "The voted pairs"
+        REWARD_MODEL = "reward_model", "All samples, scored by the reward model"
+
+    class Judge(models.TextChoices):
+        REWARD_MODEL = "reward_model", "The round's reward model"
+        PEOPLE = "people", "A blind vote by people"
+
+    class Reference(models.TextChoices):
+        INITIAL = "initial", "The experiment's first policy"
+        ROUND_START = "round_start", "The round's first policy"
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="experiments")
+    name = models.CharField(max_length=80)
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    state = models.CharField(max_length=8, choices=State, default=State.ACTIVE)
+    algorithm = models.CharField(max_length=40)
+    knobs = models.JSONField(default=dict)
+    start = models.ForeignKey(Policy, models.PROTECT, related_name="+")
+    prompt_set = models.ForeignKey(PromptSet, models.PROTECT, related_name="experiments")
+    rounds_wanted = models.PositiveIntegerField(default=2)
+    seed = models.PositiveIntegerField(default=0)
+    # Sampling.
+    prompts_per_round = models.PositiveIntegerField(default=64)
+    samples_per_prompt = models.PositiveIntegerField(default=4)
+    temperature = models.FloatField(default=1.0)
+    max_tokens = models.PositiveIntegerField(default=96)
+    # Labels.
+    labels = models.CharField(max_length=10, choices=Labels, default=Labels.PEOPLE)
+    overlap = models.PositiveSmallIntegerField(default=1)
+    deadline_minutes = models.PositiveIntegerField(default=0)  # 0: wait for every vote
+    pairs_from = models.CharField(max_length=12, choices=Pairs, default=Pairs.VOTES)
+    pair_rule = models.CharField(max_length=20, default="voted")
+    length_penalty = models.FloatField(default=0.0)
+    # Training.
+    reference = models.CharField(max_length=12, choices=Reference, default=Reference.INITIAL)
+    replay = models.BooleanField(default=True)  # train on earlier rounds' pairs too
+    weights = models.JSONField(default=dict)  # fields of align.jobs.Weights
+    optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
+    # Evaluation and the gate.
+    heldout_prompts = models.PositiveIntegerField(default=64)
+    judge = models.CharField(max_length=12, choices=Judge, default=Judge.REWARD_MODEL)
+    gate_win_rate = models.FloatField(default=0.5)  # the interval against current must clear this
+    gate_kl = models.FloatField(default=100.0)  # nats to the base, at most
+    autopilot = models.BooleanField(default=False)  # promote by itself when the gate passes
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="one_experiment_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Stage(models.TextChoices):
+    """In order; `loop/advance.py` has one function for each but the last three."""
+
+    PROMPTS = "prompts", "Choose prompts"
+    SAMPLE = "sample", "Sample"
+    SELECT = "select", "Open comparisons"
+    LABEL = "label", "Label"
+    REWARD = "reward", "Retrain reward model"
+    SCORE = "score", "Score samples"
+    PAIRS = "pairs", "Make pairs"
+    TRAIN = "train", "Train"
+    EVALUATE = "evaluate", "Evaluate"
+    GATE = "gate", "Gate"
+    PROMOTE = "promote", "Promote"
+    DONE = "done", "Done"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+OVER = (Stage.DONE, Stage.FAILED, Stage.CANCELLED)
+
+
+class Round(models.Model):
+    experiment = models.ForeignKey(Experiment, models.CASCADE, related_name="rounds")
+    number = models.PositiveIntegerField()
+    stage = models.CharField(max_length=10, choices=Stage, default=Stage.PROMPTS)
+    policy_in = models.ForeignKey(Policy, models.PROTECT, related_name="rounds_begun")
+    policy_out = models.OneToOneField(Policy, models.PROTECT, null=True, related_name="made_by")
+    prompts = models.ManyToManyField(Prompt, related_name="rounds")
+    campaign = models.OneToOneField(Campaign, models.PROTECT, null=True, related_name="round")
+    evaluation_campaign = models.OneToOneField(
+        Campaign, models.PROTECT, null=True, related_name="evaluated_round"
+    )
+    reward_model = models.ForeignKey(RewardModel, models.PROTECT, null=True, related_name="rounds")
+    ballots = models.ManyToManyField(Ballot, related_name="rounds")  # frozen when pairs are made
+    ballots_sha256 = models.CharField(max_length=64, blank=True)  # of their sorted ids
+    gate = models.JSONField(default=dict)  # checks with their evidence and the verdict
+    error = models.TextField(blank=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-started_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["experiment", "number"], name="one_round_a_number"),
+            models.UniqueConstraint(
+                fields=["experiment"],
+                condition=~Q(stage__in=["done", "failed", "cancelled"]),
+                name="one_round_in_progress",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.experiment} round {self.number}"
+
+    @property
+    def over(self) -> bool:
+        return self.stage in OVER
+
+
+class RoundStage(models.Model):
+    """When each stage began and ended: the round's timeline."""
+
+    round = models.ForeignKey(Round, models.CASCADE, related_name="stages")
+    stage = models.CharField(max_length=10, choices=Stage)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["started_at", "id"]
+        constraints = [models.UniqueConstraint(fields=["round", "stage"], name="one_row_a_stage")]
+
+    def __str__(self) -> str:
+        return f"{self.round}: {self.stage}"
+
+
+class RoundJob(models.Model):
+    """The job a round asked for, by purpose; unique, so asking twice finds the first."""
+
+    round = models.ForeignKey(Round, models.CASCADE, related_name="jobs")
+    purpose = models.CharField(max_length=40)
+    job = models.OneToOneField(Job, models.PROTECT, related_name="asked_by")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["round", "purpose"], name="one_job_a_purpose")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.round}: {self.purpose}"
+
+
+class Pair(models.Model):
+    """One training example, frozen before training begins."""
+
+    round = models.ForeignKey(Round, models.CASCADE, related_name="pairs")
+    prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="+")
+    chosen = models.ForeignKey(Completion, models.PROTECT, related_name="+")
+    rejected = models.ForeignKey(Completion, models.PROTECT, related_name="+")
+    third = models.ForeignKey(Completion, models.PROTECT, null=True, related_name="+")
+    p = models.FloatField()
+    weight = models.FloatField(default=1.0)
+    rule = models.CharField(max_length=20)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["round", "chosen", "rejected"], name="one_pair"),
+            models.CheckConstraint(condition=Q(p__gte=0.5, p__lte=1.0), name="pair_label"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.chosen_id} > {self.rejected_id}"
+
+
+class Evaluation(models.Model):
+    """The round's candidate against one other policy on held-out prompts."""
+
+    class Against(models.TextChoices):
+        CURRENT = "current", "Current policy"
+        BASE = "base", "Base model"
+
+    round = models.ForeignKey(Round, models.CASCADE, related_name="evaluations")
+    against = models.CharField(max_length=8, choices=Against)
+    opponent = models.ForeignKey(Policy, models.PROTECT, related_name="+")
+    judge = models.CharField(max_length=12, choices=Experiment.Judge)
+    wins = models.PositiveIntegerField()
+    ties = models.PositiveIntegerField()
+    losses = models.PositiveIntegerField()
+    rate = models.FloatField()
+    low = models.FloatField()
+    high = models.FloatField()
+    kl = models.FloatField(null=True)  # candidate to base, nats a sequence, k1 on fresh samples
+    tokens = models.FloatField(null=True)  # mean length of the candidate's answers
+    opponent_tokens = models.FloatField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["round", "against"], name="one_evaluation_a_side")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.round} vs {self.against}: {self.rate:.0%}"

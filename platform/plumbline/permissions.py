@@ -1,0 +1,113 @@
+"""Who may call what: one table, deny by default, enforced before any view runs.
+
+A URL name without a row here answers 404 to everyone, and a test enumerates the resolver against
+the table. Inside a project (`<slug:project>` in the URL) strangers get 404, members whose role is
+too low get 403. Views read `request.project` and `request.role`; they never check roles themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed
+from django_htmx.middleware import HtmxDetails
+
+from plumbline.accounts.models import RANK, Membership, Project, Role, User
+
+PUBLIC = "public"
+SIGNED_IN = "signed in"
+ANNOTATOR, RESEARCHER, ADMIN = Role.ANNOTATOR, Role.RESEARCHER, Role.ADMIN
+
+# URL name -> method -> least access. HEAD follows GET.
+TABLE: dict[str, dict[str, str]] = {
+    # accounts
+    "home": {"GET": SIGNED_IN},
+    "sign-in-link": {"GET": PUBLIC, "POST": PUBLIC},
+    "accept-invitation": {"GET": PUBLIC, "POST": PUBLIC},
+    "account_login": {"GET": PUBLIC, "POST": PUBLIC},
+    "account_logout": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "account_change_password": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "health": {"GET": PUBLIC},
+    "project": {"GET": ANNOTATOR},
+    "members": {"GET": ADMIN},
+    "invite": {"POST": ADMIN},
+    "keys": {"GET": RESEARCHER},
+    "key-create": {"POST": RESEARCHER},
+    "key-revoke": {"POST": RESEARCHER},
+    # collect
+    "campaign": {"GET": ANNOTATOR},
+    "claim": {"POST": ANNOTATOR},
+    "ballot": {"GET": ANNOTATOR, "POST": ANNOTATOR},
+    "ballot-skip": {"POST": ANNOTATOR},
+    "ballot-undo": {"POST": ANNOTATOR},
+    # lab
+    "experiments": {"GET": RESEARCHER},
+    "experiment-new": {"GET": RESEARCHER, "POST": RESEARCHER},
+    "experiment": {"GET": RESEARCHER},
+    "experiment-pause": {"POST": RESEARCHER},
+    "round": {"GET": RESEARCHER},
+    "round-curves": {"GET": RESEARCHER},
+    "round-close-labels": {"POST": RESEARCHER},
+    "round-cancel": {"POST": RESEARCHER},
+    "policies": {"GET": RESEARCHER},
+    "policy-promote": {"POST": RESEARCHER},
+    "policy-rollback": {"POST": RESEARCHER},
+    "jobs": {"GET": RESEARCHER},
+    "job": {"GET": RESEARCHER},
+    "job-cancel": {"POST": RESEARCHER},
+}
+
+
+class PlumblineRequest(HttpRequest):
+    """A request that passed the table: signed in where that is asked, with its project and role."""
+
+    user: User
+    htmx: HtmxDetails
+    project: Project
+    role: Role
+
+
+def allows(role: str, least: str) -> bool:
+    return RANK[Role(role)] >= RANK[Role(least)]
+
+
+class PermissionMiddleware:
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_view(
+        self, request: Any, view: object, args: object, kwargs: dict[str, Any]
+    ) -> HttpResponseBase | None:
+        """Answer for the view when the table does not let this request through."""
+        methods = TABLE.get(request.resolver_match.view_name)
+        if methods is None:
+            raise Http404
+        method = "GET" if request.method == "HEAD" else request.method
+        least = methods.get(method)
+        if least is None:
+            return HttpResponseNotAllowed(list(methods))
+        if least == PUBLIC:
+            return None
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        if least == SIGNED_IN:
+            return None
+        return self._enter_project(request, kwargs.pop("project"), least)
+
+    def _enter_project(self, request: Any, slug: str, least: str) -> None:
+        membership = (
+            Membership.objects.select_related("project")
+            .filter(project__slug=slug, user=request.user)
+            .first()
+        )
+        if membership is None:
+            raise Http404
+        if not allows(membership.role, least):
+            raise PermissionDenied
+        request.project, request.role = membership.project, Role(membership.role)
