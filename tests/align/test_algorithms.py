@@ -1,4 +1,4 @@
-"""What every algorithm in the folder must do, whichever it is: a new file is tested by being there."""
+"""What every algorithm in the folder must do: a new file is tested by being there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from align.pairing import RULES
 NAMES = list(algorithms.discover())
 
 
-def values(algorithm: type[Algorithm], count: int = 5, seed: int = 0) -> dict[str, dict[str, Tensor]]:
+def values(
+    algorithm: type[Algorithm], count: int = 5, seed: int = 0
+) -> dict[str, dict[str, Tensor]]:
     """Log-probabilities of `count` examples under every model the algorithm names."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -141,9 +141,7 @@ def test_a_bandit_reaches_the_reference_tilted_by_the_reward() -> None:
     def step() -> float:
         solver.zero_grad()
         mine = logits.log_softmax(0)
-        values = LogProbs(
-            {"policy": {"chosen": mine[i], "rejected": mine[j]}, "reference": frozen}
-        )
+        values = LogProbs({"policy": {"chosen": mine[i], "rejected": mine[j]}, "reference": frozen})
         total = DPO(beta=beta).loss(values, labels).losses.mean()
         total.backward()
         return total.item()

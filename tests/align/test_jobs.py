@@ -16,7 +16,7 @@ from align.run import main
 REF = ModelRef(base="/models/base", adapter="/policies/7")
 JOBS: list[jobs.Job] = [
     SampleJob(engine_url="http://127.0.0.1:1", model="m", n=2),
-    ScoreJob(reward_model="/rm", policies={"policy": REF, "initial": ModelRef(base="/models/base")}),
+    ScoreJob(reward_model="/rm", policies={"policy": REF, "initial": ModelRef(base="/b")}),
     RewardJob(base=REF, optimiser=Optimiser(seed=3)),
     TrainJob(algorithm="dpo", start=REF, references={"reference": REF}, knobs={"beta": 0.2},
              weights=Weights(mode="full")),
@@ -37,9 +37,7 @@ def test_a_job_survives_json(job: jobs.Job, tmp_path: Path) -> None:
         ({"schema": 99}, "job schema 99 is not"),
     ],
 )
-def test_what_this_version_does_not_know_is_refused(
-    change: dict[str, Any], sentence: str
-) -> None:
+def test_what_this_version_does_not_know_is_refused(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         jobs.from_json({**jobs.to_json(JOBS[3]), **change})
 

@@ -100,9 +100,7 @@ def test_lora_trains_matrices_on_all_linear_layers_and_nothing_else(tiny_base: P
     assert not any("lm_head" in name for name in names)
 
 
-def test_a_warm_start_goes_on_with_the_adapter_it_is_given(
-    tiny_base: Path, adapter: Path
-) -> None:
+def test_a_warm_start_goes_on_with_the_adapter_it_is_given(tiny_base: Path, adapter: Path) -> None:
     ref = ModelRef(base=str(tiny_base), adapter=str(adapter))
     policy, frozen = model.start(ref, Weights(rank=3)), model.load(ref)
     assert not frozen.parameters()

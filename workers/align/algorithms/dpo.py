@@ -1,4 +1,4 @@
-"""DPO - Direct Preference Optimization (arXiv:2305.18290), run iteratively on the policy's own answers.
+"""DPO - Direct Preference Optimization (arXiv:2305.18290), run iteratively on the policy's answers.
 
 The margin m = beta * (gap under the policy - gap under the reference) is pushed up through
 -log sigmoid(m): a Bradley-Terry fit whose reward is the policy's own log-ratio. Label noise is met

@@ -29,8 +29,9 @@ def sequence_logps(policy: Policy, batch: Batch) -> Tensor:
                 for at in range(0, len(targets), CHUNK)
             ]
         )
-    rows = predicted.nonzero()[:, 0]  # (N,): which sequence each token belongs to
-    return tokens.new_zeros(len(batch.ids)).index_add(0, rows, tokens)
+    # Not index_add: a sum per row repeats bit for bit on a GPU as well.
+    grid = tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens)  # (B, T-1)
+    return grid.sum(1)
 
 
 def hidden_states(policy: Policy, batch: Batch) -> Tensor:

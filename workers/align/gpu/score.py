@@ -46,13 +46,15 @@ def work(run: Run) -> dict[str, Any]:
         encoder, scorer = _open(job, name)
         todo = _encode(items, encoder, job.max_length)
         lengths.update({key: len(sequence.response) for key, sequence in todo.items()})
-        left = {key: one for key, one in todo.items() if (name, key) not in sheet.values}
-        done = at * len(items) + len(items) - len(left)
-        for batch in _batches(left, job.batch_size):
+        done = at * len(items) + len(items) - len(todo)
+        for batch in _batches(todo, job.batch_size):
             run.check()
-            with torch.no_grad():
-                values = scorer(data.collate([left[key] for key in batch], model.device()))
-            sheet.add(name, dict(zip(batch, values.tolist(), strict=True)))
+            left = [key for key in batch if (name, key) not in sheet.values]
+            if left:  # the whole batch again, so that its padding and its bits are the same
+                with torch.no_grad():
+                    values = scorer(data.collate([todo[key] for key in batch], model.device()))
+                found = dict(zip(batch, values.tolist(), strict=True))
+                sheet.add(name, {key: found[key] for key in left})
             done += len(batch)
             run.progress(done, len(names) * len(items), "scores")
     rows = [_row(key, job, sheet, lengths.get(key, 0)) for key in items]

@@ -1,4 +1,4 @@
-"""Bradley-Terry reward model: P(y > y') = sigmoid(r(y) - r(y')) (Biometrika 39, 1952; arXiv:2203.02155).
+"""Bradley-Terry reward model: P(y > y') = sigmoid(r(y) - r(y')) (arXiv:2203.02155).
 
 Soft vote shares enter as labels. Scores are only identified up to a shift per prompt, so a small
 penalty on (r + r')^2 centres them (arXiv:2312.09244).
