@@ -1,4 +1,4 @@
-"""Experiments, rounds and what they trained on. A round is a row; iteration is data, not a script."""
+"""Experiments, rounds and what they trained on: iteration is data, not a script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Policies and reward models are immutable folders with a manifest; deployments point at policies."""
+"""Policies and reward models are immutable folders with a manifest; aliases point at them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class RewardModel(models.Model):
 
 
 class Deployment(models.Model):
-    """An alias clients ask for ("current") and the policy it points at, flipped in one statement."""
+    """An alias that clients ask for ("current") and the policy it points at."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="deployments")
     alias = models.SlugField(default="current")
