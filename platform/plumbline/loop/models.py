@@ -63,6 +63,7 @@ class Experiment(models.Model):
     replay = models.BooleanField(default=True)  # train on earlier rounds' pairs too
     weights = models.JSONField(default=dict)  # fields of align.jobs.Weights
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
+    reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
     # Evaluation and the gate.
     heldout_prompts = models.PositiveIntegerField(default=64)
     judge = models.CharField(max_length=12, choices=Judge, default=Judge.REWARD_MODEL)
@@ -116,6 +117,8 @@ class Round(models.Model):
     reward_model = models.ForeignKey(RewardModel, models.PROTECT, null=True, related_name="rounds")
     ballots = models.ManyToManyField(Ballot, related_name="rounds")  # frozen when pairs are made
     ballots_sha256 = models.CharField(max_length=64, blank=True)  # of their sorted ids
+    # Who the candidate is measured against, fixed when it is made: {"current": id, "base": id}.
+    opponents = models.JSONField(default=dict)
     gate = models.JSONField(default=dict)  # checks with their evidence and the verdict
     error = models.TextField(blank=True)
     started_at = models.DateTimeField(auto_now_add=True)

@@ -1,0 +1,368 @@
+"""The loop. Read this first.
+
+`tick` is called every second. For each round in progress it looks at the database and does the
+next thing if its condition holds: one small function per stage, each returning the next stage or
+None for "not yet". Nothing is remembered between ticks, so the process may be killed anywhere; a
+stage that ran half is simply run again, and every stage can be.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from align import algorithms, jobs
+from plumbline.collect import queue, selection
+from plumbline.collect.models import Ballot, Campaign, Completion, Prompt
+from plumbline.fleet import claims
+from plumbline.loop import campaigns, evaluation, roundjobs, rounds, rows
+from plumbline.loop.models import OVER, Experiment, Pair, Round, RoundStage, Stage
+from plumbline.policies import serving
+from plumbline.policies.models import Deployment, Policy, RewardModel
+
+
+def tick() -> None:
+    """One look at everything: lost jobs go back to their queue, rounds move, new rounds begin."""
+    claims.sweep()
+    active = Experiment.objects.filter(state=Experiment.State.ACTIVE)
+    for round in Round.objects.exclude(stage__in=OVER).filter(experiment__in=active):
+        advance(round)
+    for experiment in active.exclude(rounds__stage__in=set(Stage.values) - set(OVER)):
+        _next_round(experiment)
+
+
+def advance(round: Round) -> None:
+    """Move a round through as many stages as are ready. What is wrong ends up on the round."""
+    while round.stage in STAGES:
+        try:
+            following = STAGES[Stage(round.stage)](round)
+        except serving.EngineError as error:
+            # The engine may be restarting: say so, stay in this stage, look again next tick.
+            Round.objects.filter(pk=round.pk).exclude(error=str(error)).update(error=str(error))
+            return
+        except ValueError as error:
+            _leave(round, Stage.FAILED, str(error))
+            return
+        if following is None or not _leave(round, following):
+            return
+        round.refresh_from_db()
+
+
+def choose_prompts(round: Round) -> Stage | None:
+    """Training prompts the experiment has seen least often, in an order its seed fixes."""
+    experiment = round.experiment
+    seen = Count("rounds", filter=Q(rounds__experiment=experiment) & ~Q(rounds=round))
+    prompts = experiment.prompt_set.prompts.filter(split=Prompt.Split.TRAIN)
+    if experiment.labels == Experiment.Labels.BALLOTS:
+        standing = queue.standing(campaigns.offline(experiment))
+        prompts = prompts.filter(comparisons__ballots__in=standing).distinct()
+    found = list(prompts.annotate(seen=seen).order_by("pk").values_list("seen", "pk"))
+    if not found:
+        raise ValueError(f"{experiment.prompt_set} has no training prompts this round could use.")
+    random.Random(f"{experiment.seed}:{round.number}").shuffle(found)
+    found.sort(key=lambda row: row[0])
+    round.prompts.set([pk for _, pk in found[: experiment.prompts_per_round]])
+    return Stage.SAMPLE
+
+
+def sample(round: Round) -> Stage | None:
+    """K answers to each prompt from the policy the round starts with."""
+    experiment = round.experiment
+    if experiment.labels == Experiment.Labels.BALLOTS:
+        return Stage.LABEL
+    algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
+    draws = algorithm.draws(experiment.samples_per_prompt, experiment.temperature)
+    prompts = list(round.prompts.order_by("pk"))
+    job = roundjobs.sample(round, "sample", round.policy_in, prompts, draws.n, draws.temperature)
+    if job is None:
+        return None
+    rows.import_completions(job, round.policy_in, {prompt.pk for prompt in prompts})
+    return Stage.SELECT
+
+
+def open_comparisons(round: Round) -> Stage | None:
+    """Put two different answers to each prompt before people."""
+    experiment = round.experiment
+    sampled = Completion.objects.filter(batch__in=rows.batches(round, "sample"))
+    by_prompt: dict[int, list[Completion]] = {}
+    for completion in sampled.order_by("prompt_id", "draw"):
+        by_prompt.setdefault(completion.prompt_id, []).append(completion)
+    with transaction.atomic():
+        round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
+        round.save(update_fields=["campaign"])
+        for prompt_id, answers in by_prompt.items():
+            rng = random.Random(f"{experiment.seed}:{round.number}:{prompt_id}")
+            for picked in selection.choose("random", answers, rng):
+                campaigns.compare(
+                    round.campaign, prompt_id, picked.answers, "random", picked.p_select
+                )
+    if not round.campaign.comparisons.exists():
+        raise ValueError("The policy gives the same answer to everything: nothing to compare.")
+    return Stage.LABEL
+
+
+def label(round: Round) -> Stage | None:
+    """Wait for people (or the deadline, or a researcher who has seen enough), then freeze."""
+    experiment, campaign = round.experiment, round.campaign
+    if campaign is None:
+        ballots = queue.standing(campaigns.offline(experiment).filter(prompt__rounds=round))
+    else:
+        ballots = queue.standing(campaign.comparisons.all())
+        minutes = experiment.deadline_minutes
+        opened = campaign.created_at
+        overdue = minutes and timezone.now() > opened + timedelta(minutes=minutes)
+        if not (campaign.closed_at or overdue or queue.complete(campaign)):
+            return None
+        rounds.close_labels(round)
+    with transaction.atomic():
+        frozen = list(ballots)
+        round.ballots.set(frozen)
+        round.ballots_sha256 = rows.ballots_digest(frozen)
+        round.save(update_fields=["ballots_sha256"])
+    if not any(ballot.outcome == Ballot.Outcome.RANKED for ballot in frozen):
+        raise ValueError("Nobody ranked any answers before labelling ended: nothing to learn from.")
+    return Stage.REWARD
+
+
+def retrain_reward_model(round: Round) -> Stage | None:
+    """A reward model on all ballots the experiment has frozen, from the base model."""
+    experiment = round.experiment
+    by_model = Experiment.Pairs.REWARD_MODEL in (experiment.pairs_from, experiment.judge)
+    if not by_model:
+        return Stage.PAIRS
+    spec = jobs.RewardJob(
+        base=jobs.ModelRef(base=experiment.start.base_model),
+        weights=jobs.Weights(**experiment.weights),
+        optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
+    )
+    ballots = rows.frozen_ballots(experiment)
+    job = roundjobs.ask(
+        round, "reward", spec, {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots)}
+    )
+    result = roundjobs.finished(job)
+    if result is None:
+        return None
+    round.reward_model, _ = RewardModel.objects.get_or_create(
+        name=f"{roundjobs.stem(round)}-reward-{result['sha256'][:8]}",
+        defaults={
+            "project": experiment.project,
+            "objective": spec.objective,
+            "path": str(job.folder / result["weights"]),
+            "sha256": result["sha256"],
+            "ballots_used": _ballots_frozen(experiment),
+            "accuracy": result["accuracy"],
+            "metrics": result,
+        },
+    )
+    round.save(update_fields=["reward_model"])
+    return Stage.SCORE
+
+
+def score_samples(round: Round) -> Stage | None:
+    """Every sample under the new reward model, when pairs are to come from its scores."""
+    experiment = round.experiment
+    assert round.reward_model is not None
+    if experiment.pairs_from != Experiment.Pairs.REWARD_MODEL:
+        return Stage.PAIRS
+    if experiment.labels == Experiment.Labels.BALLOTS:
+        answers = Completion.objects.filter(prompt__rounds=round)
+    else:
+        answers = Completion.objects.filter(batch__in=rows.batches(round, "sample"))
+    answers = answers.select_related("prompt").order_by("prompt_id", "draw")
+    spec = jobs.ScoreJob(reward_model=round.reward_model.path, max_length=settings.MAX_MODEL_LEN)
+    job = roundjobs.ask(round, "score", spec, {jobs.ITEMS: lambda: rows.item_rows(answers)})
+    if roundjobs.finished(job) is None:
+        return None
+    rows.import_scores(job, round.reward_model)
+    return Stage.PAIRS
+
+
+def make_pairs(round: Round) -> Stage | None:
+    """Judged answers -> training pairs, by the algorithm's rule; frozen from here on."""
+    experiment = round.experiment
+    algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
+    pairs = []
+    for prompt, answers, judged in rows.judged_prompts(round):
+        for choice in algorithm.pairs(judged, experiment.pair_rule, experiment.seed):
+            pairs.append(
+                Pair(
+                    round=round,
+                    prompt=prompt,
+                    chosen=answers[choice.chosen],
+                    rejected=answers[choice.rejected],
+                    p=choice.p,
+                    weight=choice.weight,
+                    rule=experiment.pair_rule,
+                )
+            )
+    if not pairs:
+        raise ValueError("No training pairs: every comparison was a tie, cut off or all bad.")
+    with transaction.atomic():
+        round.pairs.all().delete()
+        Pair.objects.bulk_create(pairs, batch_size=rows.BATCH)
+    return Stage.TRAIN
+
+
+def train(round: Round) -> Stage | None:
+    """The algorithm on this round's pairs (and, with replay, the earlier rounds'). The result is a
+    policy of its own, measured next against whatever is deployed at this moment."""
+    experiment = round.experiment
+    references = {"initial": experiment.start.ref, "round_start": round.policy_in.ref}
+    references["reference"] = references[experiment.reference]
+    algorithm = algorithms.get(experiment.algorithm)
+    spec = jobs.TrainJob(
+        algorithm=experiment.algorithm,
+        knobs=experiment.knobs,
+        start=round.policy_in.ref,
+        references={name: references[name] for name in algorithm.references},
+        weights=jobs.Weights(**experiment.weights),
+        optimiser=roundjobs.optimiser(experiment, experiment.optimiser),
+    )
+    pairs = Pair.objects.filter(round__experiment=experiment, round__number__lte=round.number)
+    if not experiment.replay:
+        pairs = pairs.filter(round=round)
+    pairs = pairs.select_related("prompt", "chosen", "rejected", "third").order_by("pk")
+    job = roundjobs.ask(round, "train", spec, {jobs.PAIRS: lambda: rows.pair_rows(pairs)})
+    result = roundjobs.finished(job)
+    if result is None:
+        return None
+    with transaction.atomic():
+        weights = Policy.Weights.FULL if spec.weights.mode == "full" else Policy.Weights.LORA
+        round.policy_out, _ = Policy.objects.get_or_create(
+            name=f"{roundjobs.stem(round)}-{result['sha256'][:8]}",
+            defaults={
+                "project": experiment.project,
+                "weights": weights,
+                "base_model": experiment.start.base_model,
+                "path": str(job.folder / result["weights"]),
+                "sha256": result["sha256"],
+                "parent": round.policy_in,
+                "algorithm": experiment.algorithm,
+                "knobs": experiment.knobs,
+                "metrics": result,
+            },
+        )
+        deployed = Deployment.objects.filter(project=experiment.project, alias="current").first()
+        current = deployed.policy if deployed else round.policy_in
+        base = serving.base_policy(experiment.project)
+        round.opponents = {"current": str(current.pk), "base": str(base.pk)}
+        round.save(update_fields=["policy_out", "opponents"])
+    return Stage.EVALUATE
+
+
+def evaluate(round: Round) -> Stage | None:
+    """Answers to held-out prompts by the candidate and its opponents; then the judge."""
+    prompts = evaluation.heldout(round)
+    ids = {prompt.pk for prompt in prompts}
+    finished = True
+    for policy in evaluation.players(round):
+        purpose = evaluation.answers_purpose(policy)
+        job = roundjobs.sample(round, purpose, policy, prompts, 1, 1.0)
+        if job is None:
+            finished = False
+        else:
+            rows.import_completions(job, policy, ids)
+    if not finished:
+        return None
+    spec = evaluation.score_job(round)
+    job = roundjobs.ask(round, "judge", spec, {jobs.ITEMS: lambda: evaluation.items(round)})
+    if roundjobs.finished(job) is None:
+        return None
+    if round.experiment.judge == Experiment.Judge.PEOPLE and not _people_have_judged(round):
+        return None
+    evaluation.record(round, rows.read_scores(job))
+    return Stage.GATE
+
+
+def gate(round: Round) -> Stage | None:
+    """May the candidate be promoted? The evidence is kept with the verdict."""
+    assert round.policy_out is not None
+    round.gate = evaluation.gate(round)
+    round.save(update_fields=["gate"])
+    if not round.gate["passed"]:
+        Policy.objects.filter(pk=round.policy_out.pk).update(state=Policy.State.REJECTED)
+        return Stage.DONE
+    return Stage.PROMOTE
+
+
+def promote(round: Round) -> Stage | None:
+    """On autopilot, by the gate; otherwise when a researcher has promoted or rejected it."""
+    policy = round.policy_out
+    assert policy is not None
+    if policy.state == Policy.State.CANDIDATE and round.experiment.autopilot:
+        serving.promote(
+            round.experiment.project,
+            policy,
+            actor=None,
+            reason=f"{round}: the gate passed",
+            evidence=round.gate,
+        )
+        return Stage.DONE
+    return None if policy.state == Policy.State.CANDIDATE else Stage.DONE
+
+
+STAGES: dict[Stage, Callable[[Round], Stage | None]] = {
+    Stage.PROMPTS: choose_prompts,
+    Stage.SAMPLE: sample,
+    Stage.SELECT: open_comparisons,
+    Stage.LABEL: label,
+    Stage.REWARD: retrain_reward_model,
+    Stage.SCORE: score_samples,
+    Stage.PAIRS: make_pairs,
+    Stage.TRAIN: train,
+    Stage.EVALUATE: evaluate,
+    Stage.GATE: gate,
+    Stage.PROMOTE: promote,
+}
+
+
+def _ballots_frozen(experiment: Experiment) -> int:
+    return Ballot.objects.filter(rounds__experiment=experiment).distinct().count()
+
+
+def _people_have_judged(round: Round) -> bool:
+    """Open the blind face-offs on first sight; true when every one of them has its votes."""
+    campaign = round.evaluation_campaign
+    if campaign is None:
+        with transaction.atomic():
+            campaign = campaigns.open_campaign(round, Campaign.Purpose.EVALUATE)
+            round.evaluation_campaign = campaign
+            round.save(update_fields=["evaluation_campaign"])
+            for prompt_id, answers in evaluation.face_offs(round):
+                campaigns.compare(campaign, prompt_id, answers, "evaluation", 1.0)
+    if campaign.closed_at is None and not queue.complete(campaign):
+        return False
+    rounds.close_labels(round)
+    return True
+
+
+def _next_round(experiment: Experiment) -> None:
+    """Begin the next round unless the last one failed or all are done."""
+    last = experiment.rounds.order_by("-number").first()
+    if last is None or (last.stage == Stage.DONE and last.number < experiment.rounds_wanted):
+        rounds.begin(experiment)
+    elif last.stage == Stage.DONE:
+        Experiment.objects.filter(pk=experiment.pk).update(state=Experiment.State.FINISHED)
+
+
+def _leave(round: Round, following: Stage, error: str = "") -> bool:
+    """Compare-and-swap the stage and keep the timeline; False if someone else moved it first."""
+    now = timezone.now()
+    over = following in OVER
+    with transaction.atomic():
+        moved = Round.objects.filter(pk=round.pk, stage=round.stage).update(
+            stage=following, error=error, finished_at=now if over else None
+        )
+        if moved:
+            RoundStage.objects.filter(round=round, stage=round.stage).update(finished_at=now)
+            if not over:
+                RoundStage.objects.get_or_create(
+                    round=round, stage=following, defaults={"started_at": now}
+                )
+    return bool(moved)

@@ -1,0 +1,48 @@
+"""The campaigns a round opens, and the imported comparisons an offline round learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.db.models import QuerySet
+
+from plumbline.collect.models import Campaign, Candidate, Comparison, Completion
+from plumbline.loop.models import Experiment, Round
+
+
+def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
+    """A campaign of the round's own; guidelines carry over from the experiment's last one."""
+    experiment = round.experiment
+    earlier = Campaign.objects.filter(round__experiment=experiment).order_by("-pk").first()
+    what = "" if purpose == Campaign.Purpose.TRAIN else ", evaluation"
+    return Campaign.objects.create(
+        project=experiment.project,
+        name=f"{experiment.name}, round {round.number}{what}",
+        purpose=purpose,
+        overlap=experiment.overlap,
+        guidelines=earlier.guidelines if earlier else "",
+    )
+
+
+def compare(
+    campaign: Campaign,
+    prompt_id: int,
+    answers: Sequence[Completion],
+    strategy: str,
+    p_select: float,
+) -> Comparison:
+    comparison = Comparison.objects.create(
+        campaign=campaign, prompt_id=prompt_id, strategy=strategy, p_select=p_select
+    )
+    Candidate.objects.bulk_create(
+        Candidate(comparison=comparison, completion=answer, slot=slot)
+        for slot, answer in enumerate(answers)
+    )
+    return comparison
+
+
+def offline(experiment: Experiment) -> QuerySet[Comparison]:
+    """Training comparisons the experiment's prompt set came with or gathered before."""
+    return Comparison.objects.filter(
+        prompt__set=experiment.prompt_set, campaign__purpose=Campaign.Purpose.TRAIN
+    )

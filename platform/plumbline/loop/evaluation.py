@@ -1,0 +1,184 @@
+"""Candidate against opponents on held-out prompts: win rate with its interval, KL, length, gate."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+from typing import Any
+
+from django.db.models import QuerySet
+
+from align import jobs
+from plumbline.collect import queue, votes
+from plumbline.collect.models import Completion, Prompt
+from plumbline.loop import gates, rows
+from plumbline.loop.models import Evaluation, Experiment, Round
+from plumbline.loop.winrate import WinRate
+from plumbline.policies.models import Policy
+
+CANDIDATE, BASE = "candidate", "base"  # names of the policies in the judge's ScoreJob
+
+
+def heldout(round: Round) -> list[Prompt]:
+    """The same held-out prompts for every round of an experiment. Raises ValueError without any."""
+    experiment = round.experiment
+    prompts = list(experiment.prompt_set.prompts.filter(split=Prompt.Split.HELDOUT).order_by("pk"))
+    if not prompts:
+        raise ValueError(f"{experiment.prompt_set} has no held-out prompts to evaluate on.")
+    random.Random(f"{experiment.seed}:heldout").shuffle(prompts)
+    return prompts[: experiment.heldout_prompts]
+
+
+def opponents(round: Round) -> dict[str, Policy]:
+    """{"current": ..., "base": ...}; one entry when the base itself is deployed."""
+    found = {
+        against: Policy.objects.get(pk=uuid.UUID(pk)) for against, pk in round.opponents.items()
+    }
+    if found["current"] == found["base"]:
+        del found["base"]
+    return found
+
+
+def players(round: Round) -> list[Policy]:
+    assert round.policy_out is not None
+    return [round.policy_out, *opponents(round).values()]
+
+
+def answers_purpose(policy: Policy) -> str:
+    return f"answers:{policy.pk.hex}"
+
+
+def answers(round: Round, policy: Policy) -> QuerySet[Completion]:
+    """The policy's held-out answers in this round, one a prompt."""
+    found = Completion.objects.filter(batch__in=rows.batches(round, answers_purpose(policy)))
+    return found.select_related("prompt").order_by("prompt_id")
+
+
+def score_job(round: Round) -> jobs.ScoreJob:
+    """Rewards (when the reward model judges) and log-probabilities under candidate and base."""
+    assert round.policy_out is not None
+    experiment = round.experiment
+    by_model = experiment.judge == Experiment.Judge.REWARD_MODEL
+    model = round.reward_model
+    base = jobs.ModelRef(base=experiment.start.base_model)
+    return jobs.ScoreJob(
+        reward_model=model.path if by_model and model else None,
+        policies={CANDIDATE: round.policy_out.ref, BASE: base},
+    )
+
+
+def items(round: Round) -> Iterator[jobs.ItemRow]:
+    for policy in players(round):
+        yield from rows.item_rows(answers(round, policy))
+
+
+def face_offs(round: Round) -> Iterator[tuple[int, list[Completion]]]:
+    """Prompt id and (candidate's answer, current's answer), for people to judge blind; prompts
+    where both said the same are ties and need nobody's time."""
+    assert round.policy_out is not None
+    theirs = {a.prompt_id: a for a in answers(round, opponents(round)["current"])}
+    for mine in answers(round, round.policy_out):
+        if mine.text != theirs[mine.prompt_id].text:
+            yield mine.prompt_id, [mine, theirs[mine.prompt_id]]
+
+
+def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
+    """One Evaluation row per opponent; recording twice leaves the same rows."""
+    assert round.policy_out is not None
+    mine = {a.prompt_id: a for a in answers(round, round.policy_out)}
+    kl = fmean(_log_ratio(scores[str(a.pk)]) for a in mine.values())
+    for against, opponent in opponents(round).items():
+        theirs = {a.prompt_id: a for a in answers(round, opponent)}
+        if round.experiment.judge == Experiment.Judge.PEOPLE:
+            if against != "current":
+                continue  # people compare the candidate with what is deployed, nothing else
+            won = _by_people(round, identical=_identical(mine, theirs))
+        else:
+            won = _by_scores(mine, theirs, scores)
+        low, high = won.interval()
+        Evaluation.objects.update_or_create(
+            round=round,
+            against=against,
+            defaults={
+                "opponent": opponent,
+                "judge": round.experiment.judge,
+                "wins": won.wins,
+                "ties": won.ties,
+                "losses": won.losses,
+                "rate": won.rate,
+                "low": low,
+                "high": high,
+                "kl": kl,
+                "tokens": _mean_tokens(mine),
+                "opponent_tokens": _mean_tokens(theirs),
+            },
+        )
+
+
+def gate(round: Round) -> dict[str, Any]:
+    """The gate's checks with their evidence, and the verdict."""
+    assert round.policy_out is not None
+    experiment = round.experiment
+    against_current = round.evaluations.get(against=Evaluation.Against.CURRENT)
+    metrics = round.policy_out.metrics
+    return gates.record(
+        gates.checks(
+            against_current=WinRate(
+                wins=against_current.wins,
+                ties=against_current.ties,
+                losses=against_current.losses,
+            ),
+            gate_win_rate=experiment.gate_win_rate,
+            kl=against_current.kl,
+            gate_kl=experiment.gate_kl,
+            loss=metrics.get("loss"),
+            accuracy=metrics.get("accuracy"),
+            tokens=against_current.tokens,
+            current_tokens=against_current.opponent_tokens,
+        )
+    )
+
+
+def _log_ratio(score: jobs.ScoreRow) -> float:
+    """log pi(y) - log pi_0(y) of one fresh sample: its mean over samples is the k1 KL estimate."""
+    return score["logps"][CANDIDATE] - score["logps"][BASE]
+
+
+def _by_scores(
+    mine: Mapping[int, Completion],
+    theirs: Mapping[int, Completion],
+    scores: Mapping[str, jobs.ScoreRow],
+) -> WinRate:
+    wins = ties = losses = 0
+    for prompt_id, answer in mine.items():
+        first, second = (scores[str(a.pk)]["reward"] for a in (answer, theirs[prompt_id]))
+        assert first is not None
+        assert second is not None
+        if answer.text == theirs[prompt_id].text or first == second:
+            ties += 1
+        elif first > second:
+            wins += 1
+        else:
+            losses += 1
+    return WinRate(wins=wins, ties=ties, losses=losses)
+
+
+def _by_people(round: Round, identical: int) -> WinRate:
+    """Each face-off counts once, by the majority of its votes; slot 0 is the candidate's."""
+    assert round.evaluation_campaign is not None
+    wins, ties, losses = 0, identical, 0
+    standing = queue.standing(round.evaluation_campaign.comparisons.all())
+    for _, ballots in rows.by_comparison(standing):
+        for _, _, p, _ in votes.preferences(ballots):
+            wins, ties, losses = wins + (p > 0.5), ties + (p == 0.5), losses + (p < 0.5)
+    return WinRate(wins=wins, ties=ties, losses=losses)
+
+
+def _identical(mine: Mapping[int, Completion], theirs: Mapping[int, Completion]) -> int:
+    return sum(answer.text == theirs[prompt_id].text for prompt_id, answer in mine.items())
+
+
+def _mean_tokens(found: Mapping[int, Completion]) -> float:
+    return fmean(len(answer.token_ids or answer.text.split()) for answer in found.values())

@@ -1,0 +1,93 @@
+"""What a person may do to a round: begin it, end its labelling early, cancel it, try again."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils import timezone
+
+from plumbline.accounts.models import User
+from plumbline.fleet import dispatch
+from plumbline.fleet.models import Job
+from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
+from plumbline.policies.models import Policy
+
+
+def begin(experiment: Experiment) -> Round:
+    """The experiment's next round, starting from the best policy it has.
+
+    Raises ValueError when a round is still in progress; a second call at the same instant is
+    refused by the database.
+    """
+    with transaction.atomic():
+        last = experiment.rounds.order_by("-number").first()
+        if last is not None and not last.over:
+            raise ValueError(f"Round {last.number} of {experiment.name} is still in progress.")
+        fresh = Round.objects.create(
+            experiment=experiment,
+            number=last.number + 1 if last else 1,
+            policy_in=best_policy(experiment),
+        )
+        RoundStage.objects.create(round=fresh, stage=fresh.stage, started_at=timezone.now())
+    return fresh
+
+
+def best_policy(experiment: Experiment) -> Policy:
+    """The newest policy of the experiment that was promoted, else the one it started from."""
+    promoted = (
+        experiment.rounds.filter(policy_out__state=Policy.State.PROMOTED)
+        .order_by("-number")
+        .select_related("policy_out")
+        .first()
+    )
+    if promoted is None or promoted.policy_out is None:
+        return experiment.start
+    return promoted.policy_out
+
+
+def close_labels(round: Round) -> None:
+    """End labelling with the votes there are; the round goes on at its next tick."""
+    campaigns = [c for c in (round.campaign, round.evaluation_campaign) if c is not None]
+    for campaign in campaigns:
+        if campaign.closed_at is None:
+            campaign.closed_at = timezone.now()
+            campaign.save(update_fields=["closed_at"])
+
+
+def cancel(round: Round, actor: User) -> None:
+    """Stop the round and its jobs; what it collected stays."""
+    with transaction.atomic():
+        changed = (
+            Round.objects.filter(pk=round.pk)
+            .exclude(stage__in=OVER)
+            .update(
+                stage=Stage.CANCELLED,
+                error=f"Cancelled by {actor.get_username()}.",
+                finished_at=timezone.now(),
+            )
+        )
+        if not changed:
+            return
+        RoundStage.objects.filter(round=round, finished_at=None).update(finished_at=timezone.now())
+        close_labels(round)
+        for job in Job.objects.filter(asked_by__round=round):
+            if not job.over:
+                dispatch.cancel(job)
+
+
+def retry(round: Round) -> None:
+    """Take a failed round up again at the stage that failed; a failed job resumes from its last
+    checkpoint. Raises ValueError when the round did not fail."""
+    with transaction.atomic():
+        stage = round.stages.order_by("-started_at", "-id").first()
+        if round.stage != Stage.FAILED or stage is None:
+            raise ValueError("Only a failed round can be tried again.")
+        stage.finished_at = None
+        stage.save(update_fields=["finished_at"])
+        Round.objects.filter(pk=round.pk, stage=Stage.FAILED).update(
+            stage=stage.stage, error="", finished_at=None
+        )
+        failed = Job.objects.filter(asked_by__round=round, state=Job.State.FAILED)
+        queues = set(failed.values_list("queue", flat=True))
+        failed.update(state=Job.State.QUEUED, attempt=0, finished_at=None, not_before=None)
+        for queue in queues:
+            dispatch.ring(queue)

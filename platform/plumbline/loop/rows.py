@@ -1,0 +1,196 @@
+"""Between the database and a job's files: rows out for a run directory, results back in.
+
+Everything read back is checked against what was asked for and stored so that doing it twice
+changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
+
+from align import jobs
+from align.pairing import Answer, Judged, Vote
+from plumbline.collect import votes
+from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
+from plumbline.fleet.models import Job
+from plumbline.judges.models import Score
+from plumbline.loop.models import Experiment, Pair, Round
+from plumbline.policies.models import Policy, RewardModel
+
+BATCH = 500  # rows per INSERT
+HELD_OUT_SHARE = 10  # one prompt in ten is kept from the reward model, chosen by its digest
+
+
+def prompt_rows(prompts: Iterable[Prompt]) -> Iterator[jobs.PromptRow]:
+    for prompt in prompts:
+        yield {"id": str(prompt.pk), "messages": prompt.messages}
+
+
+def response_row(completion: Completion) -> jobs.ResponseRow:
+    return {
+        "id": str(completion.pk),
+        "text": completion.text,
+        "token_ids": completion.token_ids,
+        "finish_reason": completion.finish_reason or None,
+    }
+
+
+def item_rows(completions: Iterable[Completion]) -> Iterator[jobs.ItemRow]:
+    for completion in completions:
+        yield {
+            "id": str(completion.pk),
+            "messages": completion.prompt.messages,
+            "response": response_row(completion),
+        }
+
+
+def pair_rows(pairs: Iterable[Pair]) -> Iterator[jobs.PairRow]:
+    for pair in pairs:
+        yield {
+            "id": str(pair.pk),
+            "messages": pair.prompt.messages,
+            "chosen": response_row(pair.chosen),
+            "rejected": response_row(pair.rejected),
+            "third": response_row(pair.third) if pair.third else None,
+            "p": pair.p,
+            "weight": pair.weight,
+        }
+
+
+def comparison_rows(ballots: Iterable[Ballot]) -> Iterator[jobs.ComparisonRow]:
+    """All that people said, one row per comparison; held out by prompt."""
+    for comparison, cast_on_it in by_comparison(ballots):
+        prompt, said = comparison.prompt, votes.preferences(cast_on_it)
+        if not said:
+            continue  # all bad: an absolute judgement, which no preference can hold
+        yield {
+            "id": str(comparison.pk),
+            "messages": prompt.messages,
+            "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
+            "preferences": said,
+            "heldout": int(prompt.digest[:8], 16) % HELD_OUT_SHARE == 0,
+        }
+
+
+def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[Ballot]]]:
+    """Ballots grouped by comparison, in the order of comparisons, with their answers loaded."""
+    grouped: dict[int, list[Ballot]] = {}
+    for ballot in ballots:
+        grouped.setdefault(ballot.comparison_id, []).append(ballot)
+    ids = sorted(grouped)
+    for start in range(0, len(ids), BATCH):
+        page = (
+            Comparison.objects.filter(pk__in=ids[start : start + BATCH])
+            .select_related("prompt")
+            .prefetch_related("slots__completion")
+            .order_by("pk")
+        )
+        for comparison in page:
+            yield comparison, grouped[comparison.pk]
+
+
+def frozen_ballots(experiment: Experiment) -> Iterator[Ballot]:
+    """Every ballot a round of the experiment froze, oldest first."""
+    ballots = Ballot.objects.filter(rounds__experiment=experiment).distinct()
+    return ballots.order_by("comparison_id", "annotator_id", "revision").iterator()
+
+
+def ballots_digest(ballots: Iterable[Ballot]) -> str:
+    """SHA-256 of the sorted ballot ids: what a round trained on, in one line."""
+    ids = sorted(str(ballot.pk) for ballot in ballots)
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def import_completions(job: Job, policy: Policy, expected: set[int]) -> None:
+    """A finished sampling job's rows become completions. Raises ValueError when one is missing."""
+    spec = cast(jobs.SampleJob, jobs.from_json(job.spec))
+    sampling = {"temperature": spec.temperature, "top_p": spec.top_p, "seed": spec.seed}
+    rows = list(jobs.read_rows(job.folder / jobs.COMPLETIONS))
+    seen = {(int(row["prompt"]), row["draw"]) for row in rows}
+    wanted = {(prompt, draw) for prompt in expected for draw in range(spec.n)}
+    if seen != wanted:
+        raise ValueError(f"{job.title}: {len(wanted - seen)} of {len(wanted)} answers are missing.")
+    Completion.objects.bulk_create(
+        (
+            Completion(
+                prompt_id=int(row["prompt"]),
+                policy=policy,
+                text=row["text"],
+                token_ids=row["token_ids"],
+                finish_reason=row["finish_reason"],
+                sampling=sampling,
+                batch=job.pk,
+                draw=row["draw"],
+            )
+            for row in rows
+        ),
+        batch_size=BATCH,
+        ignore_conflicts=True,
+    )
+
+
+def read_scores(job: Job) -> dict[str, jobs.ScoreRow]:
+    rows = cast(Iterator[jobs.ScoreRow], jobs.read_rows(job.folder / jobs.SCORES))
+    return {row["id"]: row for row in rows}
+
+
+def import_scores(job: Job, reward_model: RewardModel) -> None:
+    Score.objects.bulk_create(
+        (
+            Score(completion_id=key, reward_model=reward_model, value=row["reward"])
+            for key, row in read_scores(job).items()
+        ),
+        batch_size=BATCH,
+        ignore_conflicts=True,
+    )
+
+
+def judged_prompts(round: Round) -> Iterator[tuple[Prompt, list[Completion], Judged]]:
+    """Each prompt of the round with its answers and all that is known of them: votes on the frozen
+    ballots, and scores when the experiment pairs by its reward model."""
+    experiment = round.experiment
+    said: dict[int, list[Any]] = {}
+    answers: dict[int, dict[Any, Completion]] = {}
+    for comparison, ballots in by_comparison(round.ballots.all()):
+        slots = [slot.completion for slot in comparison.slots.all()]
+        for completion in slots:
+            answers.setdefault(comparison.prompt_id, {})[completion.pk] = completion
+        for i, j, p, weight in votes.preferences(ballots):
+            said.setdefault(comparison.prompt_id, []).append((slots[i].pk, slots[j].pk, p, weight))
+    scores: dict[Any, float] = {}
+    if experiment.pairs_from == Experiment.Pairs.REWARD_MODEL:
+        sampled = Completion.objects.filter(batch__in=batches(round, "sample"))
+        for completion in sampled.order_by("prompt_id", "draw"):
+            answers.setdefault(completion.prompt_id, {})[completion.pk] = completion
+        scored = Score.objects.filter(reward_model=round.reward_model, completion__in=sampled)
+        scores = dict(scored.values_list("completion_id", "value"))
+    for prompt in Prompt.objects.filter(pk__in=answers).order_by("pk"):
+        found = sorted(answers[prompt.pk].values(), key=lambda c: (str(c.batch), c.draw, str(c.pk)))
+        index = {completion.pk: k for k, completion in enumerate(found)}
+        judged = Judged(
+            prompt=str(prompt.pk),
+            answers=tuple(_answer(completion, scores.get(completion.pk)) for completion in found),
+            votes=tuple(
+                Vote(index[a], index[b], p, weight) for a, b, p, weight in said.get(prompt.pk, [])
+            ),
+            length_penalty=experiment.length_penalty,
+        )
+        yield prompt, found, judged
+
+
+def batches(round: Round, purpose: str) -> list[Any]:
+    """The ids of a round's jobs for a purpose: sampled completions carry them as `batch`."""
+    return list(round.jobs.filter(purpose=purpose).values_list("job_id", flat=True))
+
+
+def _answer(completion: Completion, score: float | None) -> Answer:
+    tokens = completion.token_ids
+    return Answer(
+        id=str(completion.pk),
+        text=completion.text,
+        tokens=len(tokens) if tokens is not None else len(completion.text.split()),
+        truncated=completion.finish_reason == "length",
+        score=score,
+    )
