@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from align.gpu import data, model
@@ -72,6 +73,33 @@ def test_an_adapter_that_is_not_plain_lora_is_refused(
     edit(copy / "adapter_config.json", **fields)
     with pytest.raises(ValueError, match=sentence):
         model.load(ModelRef(base=str(tiny_base), adapter=str(copy)))
+
+
+def test_an_adapter_of_a_model_with_other_layers_is_refused(
+    tiny_base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(adapter, tmp_path / "copy"))
+    (copy / "manifest.json").unlink()
+    tensors = load_file(copy / "adapter_model.safetensors")
+    moved = {name.replace("layers.1", "layers.5"): tensor for name, tensor in tensors.items()}
+    save_file(moved, copy / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="is no adapter of this model"):
+        model.load(ModelRef(base=str(tiny_base), adapter=str(copy)))
+
+
+def test_a_base_whose_weights_are_not_all_there_is_refused(copy: Path) -> None:
+    tensors = load_file(copy / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"lacks the weights of model.norm.weight \(1 missing\)"):
+        model.load(ModelRef(base=str(copy)))
+
+
+def test_a_truncated_base_is_refused(copy: Path) -> None:
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="holds no model that loads"):
+        model.load(ModelRef(base=str(copy)))
 
 
 def test_an_altered_adapter_is_refused_because_of_its_manifest(

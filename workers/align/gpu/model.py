@@ -17,7 +17,8 @@ from typing import Any, cast
 
 import torch
 import transformers
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -32,6 +33,7 @@ from align.jobs import ModelRef, Weights
 
 CODE = (".py", ".so", ".pyc")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+SMALL = 20_000_000  # parameters
 
 
 @dataclass
@@ -120,8 +122,7 @@ def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> P
     model: PreTrainedModel | PeftModel = base
     model.requires_grad_(False)
     if ref.adapter is not None:
-        check_adapter(Path(ref.adapter))
-        model = PeftModel.from_pretrained(base, ref.adapter, is_trainable=train_adapter)
+        model = _add_adapter(base, Path(ref.adapter), "default", train=train_adapter)
         if full:
             model = cast(PreTrainedModel, cast(Any, model).merge_and_unload())
     if full:
@@ -133,21 +134,31 @@ def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> P
 
 
 def load_base(folder: Path, place: torch.device, dtype: torch.dtype | None = None) -> Any:
-    """A folder's causal model without adapter; fp32 on a CPU and bf16 on CUDA unless given."""
+    """A folder's causal model without adapter; fp32 on a CPU and bf16 on CUDA unless given.
+
+    On a CPU a small model takes one thread for the whole process: a second one costs more than it
+    brings, and results then do not depend on how many cores there are. Raises ValueError when the
+    folder is refused, or its weights are not all there.
+    """
     check_folder(folder)
     cast(Any, transformers).logging.disable_progress_bar()  # a log file is no place for it
     if dtype is None:
         dtype = torch.bfloat16 if place.type == "cuda" else torch.float32
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        model, found = cast(Any, AutoModelForCausalLM).from_pretrained(
             str(folder),
             dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ValueError(f"{folder} holds no model that loads: {error}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{folder} lacks the weights of {missing[0]} ({len(missing)} missing)")
+    if place.type == "cpu" and model.num_parameters() < SMALL:
+        torch.set_num_threads(1)
     return model.to(place)
 
 
@@ -195,8 +206,7 @@ def acting_as(policy: Policy, ref: ModelRef) -> Iterator[Policy]:
         with policy.model.disable_adapter():
             yield policy
     else:
-        check_adapter(Path(ref.adapter))
-        policy.model.load_adapter(ref.adapter, "other")
+        _add_adapter(policy.model, Path(ref.adapter), "other", train=False)
         policy.model.set_adapter("other")
         policy.model.eval()
         try:
@@ -236,6 +246,25 @@ def check_adapter(folder: Path) -> None:
     kind = json.loads(config.read_text()).get("peft_type")
     if kind != "LORA":
         raise ValueError(f"{config} is a {kind} adapter; only LORA adapters are loaded")
+
+
+def _add_adapter(model: Any, folder: Path, name: str, *, train: bool) -> PeftModel:
+    """Put an adapter on a model, or beside the one it has. Raises ValueError if it does not fit."""
+    check_adapter(folder)
+    try:
+        if isinstance(model, PeftModel):
+            model.load_adapter(str(folder), name, is_trainable=train)
+        else:
+            model = PeftModel.from_pretrained(model, str(folder), name, is_trainable=train)
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        raise ValueError(f"{folder} is no adapter of this model: {error}") from error
+    wanted = set(get_peft_model_state_dict(model, adapter_name=name))
+    with safe_open(folder / "adapter_model.safetensors", "pt") as tensors:
+        found = set(tensors.keys())
+    if odd := sorted(wanted ^ found):
+        what = "has no place in the model" if odd[0] in found else "is not in the adapter"
+        raise ValueError(f"{folder} is no adapter of this model: {odd[0]} {what}")
+    return cast(PeftModel, model)
 
 
 def _check_config(path: Path) -> None:

@@ -7,6 +7,7 @@ that does not fit is not cut: it gets no score, and is counted.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import time
@@ -40,13 +41,12 @@ def work(run: Run) -> dict[str, Any]:
     model.deterministic(0)
     items = read_items(run.folder / jobs.ITEMS)
     sheet = Sheet(run.folder / PROGRESS)
-    names = ([REWARD] if job.reward_model else []) + [f"policy:{name}" for name in job.policies]
+    total = len(items) * (bool(job.reward_model) + len(job.policies))
     lengths: dict[str, int] = {}
-    for at, name in enumerate(names):
-        encoder, scorer = _open(job, name)
+    for at, (name, encoder, scorer) in enumerate(_scorers(job)):
         todo = _encode(items, encoder, job.max_length)
         lengths.update({key: len(sequence.response) for key, sequence in todo.items()})
-        done = at * len(items) + len(items) - len(todo)
+        done = (at + 1) * len(items) - len(todo)
         for batch in _batches(todo, job.batch_size):
             run.check()
             left = [key for key in batch if (name, key) not in sheet.values]
@@ -56,10 +56,11 @@ def work(run: Run) -> dict[str, Any]:
                 found = dict(zip(batch, values.tolist(), strict=True))
                 sheet.add(name, {key: found[key] for key in left})
             done += len(batch)
-            run.progress(done, len(names) * len(items), "scores")
+            run.progress(done, total, "scores")
+        del encoder, scorer  # its memory goes before the next one is loaded
     rows = [_row(key, job, sheet, lengths.get(key, 0)) for key in items]
     jobs.write_rows(run.folder / jobs.SCORES, rows)
-    skipped = sum(key not in lengths for key in items) if names else 0
+    skipped = sum(key not in lengths for key in items) if total else 0
     if skipped:
         run.log(f"{skipped} answers are empty or longer than {job.max_length} tokens: not scored")
     seconds = round(time.monotonic() - started, 3)
@@ -99,14 +100,20 @@ def read_items(path: Path) -> dict[str, Mapping[str, Any]]:
     return items
 
 
-def _open(job: ScoreJob, name: str) -> tuple[data.Encoder, Scorer]:
-    """Load the model behind a scorer's name."""
-    if name == REWARD:
-        assert job.reward_model is not None
-        judge = reward.load(Path(job.reward_model))
-        return data.Encoder(judge.policy.tokenizer), judge.scores
-    policy = model.load(job.policies[name.removeprefix("policy:")])
-    return data.Encoder(policy.tokenizer), lambda batch: sequence_logps(policy, batch)
+def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
+    """Each scorer by name, loaded when its turn comes. Adapters of one base share its memory."""
+    if job.reward_model is not None:
+        judge: reward.RewardModel | None = reward.load(Path(job.reward_model))
+        assert judge is not None
+        yield REWARD, data.Encoder(judge.policy.tokenizer), judge.scores
+        judge = None
+    host: model.Policy | None = None
+    for name, ref in sorted(job.policies.items(), key=lambda item: item[1].adapter is None):
+        if host is None or host.ref.base != ref.base:
+            host = model.load(ref)
+        with model.acting_as(host, ref) as policy:
+            encoder = data.Encoder(policy.tokenizer)
+            yield f"policy:{name}", encoder, functools.partial(sequence_logps, policy)
 
 
 def _encode(
