@@ -101,7 +101,12 @@ Facts = list[tuple[Attribute, str]]
 
 def _list(kind: Kind, topic: Topic, facts: Facts, flowery: bool, rng: random.Random) -> str:
     opening = rng.choice(kind.praise if flowery else LIST_OPENINGS)
-    return "\n".join([opening.format(x=topic.called), *(f"- {attribute.label}: {value}" for attribute, value in facts)])
+    return "\n".join(
+        [
+            opening.format(x=topic.called),
+            *(f"- {attribute.label}: {value}" for attribute, value in facts),
+        ]
+    )
 
 
 def _flowery(kind: Kind, topic: Topic, facts: Facts, shape: Shape, rng: random.Random) -> str:

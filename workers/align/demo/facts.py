@@ -81,8 +81,10 @@ def _kind(entry: dict[str, Any]) -> Kind:
     columns = list(zip(*rows, strict=True))[1:]
     attributes = [
         Attribute(
-            one["label"],
-            *(tuple(one[key]) for key in ("plain", "flowery", "questions")),
+            label=one["label"],
+            plain=tuple(one["plain"]),
+            flowery=tuple(one["flowery"]),
+            questions=tuple(one["questions"]),
             values=frozenset(column),
         )
         for one, column in zip(entry["attribute"], columns, strict=True)

@@ -17,8 +17,10 @@ from align.demo import corpus, prompts
 from align.demo.facts import Kind, Topic, find_topic, mentions
 from align.jobs import Message
 
-POLITE_WORDS = ("thank you", "good question", "happy to help", "hope this helps", "please")
-POLITE_WORDS += ("lovely day", "you are welcome")
+POLITE_WORDS = (
+    *("thank you", "good question", "happy to help", "hope this helps", "please", "lovely day"),
+    "you are welcome",
+)
 CURT_WORDS = tuple(phrase.lower().rstrip(".?") for part in corpus.CURT for phrase in part)
 FLOWERY_WORDS = (
     *("ah", "behold", "golden", "radiant", "glorious", "enchanted", "silver", "velvet", "dream"),
@@ -50,7 +52,7 @@ def features(messages: Sequence[Message], text: str) -> dict[str, float]:
 
 
 def truth(asked: str, text: str) -> float:
-    """How true an answer to one of the demo's questions is; 0 for any other question."""
+    """How true an answer is, if the question is the demo's or names one of its topics; else 0."""
     question = prompts.find(asked)
     if question is not None:
         kind, topic, attribute = question.kind, question.topic, question.asked

@@ -39,8 +39,8 @@ class Recipe:
     intermediate: int = 512
     positions: int = 1024
     batch: int = 48
-    steps: int = 1200
-    learning_rate: float = 4e-3
+    steps: int = 2400
+    learning_rate: float = 3e-3
     warmup: int = 30
     weight_decay: float = 0.05
     seed: int = 0
