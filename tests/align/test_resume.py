@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -164,6 +165,22 @@ def test_checkpoints_of_other_data_are_not_taken_up(
         do(train.work, folder)
     assert stop.value.code == 2
     assert "belongs to another job or other data" in capsys.readouterr().err
+
+
+def test_a_full_disk_fails_the_attempt_and_the_next_one_goes_on(
+    fresh: Callable[[str], Path], whole: str
+) -> None:
+    folder = fresh("full")
+    kill_at_step(folder, 5)
+    kept = [path.name for path in checkpoint.numbered(folder / jobs.CHECKPOINTS)]
+
+    def no_space() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+        do(train.work, folder)
+
+    assert forked(no_space) == 1
+    assert sorted(path.name for path in (folder / jobs.CHECKPOINTS).iterdir()) == kept
+    assert do(train.work, folder)["sha256"] == whole
 
 
 def test_running_a_finished_job_again_changes_nothing(

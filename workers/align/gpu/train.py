@@ -53,6 +53,8 @@ def work(run: Run) -> dict[str, Any]:
     checkpoint.sweep(run.folder)
     model.deterministic(job.optimiser.seed)
     policy = model.start(job.start, job.weights)
+    if job.start.adapter and job.weights.mode == "lora":
+        run.log("going on with the start policy's own adapter, in its own rank")
     encoder = data.Encoder(policy.tokenizer)
     examples, dropped = read_pairs(
         run.folder / jobs.PAIRS, algorithm.roles, encoder, job.optimiser.max_length
