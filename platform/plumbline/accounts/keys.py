@@ -1,0 +1,58 @@
+"""API keys: `plk_<prefix>_<secret>`, 256 random bits, shown once.
+
+Only a keyed digest (HMAC-SHA-256 under SECRET_KEY) is stored, so a copy of the database holds no
+usable key. A key is found by its prefix and compared in constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Iterable
+from datetime import timedelta
+
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from plumbline.accounts.models import ApiKey, Project, Scope, User
+
+LAST_USE_RESOLUTION = timedelta(minutes=1)  # a busy key is not a write per request
+
+
+def create(project: Project, name: str, scopes: Iterable[str], user: User) -> tuple[ApiKey, str]:
+    """A new key and the only copy of its secret. Raises ValueError for an unknown scope or none."""
+    wanted = sorted(set(scopes))
+    unknown = [scope for scope in wanted if scope not in Scope.values]
+    if unknown or not wanted:
+        raise ValueError(f"a key needs one or more of these scopes: {', '.join(Scope.values)}")
+    prefix = secrets.token_hex(6)
+    secret = f"plk_{prefix}_{secrets.token_urlsafe(32)}"
+    key = ApiKey.objects.create(
+        project=project,
+        name=name,
+        prefix=prefix,
+        digest=digest(secret),
+        scopes=wanted,
+        created_by=user,
+    )
+    return key, secret
+
+
+def verify(secret: str) -> ApiKey | None:
+    """The live key this secret belongs to, with its project, or None: unknown, revoked, expired."""
+    kind, _, rest = secret.partition("_")
+    prefix, _, _ = rest.partition("_")
+    now = timezone.now()
+    live = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
+    key = ApiKey.objects.select_related("project").filter(live, prefix=prefix[:12]).first()
+    matches = hmac.compare_digest(key.digest if key else "0" * 64, digest(secret))
+    if key is None or kind != "plk" or not matches:
+        return None
+    if key.last_used_at is None or now - key.last_used_at > LAST_USE_RESOLUTION:
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
+    return key
+
+
+def digest(secret: str) -> str:
+    return hmac.digest(settings.SECRET_KEY.encode(), secret.encode(), "sha256").hex()
