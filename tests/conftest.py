@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+pytest_plugins = ("tests.engines",)  # real engines, in their own processes
+
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_BASE = ROOT / "workers/align/demo/base"
 
