@@ -75,6 +75,7 @@ def test_an_adapter_that_is_not_plain_lora_is_refused(
         model.load(ModelRef(base=str(tiny_base), adapter=str(copy)))
 
 
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")
 def test_an_adapter_of_a_model_with_other_layers_is_refused(
     tiny_base: Path, adapter: Path, tmp_path: Path
 ) -> None:
