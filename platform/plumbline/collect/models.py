@@ -161,6 +161,8 @@ class Ballot(models.Model):
     outcome = models.CharField(max_length=9, choices=Outcome, blank=True)
     ranking = models.JSONField(default=list)
     strength = models.PositiveSmallIntegerField(null=True)  # 1 slightly, 2 clearly, 3 much better
+    # P(slot 0 beats slot 1) where the voter gave one, as AI judges do; it says more than `ranking`.
+    probability = models.FloatField(null=True)
     reason = models.CharField(max_length=300, blank=True)
     comment = models.TextField(blank=True)
     active_ms = models.PositiveIntegerField(null=True)
@@ -179,6 +181,10 @@ class Ballot(models.Model):
                 name="cast_with_outcome",
             ),
             models.CheckConstraint(condition=Q(expires_at__gt=F("claimed_at")), name="claim_lasts"),
+            models.CheckConstraint(
+                condition=Q(probability__isnull=True) | Q(probability__gte=0, probability__lte=1),
+                name="probability_in_range",
+            ),
         ]
         indexes = [models.Index(fields=["annotator", "-cast_at"])]
 
