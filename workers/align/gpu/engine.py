@@ -63,6 +63,11 @@ class Engine:
             self._load += 1
         self._inbox.put(lambda: self._admit(ticket))
 
+    @property
+    def load(self) -> int:
+        """Requests running or waiting."""
+        return self._load
+
     def call(self, action: Callable[[Residents], T]) -> Future[T]:
         """Run `action` on the residents between two steps."""
         future: Future[T] = Future()

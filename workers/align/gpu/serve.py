@@ -48,6 +48,10 @@ class Service:
     async def version(self, request: Request) -> Response:
         return JSONResponse({"version": f"align {version('plumbline')}"})
 
+    async def load(self, request: Request) -> Response:
+        """How many requests are running or waiting."""
+        return JSONResponse({"server_load": self.engine.load})
+
     async def models(self, request: Request) -> Response:
         cards = [model_card(resident, self.max_length) for resident in self.residents.all()]
         return JSONResponse({"object": "list", "data": cards})
@@ -255,6 +259,7 @@ def create_app(residents: Residents, max_length: int) -> Starlette:
         routes=[
             Route("/health", service.health),
             Route("/version", service.version),
+            Route("/load", service.load),
             Route("/v1/models", service.models),
             post("/v1/completions", service.completions),
             post("/v1/chat/completions", service.chat_completions),
