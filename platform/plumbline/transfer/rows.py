@@ -1,0 +1,105 @@
+"""What an importer hands over: one conversation, the answers to it, and who was preferred.
+
+Every format is turned into these rows and checked here, so that what reaches the database is text
+that every database can hold (no NUL, no lone surrogates), of a bounded size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from align.jobs import Message
+
+LONGEST_TEXT = 200_000  # characters of one message or answer
+MOST_MESSAGES = 200
+MOST_ANSWERS = 9  # what a comparison may hold
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    origin: str  # who wrote it: a model's name, or the data set's when it does not say
+
+
+@dataclass(frozen=True)
+class ImportedRow:
+    """A prompt with 0..9 answers.
+
+    `preference` is P(first answer is better), for rows with two answers: 1, 0 or 0.5 from a voter
+    who chose, anything between when the source is `graded`. `key` is the source's own name for
+    the row; rows equal in everything are one.
+    """
+
+    messages: tuple[Message, ...]
+    answers: tuple[Answer, ...] = ()
+    preference: float | None = None
+    graded: bool = False
+    key: str = ""
+    split: Literal["train", "heldout"] | None = None
+
+    def __post_init__(self) -> None:
+        check_messages(self.messages)
+        if len(self.answers) > MOST_ANSWERS:
+            raise ValueError(f"{len(self.answers)} answers; at most {MOST_ANSWERS} can be compared")
+        for answer in self.answers:
+            check_text(answer.text, "an answer")
+            check_text(answer.origin, "an answer's origin")
+        check_text(self.key, "the row's key")
+        if self.preference is not None:
+            if len(self.answers) != 2:
+                raise ValueError(f"a preference needs two answers, not {len(self.answers)}")
+            if not 0 <= self.preference <= 1:
+                raise ValueError(f"a preference is a probability, not {self.preference}")
+
+
+def user(text: str) -> tuple[Message, ...]:
+    """A conversation that is one question."""
+    return ({"role": "user", "content": text},)
+
+
+def digest(messages: Sequence[Message]) -> str:
+    """SHA-256 of the canonical messages: the identity of a prompt in its set."""
+    canonical = [[message["role"], message["content"]] for message in messages]
+    return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()
+
+
+def text_field(record: Mapping[str, Any], name: str) -> str:
+    """A field that must be there as a string. Raises ValueError naming it."""
+    if name not in record:
+        raise ValueError(f"{name!r} is missing")
+    value = record[name]
+    if not isinstance(value, str):
+        raise ValueError(f"{name!r} must be a string, not {type(value).__name__}")
+    return value
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Roles, contents, and someone asking last. Raises ValueError."""
+    if not messages:
+        raise ValueError("there are no messages")
+    if len(messages) > MOST_MESSAGES:
+        raise ValueError(f"{len(messages)} messages; at most {MOST_MESSAGES} are taken")
+    for number, message in enumerate(messages, 1):
+        if message["role"] not in get_args(Role):
+            raise ValueError(f"message {number} has the role {message['role']!r}")
+        check_text(message["content"], f"message {number}")
+        if not message["content"].strip():
+            raise ValueError(f"message {number} is empty")
+    if messages[-1]["role"] != "user":
+        raise ValueError("the last message must be the user's; answers are given apart from it")
+
+
+def check_text(text: str, what: str) -> None:
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"{what} has {len(text)} characters; at most {LONGEST_TEXT} are taken")
+    if "\0" in text:
+        raise ValueError(f"{what} holds a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} holds half of a surrogate pair") from None

@@ -1,0 +1,118 @@
+"""The first half of an import: read and check the whole file before the database sees any of it.
+
+Checked rows wait in a private temporary SQLite database, which lives on disk when it grows and is
+gone with the process. Rows equal in everything are kept once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from plumbline.transfer.formats import Format
+from plumbline.transfer.lines import Lines
+from plumbline.transfer.rows import Answer, ImportedRow, digest
+
+SHOWN_ERRORS = 20
+
+
+class BadFile(ValueError):
+    """The file has errors, so nothing of it is imported. The message shows the first ones."""
+
+    def __init__(self, errors: list[str], total: int) -> None:
+        self.errors, self.total = errors, total
+        more = [f"... and {total - len(errors)} more"] if total > len(errors) else []
+        super().__init__("\n".join([f"{total} bad rows; nothing was imported", *errors, *more]))
+
+
+class Staged:
+    """The rows of a file that was read to its end without an error; a context manager."""
+
+    def __init__(self) -> None:
+        self._store = sqlite3.connect("", isolation_level=None)  # "": private, temporary
+        self._store.execute("CREATE TABLE staged (key TEXT PRIMARY KEY, body TEXT)")
+        self._store.execute("BEGIN")
+        self.rows = 0
+        self.duplicates = 0
+        self.sha256 = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._store.close()
+
+    def __len__(self) -> int:
+        """Distinct rows."""
+        return self.rows - self.duplicates
+
+    def add(self, row: ImportedRow) -> None:
+        body = json.dumps(asdict(row))
+        key = hashlib.sha256(body.encode()).hexdigest()
+        new = self._store.execute("INSERT OR IGNORE INTO staged VALUES (?, ?)", (key, body))
+        self.rows += 1
+        self.duplicates += 1 - new.rowcount
+
+    def chunks(self, size: int) -> Iterator[list[tuple[str, ImportedRow]]]:
+        """(key, row) in the file's order, at most `size` at a time."""
+        rows = self._store.execute("SELECT key, body FROM staged ORDER BY rowid")
+        while chunk := list(islice(rows, size)):
+            yield [(key, _row(json.loads(body))) for key, body in chunk]
+
+
+def stage(
+    path: Path,
+    format: Format,
+    limit: int | None = None,
+    advanced: Callable[[int], object] = lambda n: None,
+) -> Staged:
+    """Read all of `path`, or its first `limit` rows. Raises BadFile naming the rows with errors."""
+    staged, errors, bad = Staged(), [], 0
+    lines = Lines(path, advanced)
+    for number, record in islice(lines, limit):
+        try:
+            if isinstance(record, str):
+                raise ValueError(record)
+            staged.add(format.parse(record))
+        except ValueError as error:
+            bad += 1
+            if bad <= SHOWN_ERRORS:
+                errors.append(f"row {number}: {error}")
+    if not bad and not staged.rows:
+        bad, errors = 1, ["row 1: the file has no rows"]
+    if bad:
+        staged.__exit__(None, None, None)
+        raise BadFile(errors, bad)
+    staged.sha256 = lines.sha256
+    return staged
+
+
+def in_heldout(messages_digest: str, fraction: float) -> bool:
+    """Whether a prompt falls into the held-out split: by its digest, so always the same way."""
+    return int(messages_digest[8:16], 16) < fraction * 2**32
+
+
+def split_of(row: ImportedRow, heldout: float) -> str:
+    return row.split or ("heldout" if in_heldout(digest(row.messages), heldout) else "train")
+
+
+def _row(body: dict[str, Any]) -> ImportedRow:
+    return ImportedRow(
+        **{
+            **body,
+            "messages": tuple(body["messages"]),
+            "answers": tuple(Answer(**answer) for answer in body["answers"]),
+        }
+    )
