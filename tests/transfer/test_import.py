@@ -1,4 +1,4 @@
-"""`manage.py import`: everything or nothing, once however often it runs, ballots like any others."""
+"""`manage.py import`: everything or nothing, and once however often it runs."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_harmed_files_give_errors_or_rows_and_nothing_else(tmp_path: Path) -> No
     """Random cuts, flips and insertions: no exception but BadFile, no row a database refuses."""
     dice = random.Random(0)
     whole = prompts("What is tea?", "Name a sea — any.", "x" * 50)
-    refused = 0
+    refused: list[BadFile] = []
     for trial in range(400):
         data = bytearray(whole if trial % 2 else gzip.compress(whole))
         for _ in range(dice.randint(1, 4)):
@@ -132,9 +132,9 @@ def test_harmed_files_give_errors_or_rows_and_nothing_else(tmp_path: Path) -> No
                 assert text.strip()
                 assert "\0" not in text.encode().decode()
         except BadFile as error:
-            refused += 1
-            assert error.errors[0].startswith("row ")
-    assert refused > 200
+            refused.append(error)
+    assert len(refused) > 200
+    assert all(error.errors[0].startswith("row ") for error in refused)
 
 
 def test_the_split_is_by_prompt_and_close_to_its_share() -> None:
