@@ -14,7 +14,6 @@ import pytest
 
 from plumbline.loop.winrate import WinRate, bootstrap, count, soft_rate
 
-ALPACA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "alpaca_eval"
 TWO_SIGMA = 2 * NormalDist().cdf(2) - 1  # the confidence whose z is 2
 
 
@@ -106,14 +105,14 @@ def test_the_bootstrap_resamples_whole_prompts() -> None:
         bootstrap([[1.0], []])
 
 
-@pytest.mark.skipif(not ALPACA.is_dir(), reason="needs ../shared/data/alpaca_eval")
-def test_published_win_rates_are_reproduced() -> None:
+def test_published_win_rates_are_reproduced(shared_data: Path) -> None:
+    alpaca = shared_data / "alpaca_eval"
     judged: dict[str, list[float]] = defaultdict(list)
-    with gzip.open(ALPACA / "annotations.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(alpaca / "annotations.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:
             row = json.loads(line)
             judged[row["generator_2"]].append(row["preference"] - 1)
-    with (ALPACA / "leaderboard.csv").open(newline="") as table:
+    with (alpaca / "leaderboard.csv").open(newline="") as table:
         published = {row["model"]: row for row in csv.DictReader(table)}
     assert len(published) == 16
     for model, row in published.items():
