@@ -142,6 +142,8 @@ def _database(url: str) -> dict[str, Any]:
                 "timeout": 20,
                 "init_command": f"PRAGMA journal_mode={journal}; PRAGMA synchronous=FULL;",
             },
+            # A file, so that workers in processes of their own see a test's rows.
+            "TEST": {"NAME": str(HOME / "test.sqlite3")},
         }
     if parts.scheme in ("postgres", "postgresql"):
         return {

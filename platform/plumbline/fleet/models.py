@@ -40,7 +40,9 @@ class Job(models.Model):
     heartbeat_at = models.DateTimeField(null=True)
     not_before = models.DateTimeField(null=True)  # back-off after a failed attempt
     cancel_requested = models.BooleanField(default=False)
-    progress = models.JSONField(default=dict)  # {"done", "total", "unit"}
+    # {"done", "total", "unit"}, and once the attempt's pace is known "rate" a second, "left" seconds
+    progress = models.JSONField(default=dict)
+    events_read = models.PositiveBigIntegerField(default=0)  # bytes of events.jsonl copied to rows
     result = models.JSONField(null=True)
     error = models.TextField(blank=True)  # the last lines of the child's output
     created_at = models.DateTimeField(auto_now_add=True)

@@ -1,0 +1,36 @@
+"""`manage.py worker cpu`, `manage.py worker gpu`: a Celery worker process for these queues.
+
+One job at a time per process; start more processes for more. Start one for `gpu` per GPU (or per
+group of GPUs), with CUDA_VISIBLE_DEVICES set. Works without Redis too, only less promptly.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from align import jobs
+from plumbline.celery import app
+
+
+class Command(BaseCommand):
+    help = "Do the jobs of the named queues until SIGTERM."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("queues", nargs="+", choices=sorted(set(jobs.QUEUES.values())))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        name = "-".join(options["queues"])
+        app.worker_main(
+            [
+                "worker",
+                *("--queues", ",".join(options["queues"])),
+                # Threads: the job itself is a process of its own, and this one keeps listening.
+                *("--pool", "threads", "--concurrency", "1"),
+                *("--hostname", f"{name}-{os.getpid()}@%h"),
+                *("--loglevel", "INFO"),
+                *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+            ]
+        )
