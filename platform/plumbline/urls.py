@@ -9,3 +9,8 @@ urlpatterns = [
     path("p/<slug:project>/", include("plumbline.collect.urls")),
     path("p/<slug:project>/lab/", include("plumbline.lab.urls")),
 ]
+
+handler400 = "plumbline.accounts.views.bad_request"
+handler403 = "plumbline.accounts.views.forbidden"
+handler404 = "plumbline.accounts.views.not_found"
+handler500 = "plumbline.accounts.views.server_error"

@@ -1,7 +1,27 @@
-"""URLs of accounts."""
+"""URLs of people: signing in, projects, members and keys."""
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from allauth.account.views import login, logout
+from django.urls import include, path
 
-urlpatterns: list[URLPattern] = []
+from plumbline.accounts import views
+
+project_urls = [
+    path("members/", views.members, name="members"),
+    path("members/invite/", views.invite, name="invite"),
+    path("keys/", views.api_keys, name="keys"),
+    path("keys/new/", views.key_create, name="key-create"),
+    path("keys/<int:key>/revoke/", views.key_revoke, name="key-revoke"),
+]
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("sign-in/", views.sign_in_link, name="sign-in-link"),
+    path("invitation/<str:token>/", views.accept_invitation, name="accept-invitation"),
+    path("accounts/login/", login, name="account_login"),
+    path("accounts/logout/", logout, name="account_logout"),
+    path("accounts/password/", views.change_password, name="account_change_password"),
+    path("health/", views.health, name="health"),
+    path("p/<slug:project>/", include(project_urls)),
+]

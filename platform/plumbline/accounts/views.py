@@ -2,8 +2,188 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.contrib import messages
+from django.contrib.auth import login, update_session_auth_hash
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+from sesame.utils import get_user
+
+from plumbline.accounts import invitations, keys
+from plumbline.accounts.forms import InviteForm, JoinForm, KeyForm
+from plumbline.accounts.models import ApiKey, Invitation, Membership, User
+from plumbline.permissions import PlumblineRequest
+
+DEFAULT_BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+def home(request: PlumblineRequest) -> HttpResponse:
+    """A person's projects; with just one, that one."""
+    memberships = list(
+        Membership.objects.select_related("project")
+        .filter(user=request.user)
+        .order_by("project__name")
+    )
+    if len(memberships) == 1:
+        return redirect("project", memberships[0].project.slug)
+    return render(request, "accounts/home.html", {"memberships": memberships})
+
+
+@never_cache
+def sign_in_link(request: HttpRequest) -> HttpResponse:
+    """A link from an operator. Opening it changes nothing, so that a mail scanner's prefetch does
+    not sign in; the button does."""
+    token = request.GET.get("sesame", "")
+    user = get_user(token, update_last_login=False) if token else None
+    if not isinstance(user, User):
+        return render(request, "accounts/link_expired.html", status=404)
+    if request.method == "POST":
+        login(request, user, backend="sesame.backends.ModelBackend")
+        return redirect("home")
+    return render(request, "accounts/sign_in_link.html", {"person": user})
+
+
+@never_cache
+@sensitive_post_parameters("password1", "password2")
+def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
+    """Join a project: as who is signed in, or as a new person."""
+    invitation = invitations.find(token)
+    if invitation is None:
+        return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
+    if isinstance(request.user, User):
+        return _join_as(request, invitation, request.user)
+    form = JoinForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        with transaction.atomic():
+            user = form.save()
+            invitations.accept(invitation, user)
+        login(request, user, backend=DEFAULT_BACKEND)
+        return redirect("project", invitation.project.slug)
+    status = 422 if form.errors else 200
+    context = {"invitation": invitation, "form": form}
+    return render(request, "accounts/accept_invitation.html", context, status=status)
+
+
+def _join_as(request: HttpRequest, invitation: Invitation, user: User) -> HttpResponse:
+    if request.method != "POST":
+        return render(request, "accounts/accept_invitation.html", {"invitation": invitation})
+    try:
+        invitations.accept(invitation, user)
+    except ValueError as refused:
+        messages.warning(request, str(refused))
+    return redirect("home")
+
+
+@sensitive_post_parameters()
+def change_password(request: PlumblineRequest) -> HttpResponse:
+    """For somebody who came by a link, choosing a first password; else changing it."""
+    form_class = PasswordChangeForm if request.user.has_usable_password() else SetPasswordForm
+    form = form_class(request.user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        form.save()
+        update_session_auth_hash(request, request.user)
+        messages.success(request, "Your password is changed.")
+        return redirect("home")
+    status = 422 if form.errors else 200
+    return render(request, "account/password_change.html", {"form": form}, status=status)
+
+
+def health(request: HttpRequest) -> JsonResponse:
+    """Whether this process answers and reaches the database; for load balancers."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "ok"})
+
+
+def members(request: PlumblineRequest) -> HttpResponse:
+    return _members(request, InviteForm())
+
+
+@never_cache
+def invite(request: PlumblineRequest) -> HttpResponse:
+    """A new invitation; its link is on this answer and nowhere else."""
+    form = InviteForm(request.POST)
+    if not form.is_valid():
+        return _members(request, form, status=422)
+    _, token = invitations.create(request.project, form.cleaned_data["role"], request.user)
+    link = request.build_absolute_uri(reverse("accept-invitation", args=[token]))
+    return _members(request, InviteForm(), link=link)
+
+
+def _members(
+    request: PlumblineRequest, form: InviteForm, *, link: str = "", status: int = 200
+) -> HttpResponse:
+    open_invitations = Invitation.objects.filter(
+        project=request.project, accepted_by=None, expires_at__gt=timezone.now()
+    )
+    context = {
+        "memberships": Membership.objects.select_related("user")
+        .filter(project=request.project)
+        .order_by("user__username"),
+        "invitations": open_invitations.select_related("created_by").order_by("-created_at"),
+        "form": form,
+        "link": link,
+    }
+    return render(request, "accounts/members.html", context, status=status)
+
+
+def api_keys(request: PlumblineRequest) -> HttpResponse:
+    return _keys(request, KeyForm())
+
+
+@never_cache
+def key_create(request: PlumblineRequest) -> HttpResponse:
+    """A new key; its secret is on this answer and nowhere else."""
+    form = KeyForm(request.POST)
+    if not form.is_valid():
+        return _keys(request, form, status=422)
+    wanted = form.cleaned_data
+    key, secret = keys.create(request.project, wanted["name"], wanted["scopes"], request.user)
+    return _keys(request, KeyForm(), key=key, secret=secret)
+
+
+def _keys(
+    request: PlumblineRequest,
+    form: KeyForm,
+    *,
+    key: ApiKey | None = None,
+    secret: str = "",
+    status: int = 200,
+) -> HttpResponse:
+    existing = request.project.api_keys.select_related("created_by").order_by("-created_at")
+    context = {"keys": existing, "form": form, "new": key, "secret": secret}
+    return render(request, "accounts/keys.html", context, status=status)
+
+
+def key_revoke(request: PlumblineRequest, key: int) -> HttpResponse:
+    """From now on the key is refused. It stays listed, because past requests name it."""
+    row = get_object_or_404(ApiKey, pk=key, project=request.project)
+    if row.revoked_at is None:
+        row.revoked_at = timezone.now()
+        row.save(update_fields=["revoked_at"])
+    messages.success(request, f"“{row.name}” is revoked.")
+    return redirect("keys", request.project.slug)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return render(request, "errors/400.html", status=400)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return render(request, "errors/403.html", status=403)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return render(request, "errors/404.html", status=404)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    return render(request, "errors/500.html", status=500)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -1,0 +1,29 @@
+"""From what people said to who beat whom.
+
+One ballot on k answers speaks of each of its k(k-1)/2 pairs. A tie group gives 0.5; "all bad" says
+nothing of the order and gives nothing here. No ballot is dropped or reweighted silently.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import combinations
+
+from plumbline.collect.models import Ballot
+
+
+def preferences(ballots: Iterable[Ballot]) -> list[tuple[int, int, float, float]]:
+    """What the standing ballots of one comparison say of each pair of its slots.
+
+    Returns (i, j, p, weight) with i < j: `p` is the share of ballots that put i over j, a tie
+    counting half, and `weight` the number of ballots that ranked both.
+    """
+    wins: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for ballot in ballots:
+        if ballot.outcome != Ballot.Outcome.RANKED:
+            continue
+        place = {slot: rank for rank, group in enumerate(ballot.ranking) for slot in group}
+        for i, j in combinations(sorted(place), 2):
+            wins[i, j].append(0.5 if place[i] == place[j] else float(place[i] < place[j]))
+    return [(i, j, sum(p) / len(p), float(len(p))) for (i, j), p in sorted(wins.items())]
