@@ -1,7 +1,29 @@
-"""URLs of lab."""
+"""URLs of the researcher's dashboard: experiments and their rounds, policies, jobs."""
 
 from __future__ import annotations
 
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from plumbline.lab import experiments, jobs, policies, rounds
+
+ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
+
+urlpatterns = [
+    path("experiments/", experiments.experiments, name="experiments"),
+    path("experiments/new/", experiments.new, name="experiment-new"),
+    path("experiments/<int:pk>/", experiments.experiment, name="experiment"),
+    path("experiments/<int:pk>/pause/", experiments.pause, name="experiment-pause"),
+    path(ROUND, rounds.round_page, name="round"),
+    path(ROUND + "curves/", rounds.curves, name="round-curves"),
+    path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
+    path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
+    path(ROUND + "retry/", rounds.retry, name="round-retry"),
+    path("policies/", policies.policies, name="policies"),
+    path("policies/roll-back/", policies.roll_back, name="policy-rollback"),
+    path("policies/<uuid:pk>/promote/", policies.promote, name="policy-promote"),
+    path("policies/<uuid:pk>/reject/", policies.reject, name="policy-reject"),
+    path("jobs/", jobs.jobs, name="jobs"),
+    path("jobs/<uuid:pk>/", jobs.job, name="job"),
+    path("jobs/<uuid:pk>/curves/", jobs.curves, name="job-curves"),
+    path("jobs/<uuid:pk>/cancel/", jobs.cancel, name="job-cancel"),
+]

@@ -1,0 +1,166 @@
+"""Training curves as charts: grouped by what belongs together, never more points than a screen has.
+
+Downsampling is done by the database: each of at most 500 buckets of steps gives its mean and its
+extremes, so a spike inside a bucket stays visible. No algorithm is known by name here; a metric
+nobody has heard of gets a chart of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Avg, F, Max, Min, QuerySet, Value
+from django.db.models.functions import Mod
+
+from plumbline.fleet.models import Job, Metric
+
+POINTS = 500  # of a series, at most
+ROWS = 12  # of the table beside a chart
+
+TITLES = {
+    "loss": "Loss",
+    "rewards": "Implicit rewards",
+    "rewards/accuracies": "Pairs ordered as labelled",
+    "accuracy": "Accuracy",
+    "log_loss": "Log loss",
+    "logps": "Log-probabilities",
+    "chosen_longer": "Pairs whose chosen answer is longer",
+    "grad_norm": "Gradient norm",
+    "learning_rate": "Learning rate",
+}
+ORDER = list(TITLES)
+JOBS = {"train": "Training", "reward": "Reward model"}
+SHARES = {"rewards/accuracies", "accuracy", "chosen_longer"}  # between 0 and 1
+HIDDEN = {"epoch"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One named figure over the chart's steps; None where it was not logged."""
+
+    name: str
+    mean: list[float | None]
+    low: list[float | None]
+    high: list[float | None]
+
+
+@dataclass(frozen=True)
+class Chart:
+    key: str
+    title: str
+    job: str  # what the job was for
+    steps: list[int]  # first step of each bucket
+    series: list[Series]
+    share: bool  # an axis from 0 to 1
+
+    @property
+    def summary(self) -> str:
+        """What the picture shows, in a sentence for those who do not see it."""
+        parts = []
+        for one in self.series:
+            known = [
+                (step, value)
+                for step, value in zip(self.steps, one.mean, strict=True)
+                if value is not None
+            ]
+            if known:
+                (first, start), (last, end) = known[0], known[-1]
+                parts.append(f"{one.name} {start:.3g} at step {first}, {end:.3g} at step {last}")
+        return f"{self.title}: {'; '.join(parts)}."
+
+    @property
+    def rows(self) -> list[tuple[int, list[float | None]]]:
+        """A dozen evenly spaced steps, the last one among them, with each series' value."""
+        count = len(self.steps)
+        picked = sorted({round(i * (count - 1) / max(1, ROWS - 1)) for i in range(ROWS)})
+        return [(self.steps[i], [one.mean[i] for one in self.series]) for i in picked if count]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "key": self.key,
+            "title": self.title,
+            "job": self.job,
+            "share": self.share,
+            "summary": self.summary,
+            "steps": self.steps,
+            "series": [
+                {"name": one.name, "mean": one.mean, "low": one.low, "high": one.high}
+                for one in self.series
+            ],
+            "rows": self.rows,
+        }
+
+
+def charts(jobs: Iterable[tuple[str, Job]]) -> list[Chart]:
+    """The charts of jobs, given as (what it was for, job); jobs without metrics give none."""
+    named = {job.pk: (purpose, job) for purpose, job in jobs}
+    spans = (
+        Metric.objects.filter(job__in=named)
+        .order_by()
+        .values_list("job")
+        .annotate(first=Min("step"), last=Max("step"))
+    )
+    reach = {pk: (first, last) for pk, first, last in spans}
+    found: list[Chart] = []
+    for pk, (purpose, job) in named.items():
+        if pk in reach:
+            first, last = reach[pk]
+            width = max(1, math.ceil((last - first + 1) / POINTS))
+            found += _of_job(purpose, Metric.objects.filter(job=job), width)
+    return found
+
+
+def version(jobs: Iterable[Job]) -> str:
+    """Changes whenever a curve of these jobs has changed."""
+    newest = Metric.objects.filter(job__in=jobs).order_by().aggregate(last=Max("pk"))["last"]
+    return str(newest or 0)
+
+
+def family(name: str) -> str:
+    """The chart a metric belongs to."""
+    if name in TITLES:
+        return name
+    head, _, tail = name.partition("/")
+    return tail if head in ("heldout", "train") and tail else head
+
+
+def _of_job(purpose: str, metrics: QuerySet[Metric], width: int) -> list[Chart]:
+    buckets = (
+        metrics.exclude(name__in=HIDDEN)
+        .order_by()
+        .annotate(bucket=F("step") - Mod(F("step"), Value(width)))
+        .values_list("name", "bucket")
+        .annotate(mean=Avg("value"), low=Min("value"), high=Max("value"))
+        .order_by("name", "bucket")
+    )
+    groups: dict[str, dict[str, dict[int, tuple[float | None, ...]]]] = {}
+    for name, bucket, *figures in buckets:
+        series = groups.setdefault(family(name), {}).setdefault(name, {})
+        series[int(bucket)] = tuple(_finite(value) for value in figures)
+    order = sorted(groups, key=lambda key: (ORDER.index(key) if key in ORDER else 99, key))
+    return [_chart(purpose, key, groups[key]) for key in order]
+
+
+def _chart(
+    purpose: str, key: str, series: dict[str, dict[int, tuple[float | None, ...]]]
+) -> Chart:
+    steps = sorted({step for points in series.values() for step in points})
+    missing: tuple[float | None, ...] = (None, None, None)
+    lines = []
+    for name, points in series.items():
+        columns = zip(*(points.get(step, missing) for step in steps), strict=True)
+        mean, low, high = (list(column) for column in columns)
+        lines.append(Series(name, mean, low, high))
+    title = TITLES.get(key, key.replace("_", " ").capitalize())
+    job = JOBS.get(purpose, purpose.replace("_", " ").capitalize())
+    return Chart(f"{purpose}:{key}", title, job, steps, lines, key in SHARES)
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no infinity and no NaN; a gap in the line says that the figure was none."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}")

@@ -1,0 +1,157 @@
+"""Experiments: the list, the launch form derived from the algorithms, and one experiment's page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import Count, Prefetch, QuerySet
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+
+from plumbline.loop import forms, rounds
+from plumbline.loop.models import Evaluation, Experiment, Round
+from plumbline.permissions import PlumblineRequest
+
+A_PAGE = 25
+
+
+def experiments(request: PlumblineRequest) -> HttpResponse:
+    """All experiments of the project with where each stands."""
+    found = (
+        Experiment.objects.filter(project=request.project)
+        .annotate(begun=Count("rounds"))
+        .order_by("-created_at", "-pk")
+    )
+    page = Paginator(found, A_PAGE).get_page(request.GET.get("page"))
+    newest: dict[int, Round] = {}
+    measured: dict[int, Evaluation] = {}
+    for one in _rounds(Round.objects.filter(experiment__in=page.object_list)).order_by("number"):
+        newest[one.experiment_id] = one
+        for evaluation in one.evaluations.all():
+            if evaluation.against == Evaluation.Against.CURRENT:
+                measured[one.experiment_id] = evaluation
+    rows = [(one, newest.get(one.pk), measured.get(one.pk)) for one in page.object_list]
+    return render(request, "lab/experiments.html", {"page": page, "rows": rows})
+
+
+def new(request: PlumblineRequest) -> HttpResponse:
+    """The launch form. Saving it begins round 1; switching the algorithm swaps the knobs."""
+    if request.method == "POST":
+        form = forms.ExperimentForm(request.project, request.POST)
+        if form.is_valid():
+            try:
+                with transaction.atomic():
+                    saved = form.save(request.user)
+                    rounds.begin(saved)
+            except ValueError as error:
+                form.add_error(NON_FIELD_ERRORS, str(error))
+            else:
+                messages.success(request, f"{saved.name} is under way: round 1 has begun.")
+                return redirect("experiment", project=request.project.slug, pk=saved.pk)
+    else:
+        form = forms.ExperimentForm(request.project, initial=_initial(request))
+    name = "lab/experiment_new.html"
+    if request.htmx and request.method == "GET":
+        name += "#knobs"
+    status = 422 if form.is_bound else 200
+    return render(request, name, {"form": form}, status=status)
+
+
+def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
+    """One experiment: its rounds first, then every setting they share."""
+    found = get_object_or_404(
+        Experiment.objects.select_related("start", "prompt_set", "created_by"),
+        project=request.project,
+        pk=pk,
+    )
+    done = list(_rounds(found.rounds.all()).order_by("-number"))
+    context = {
+        "experiment": found,
+        "rounds": [_row(one) for one in done],
+        "busy": any(not one.over for one in done),
+        "settings": _settings(found),
+    }
+    name = "lab/experiment.html#rounds" if request.htmx else "lab/experiment.html"
+    return render(request, name, context)
+
+
+def pause(request: PlumblineRequest, pk: int) -> HttpResponse:
+    """Stop beginning and advancing rounds, or go on. Running jobs finish either way."""
+    states = Experiment.State
+    found = get_object_or_404(Experiment, project=request.project, pk=pk)
+    wanted = states.PAUSED if request.POST.get("state") == states.PAUSED else states.ACTIVE
+    changed = (
+        Experiment.objects.filter(pk=found.pk).exclude(state=states.FINISHED).update(state=wanted)
+    )
+    if not changed:
+        messages.info(request, "This experiment has finished.")
+    elif wanted == states.PAUSED:
+        messages.success(request, "Paused. Jobs that run finish; nothing new begins.")
+    else:
+        messages.success(request, "Resumed.")
+    return redirect("experiment", project=request.project.slug, pk=found.pk)
+
+
+def _rounds(found: QuerySet[Round]) -> QuerySet[Round]:
+    """Rounds with what a table of them shows, in a fixed number of queries."""
+    return (
+        found.select_related("policy_in", "policy_out")
+        .annotate(ballots_used=Count("ballots"))
+        .prefetch_related(Prefetch("evaluations", Evaluation.objects.select_related("opponent")))
+    )
+
+
+def _row(round: Round) -> dict[str, Any]:
+    by_side = {one.against: one for one in round.evaluations.all()}
+    took = (round.finished_at - round.started_at) if round.finished_at else None
+    return {
+        "round": round,
+        "current": by_side.get(Evaluation.Against.CURRENT),
+        "base": by_side.get(Evaluation.Against.BASE),
+        "seconds": took.total_seconds() if took else None,
+    }
+
+
+def _initial(request: PlumblineRequest) -> dict[str, Any]:
+    """What the form begins with: an experiment to repeat (`like`), or fields in the address."""
+    like = request.GET.get("like", "")
+    if like.isdecimal():
+        return forms.like(get_object_or_404(Experiment, project=request.project, pk=int(like)))
+    return _typed(request.GET)
+
+
+def _typed(query: QueryDict) -> dict[str, Any]:
+    """Fields typed so far; without scripts, showing another algorithm's knobs sends them all.
+
+    Knobs are left out: the same name means another thing to another algorithm.
+    """
+    typed: dict[str, Any] = {
+        name: query[name] for name in forms.ExperimentForm.base_fields if name in query
+    }
+    if len(typed) > 1:  # a whole form: an absent tick box is a cleared one
+        typed |= {name: name in query for name in ("replay", "autopilot")}
+    return typed
+
+
+def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """Every setting under the launch form's own headings and labels."""
+    values = forms.like(found) | {
+        "name": found.name,
+        "start": found.start.name,
+        "prompt_set": found.prompt_set.name,
+        "labels": found.get_labels_display(),
+        "pairs_from": found.get_pairs_from_display(),
+        "reference": found.get_reference_display(),
+        "judge": found.get_judge_display(),
+    }
+    fields = forms.ExperimentForm.base_fields
+    groups = [
+        (title, [(str(fields[name].label), values[name]) for name in names if name in values])
+        for title, _, names in forms.ExperimentForm.GROUPS
+    ]
+    knobs = [(name.replace("_", " ").capitalize(), value) for name, value in found.knobs.items()]
+    return [(f"{found.algorithm} settings", knobs), *groups]

@@ -1,0 +1,136 @@
+"""One round: its timeline, live curves, evaluation and samples; and what a person may do to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+
+from plumbline.lab import curves as drawing
+from plumbline.lab import timeline
+from plumbline.lab.jobs import curves_response
+from plumbline.lab.samples import samples
+from plumbline.loop import rounds
+from plumbline.loop.models import Round, RoundJob, Stage
+from plumbline.permissions import PlumblineRequest
+from plumbline.policies import serving
+from plumbline.policies.models import Deployment, Policy
+
+
+def round_page(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
+    """The page; for htmx what is live on it, and all that a new stage changes when it is new."""
+    found = _find(request, experiment, number)
+    asked = _asked(found)
+    context = _live(found, asked)
+    context["changed"] = request.GET.get("seen") != found.stage
+    if request.htmx and not context["changed"]:
+        return render(request, "lab/round.html#live", context)
+    context |= _results(found, asked, request)
+    if request.htmx:
+        return render(request, "lab/round.html#update", context)
+    context["charts"] = drawing.charts([(one.purpose, one.job) for one in asked])
+    return render(request, "lab/round.html", context)
+
+
+def curves(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
+    """The round's curves as JSON; a poll is told to stop once the round is over."""
+    found = _find(request, experiment, number)
+    jobs = [(one.purpose, one.job) for one in _asked(found)]
+    return curves_response(request, jobs, found.over)
+
+
+def close_labels(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
+    found = _find(request, experiment, number)
+    if found.over:
+        messages.info(request, "This round is over.")
+    else:
+        rounds.close_labels(found)
+        messages.success(request, "Labelling is closed; the round goes on with the votes it has.")
+    return _back(request, found)
+
+
+def cancel(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
+    found = _find(request, experiment, number)
+    if found.over:
+        messages.info(request, "This round is over.")
+    else:
+        rounds.cancel(found, request.user)
+        messages.success(request, "The round is cancelled. What it collected stays.")
+    return _back(request, found)
+
+
+def retry(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
+    """Take a failed round up again where it failed."""
+    found = _find(request, experiment, number)
+    try:
+        rounds.retry(found)
+    except ValueError as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, "The round goes on from the stage that failed.")
+    return _back(request, found)
+
+
+def _find(request: PlumblineRequest, experiment: int, number: int) -> Round:
+    return get_object_or_404(
+        Round.objects.select_related(
+            "experiment__prompt_set",
+            "policy_in",
+            "policy_out",
+            "campaign",
+            "evaluation_campaign",
+            "reward_model",
+        ),
+        experiment__project=request.project,
+        experiment=experiment,
+        number=number,
+    )
+
+
+def _asked(found: Round) -> list[RoundJob]:
+    return list(found.jobs.select_related("job").order_by("pk"))
+
+
+def _back(request: PlumblineRequest, found: Round) -> HttpResponse:
+    return redirect("round", request.project.slug, found.experiment_id, found.number)
+
+
+def _live(found: Round, asked: list[RoundJob]) -> dict[str, Any]:
+    """What may change from one second to the next."""
+    stages = list(found.stages.order_by("started_at", "pk"))
+    return {
+        "round": found,
+        "experiment": found.experiment,
+        "steps": timeline.steps(found, stages),
+        "under_way": timeline.under_way(found, asked),
+        "asked": asked,
+        "errors": [one.job for one in asked if one.job.error],
+    }
+
+
+def _results(found: Round, asked: list[RoundJob], request: PlumblineRequest) -> dict[str, Any]:
+    """What changes only when the round enters another stage."""
+    deployed = (
+        Deployment.objects.filter(project=request.project, alias=serving.CURRENT)
+        .select_related("policy", "previous")
+        .first()
+    )
+    out = found.policy_out
+    return {
+        "deployed": deployed,
+        "is_current": deployed is not None and out is not None and deployed.policy == out,
+        "may_promote": out is not None and (deployed is None or deployed.policy != out),
+        "may_reject": out is not None and out.state == Policy.State.CANDIDATE,
+        "may_close": found.stage in (Stage.LABEL, Stage.EVALUATE)
+        and any(
+            one is not None and one.closed_at is None
+            for one in (found.campaign, found.evaluation_campaign)
+        ),
+        "may_retry": found.stage == Stage.FAILED,
+        "evaluations": list(found.evaluations.select_related("opponent").order_by("pk")),
+        "ballots_used": found.ballots.count(),
+        "pairs": found.pairs.count(),
+        "samples": samples(found, asked, request.GET.get("page")),
+    }

@@ -1,0 +1,94 @@
+"""Figures as researchers read them: shares, times, and an interval as a small picture."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django import template
+
+register = template.Library()
+
+PURPOSES = {
+    "sample": "Sample answers",
+    "reward": "Train reward model",
+    "score": "Score samples",
+    "train": "Train policy",
+    "answers": "Held-out answers",
+    "judge": "Judge answers",
+}
+WIDTH = 120  # of the interval's picture, in its own units
+
+
+@register.filter
+def share(value: float | None) -> str:
+    """0.574 as "57.4 %"; a dash when there is none."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
+@register.filter
+def figure(value: float | None) -> str:
+    """Three significant digits; a dash when there is none."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+@register.filter
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: "0.4 s", "48 s", "3 min 5 s", "2 h 10 min"."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+@register.filter
+def last_value(row: tuple[int, list[float | None]] | str, index: int) -> float | None:
+    """The figure of series `index` in a chart's last row; "" stands for no row."""
+    return row[1][index] if isinstance(row, tuple) else None
+
+
+@register.filter
+def purpose(name: str) -> str:
+    """What a round asked a job for, in words: "answers:5f3a…" is "Held-out answers"."""
+    head = name.partition(":")[0]
+    return PURPOSES.get(head, head.replace("_", " ").capitalize())
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+@register.filter
+def words(name: str) -> str:
+    """A setting's name as words: "learning_rate" as "learning rate"."""
+    return name.replace("_", " ")
+
+
+@register.inclusion_tag("lab/interval.html")
+def interval(rate: float, low: float, high: float) -> dict[str, Any]:
+    """A share with its interval on a line from 0 to 1; the mark in the middle is one half."""
+
+    def place(value: float) -> str:
+        return f"{6 + value * (WIDTH - 12):.1f}"
+
+    verdict = "better" if low > 0.5 else "worse" if high < 0.5 else "unclear"
+    return {
+        "rate": rate,
+        "low": low,
+        "high": high,
+        "verdict": verdict,
+        "width": WIDTH,
+        "at": place(rate),
+        "from": place(low),
+        "to": place(high),
+        "span": f"{(high - low) * (WIDTH - 12):.1f}",
+    }

@@ -1,0 +1,96 @@
+"""A round's stages with their times, and how far the work of the current one is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.utils import timezone
+
+from plumbline.collect.models import Ballot, Campaign
+from plumbline.fleet.models import Job
+from plumbline.loop.models import OVER, Round, RoundJob, RoundStage, Stage
+
+
+@dataclass(frozen=True)
+class Work:
+    """How far something is: `left` is in seconds, None while its pace is not known."""
+
+    title: str
+    done: int
+    total: int
+    unit: str
+    left: float | None = None
+    job: Job | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage on the timeline; `state` is done, now, failed, todo or skipped."""
+
+    stage: Stage
+    state: str
+    seconds: float | None
+
+    @property
+    def title(self) -> str:
+        return str(self.stage.label)
+
+
+def steps(round: Round, rows: Sequence[RoundStage]) -> list[Step]:
+    """Every stage in its order, also those this round has not reached or does not need."""
+    by_stage = {row.stage: row for row in rows}
+    last = rows[-1].stage if rows else ""
+    order = [stage for stage in Stage if stage not in OVER]
+    reached = max((order.index(Stage(row.stage)) for row in rows), default=-1)
+    found = []
+    for place, stage in enumerate(order):
+        row = by_stage.get(stage)
+        if row is None:
+            passed = place < reached or round.stage == Stage.DONE
+            found.append(Step(stage, "skipped" if passed else "todo", None))
+            continue
+        end = row.finished_at or timezone.now()
+        state = "done"
+        if stage == last and round.stage in (Stage.FAILED, Stage.CANCELLED):
+            state = "failed"
+        elif row.finished_at is None and not round.over:
+            state = "now"
+        found.append(Step(stage, state, (end - row.started_at).total_seconds()))
+    return found
+
+
+def under_way(round: Round, asked: Iterable[RoundJob]) -> list[Work]:
+    """What the current stage is busy with: votes being given, jobs queued or running."""
+    if round.over:
+        return []
+    found = [work(one.job, one.purpose) for one in asked if not one.job.over]
+    campaign = round.campaign if round.stage == Stage.LABEL else round.evaluation_campaign
+    judging = round.stage == Stage.EVALUATE and campaign is not None and campaign.closed_at is None
+    if campaign is not None and (round.stage == Stage.LABEL or judging):
+        found.append(votes(campaign))
+    return found
+
+
+def votes(campaign: Campaign) -> Work:
+    """Votes that stand, of those wanted; a seat is held by a live claim or a standing vote."""
+    wanted = campaign.comparisons.count() * campaign.overlap
+    given = Ballot.objects.filter(
+        comparison__campaign=campaign, seat__isnull=False, cast_at__isnull=False
+    ).count()
+    return Work(campaign.name, given, wanted, "votes")
+
+
+def work(job: Job, title: str = "") -> Work:
+    progress = job.progress
+    done, total = int(progress.get("done", 0)), int(progress.get("total", 0))
+    left = None
+    if job.state == Job.State.RUNNING and job.started_at is not None and 0 < done <= total:
+        left = _left(job.started_at, done, total)
+    return Work(title or job.title, done, total, str(progress.get("unit", "")), left, job)
+
+
+def _left(since: datetime, done: int, total: int) -> float:
+    """Seconds left at the pace so far."""
+    return (timezone.now() - since).total_seconds() / done * (total - done)

@@ -1,0 +1,345 @@
+"""The launch form: an experiment's settings, plus the knobs its algorithm declares.
+
+Knob fields are derived from the algorithm's own declaration (default, bounds, choices, help), so a
+new algorithm file needs no form of its own. Everything a round could trip over later and that is
+known now is refused here, in a sentence.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.core.exceptions import NON_FIELD_ERRORS
+from django.db import transaction
+from django.db.models import Count, Q
+
+from align import algorithms, jobs
+from align.pairing import RULES
+from plumbline.accounts.models import Project, User
+from plumbline.collect.models import Prompt, PromptSet
+from plumbline.loop import refusals
+from plumbline.loop.fields import knob_field, number, real
+from plumbline.loop.models import Experiment
+from plumbline.policies import serving
+from plumbline.policies.models import Deployment, Policy
+
+KNOB = "knob-"
+OPTIMISER = ("learning_rate", "epochs", "batch_size")  # fields of align.jobs.Optimiser
+WEIGHTS = ("mode", "rank")  # fields of align.jobs.Weights
+REWARD = {"reward_learning_rate": "learning_rate", "reward_epochs": "epochs"}
+APART = {*OPTIMISER, *WEIGHTS, *REWARD, "start", "prompt_set"}  # not plain columns
+USUAL_PROMPTS = 64
+
+
+@dataclass(frozen=True)
+class Group:
+    """A fieldset of the form: what it is about, and its fields in order."""
+
+    title: str
+    about: str
+    fields: list[forms.BoundField]
+
+
+def like(experiment: Experiment) -> dict[str, Any]:
+    """Initial values of a form that repeats an experiment."""
+    plain = {
+        field.name: getattr(experiment, field.name)
+        for field in Experiment._meta.concrete_fields
+        if field.name in ExperimentForm.base_fields and field.name not in APART
+    }
+    rewards = experiment.reward_optimiser
+    return {
+        **plain,
+        **experiment.optimiser,
+        **experiment.weights,
+        **{name: rewards[field] for name, field in REWARD.items() if field in rewards},
+        **{KNOB + name: value for name, value in experiment.knobs.items()},
+        "name": f"{experiment.name}, again"[:80],
+        "start": str(experiment.start_id),
+        "prompt_set": str(experiment.prompt_set_id),
+    }
+
+
+def rule_about(name: str) -> str:
+    """What a pair rule does, from its own docstring."""
+    return " ".join((RULES[name].__doc__ or "").split())
+
+
+class ExperimentForm(forms.Form):
+    """Everything a researcher decides before the first round; `save` creates the experiment."""
+
+    name = forms.CharField(
+        label="Name",
+        max_length=80,
+        help_text="What is tried, in a few words.",
+        error_messages={"required": "The experiment needs a name."},
+    )
+    algorithm = forms.ChoiceField(label="Algorithm")
+    start = forms.ChoiceField(
+        label="Start from",
+        required=False,
+        help_text="The policy that answers in round 1. Later rounds start from the best so far.",
+    )
+    prompt_set = forms.ChoiceField(
+        label="Prompt set",
+        help_text="Rounds draw training prompts from it; held-out prompts are for evaluation only.",
+        error_messages={"required": "Choose a prompt set."},
+    )
+    rounds_wanted = number(
+        "Rounds", "How many rounds follow each other by themselves.", least=1, most=100
+    )
+    seed = number(
+        "Seed", "The same seed draws the same prompts and answers.", least=0, most=2**31 - 1
+    )
+
+    prompts_per_round = number(
+        "Prompts a round", "Those the experiment has seen least often.", least=1, most=100_000
+    )
+    samples_per_prompt = number(
+        "Answers to each prompt", "Drawn from the round's policy.", least=1, most=64
+    )
+    temperature = real("Temperature", "Higher draws more varied answers.", least=0, most=2)
+    max_tokens = number("Longest answer", "Longer answers are cut.", least=1, most=32_768)
+
+    labels = forms.ChoiceField(
+        label="Who decides",
+        choices=Experiment.Labels.choices,
+        help_text="Ballots a prompt set already has need no new votes: an offline round.",
+    )
+    overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
+    deadline_minutes = number(
+        "Deadline in minutes", "0 waits for every vote.", least=0, most=60 * 24 * 30
+    )
+    pairs_from = forms.ChoiceField(label="Training pairs from", choices=Experiment.Pairs.choices)
+    pair_rule = forms.ChoiceField(
+        label="Pair rule", help_text="How one prompt's judged answers become training pairs."
+    )
+    length_penalty = real(
+        "Length penalty",
+        "Taken off an answer's score for each token when pairs are chosen; 0 is off.",
+        least=0,
+        most=1,
+    )
+
+    reference = forms.ChoiceField(
+        label="Reference",
+        choices=Experiment.Reference.choices,
+        help_text="The frozen policy that the loss compares with.",
+    )
+    replay = forms.BooleanField(
+        label="Replay earlier rounds", required=False, help_text="Train on their pairs as well."
+    )
+    mode = forms.ChoiceField(
+        label="Weights",
+        choices=[("lora", "LoRA adapter"), ("full", "All weights")],
+        help_text="An adapter is small and is loaded while the engine runs.",
+    )
+    rank = number("LoRA rank", "Size of the adapter; unused with all weights.", least=1, most=512)
+    learning_rate = real("Learning rate", "Peak of AdamW's; warm-up, then cosine.", least=0, most=1)
+    epochs = number("Epochs", "Passes over a round's pairs.", least=1, most=100)
+    batch_size = number("Batch size", "Pairs in an optimiser step.", least=1, most=4096)
+    reward_learning_rate = real(
+        "Reward model's learning rate", "When a reward model is trained.", least=0, most=1
+    )
+    reward_epochs = number(
+        "Reward model's epochs", "Passes over all ballots so far.", least=1, most=100
+    )
+
+    heldout_prompts = number(
+        "Held-out prompts", "Answered by the candidate and its opponents.", least=1, most=100_000
+    )
+    judge = forms.ChoiceField(label="Judged by", choices=Experiment.Judge.choices)
+    gate_win_rate = real(
+        "Win rate to clear",
+        "The whole 95 % interval against the current policy must lie above it.",
+        least=0,
+        most=1,
+    )
+    gate_kl = real(
+        "KL to base, at most", "Nats a sequence; how far a candidate may drift.", least=0, most=1e6
+    )
+    autopilot = forms.BooleanField(
+        label="Autopilot",
+        required=False,
+        help_text="Promote by itself when the gate passes. Off, each round waits for you.",
+    )
+
+    GROUPS = (
+        (
+            "Experiment",
+            "What is tried, on which prompts and from which policy.",
+            ("name", "prompt_set", "start", "rounds_wanted", "seed"),
+        ),
+        (
+            "Sampling",
+            "Fresh answers from the policy the round starts with.",
+            ("prompts_per_round", "samples_per_prompt", "temperature", "max_tokens"),
+        ),
+        (
+            "Labels",
+            "Who compares the answers, and how votes become training pairs.",
+            (
+                "labels",
+                "overlap",
+                "deadline_minutes",
+                "pairs_from",
+                "pair_rule",
+                "length_penalty",
+            ),
+        ),
+        (
+            "Training",
+            "What is trained, and how fast.",
+            (
+                "mode",
+                "rank",
+                "reference",
+                "learning_rate",
+                "epochs",
+                "batch_size",
+                "reward_learning_rate",
+                "reward_epochs",
+                "replay",
+            ),
+        ),
+        (
+            "Evaluation and gate",
+            "What a candidate must show before it may be promoted.",
+            ("heldout_prompts", "judge", "gate_win_rate", "gate_kl", "autopilot"),
+        ),
+    )
+
+    def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.project = project
+        self.found = algorithms.discover()
+        self.sets = {
+            str(one.pk): one
+            for one in PromptSet.objects.filter(project=project)
+            .annotate(
+                train=Count("prompts", filter=Q(prompts__split=Prompt.Split.TRAIN)),
+                heldout=Count("prompts", filter=Q(prompts__split=Prompt.Split.HELDOUT)),
+            )
+            .order_by("-created_at", "-pk")
+        }
+        trained = Policy.objects.filter(project=project).exclude(weights=Policy.Weights.BASE)
+        self.policies = {str(one.pk): one for one in trained}
+        self._offer()
+        self._initial()
+        self.shown = self._asked("algorithm", "dpo")
+        self.chosen = self.found[self.shown]
+        for one in self.chosen.knobs():
+            self.fields[KNOB + one.name] = knob_field(one)
+            self.initial.setdefault(KNOB + one.name, one.default)
+
+    def groups(self) -> Iterator[Group]:
+        for title, about, names in self.GROUPS:
+            yield Group(title, about, [self[name] for name in names])
+
+    def knobs(self) -> list[forms.BoundField]:
+        return [self[KNOB + one.name] for one in self.chosen.knobs()]
+
+    def rules(self) -> list[tuple[str, str]]:
+        return [(name, rule_about(name)) for name in RULES]
+
+    def about(self) -> str:
+        """What the chosen algorithm's own file says of it."""
+        return inspect.getdoc(inspect.getmodule(self.chosen)) or ""
+
+    def clean(self) -> dict[str, Any]:
+        data: dict[str, Any] = super().clean() or self.cleaned_data
+        prompts = self.sets.get(data.get("prompt_set", ""))
+        for name, sentence in refusals.of(self.project, data, prompts):
+            self.add_error(name, sentence)
+        self._clean_knobs(data)
+        return data
+
+    def save(self, user: User) -> Experiment:
+        """The experiment, in the caller's transaction; its first round is not begun here."""
+        data = self.cleaned_data
+        plain = {
+            name: data[name] for _, _, names in self.GROUPS for name in names if name not in APART
+        }
+        rank = data["rank"]
+        with transaction.atomic():
+            return Experiment.objects.create(
+                project=self.project,
+                created_by=user,
+                algorithm=data["algorithm"],
+                knobs=data["knobs"],
+                start=self.policies.get(data["start"]) or serving.base_policy(self.project),
+                prompt_set=self.sets[data["prompt_set"]],
+                weights={"mode": data["mode"], "rank": rank, "alpha": 2 * rank},
+                optimiser={name: data[name] for name in OPTIMISER},
+                reward_optimiser={field: data[name] for name, field in REWARD.items()},
+                **plain,
+            )
+
+    def _offer(self) -> None:
+        """The choices that depend on the project and on what is installed."""
+        self._choose("algorithm", [(name, cls.title) for name, cls in self.found.items()])
+        self._choose(
+            "start", [("", "The base model"), *((pk, p.name) for pk, p in self.policies.items())]
+        )
+        self._choose(
+            "prompt_set",
+            [
+                (pk, f"{one.name}: {one.train} to train on, {one.heldout} held out")
+                for pk, one in self.sets.items()
+            ],
+        )
+        self._choose("pair_rule", [(name, name.replace("_", " ")) for name in RULES])
+
+    def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
+
+    def _initial(self) -> None:
+        """The vetted defaults of the seam and the models, fitted to the newest prompt set."""
+        defaults: dict[str, Any] = {
+            field.name: field.get_default()
+            for field in Experiment._meta.concrete_fields
+            if field.name in self.fields and field.has_default()
+        }
+        optimiser, weights = jobs.Optimiser(), jobs.Weights()
+        defaults |= {name: getattr(optimiser, name) for name in OPTIMISER}
+        defaults |= {name: getattr(optimiser, field) for name, field in REWARD.items()}
+        defaults |= {name: getattr(weights, name) for name in WEIGHTS}
+        served = Deployment.objects.filter(project=self.project, alias=serving.CURRENT).first()
+        if served is not None and str(served.policy_id) in self.policies:
+            defaults["start"] = str(served.policy_id)
+        prompts = next((one for one in self.sets.values() if one.train), None)
+        if prompts is not None:
+            defaults["prompt_set"] = str(prompts.pk)
+            defaults["prompts_per_round"] = min(USUAL_PROMPTS, prompts.train)
+            defaults["heldout_prompts"] = min(USUAL_PROMPTS, max(1, prompts.heldout))
+        self.initial = {**defaults, **self.initial}
+
+    def _asked(self, name: str, otherwise: str) -> str:
+        """A choice as it stands in the form, if it is one of those offered."""
+        value = self.data.get(name) if self.is_bound else self.initial.get(name)
+        if value in self.found:
+            return str(value)
+        return otherwise if otherwise in self.found else next(iter(self.found))
+
+    def _clean_knobs(self, data: dict[str, Any]) -> None:
+        values = {}
+        for one in self.chosen.knobs():
+            name = KNOB + one.name
+            if name not in data:
+                continue
+            try:
+                values[one.name] = one.clean(data[name])
+            except ValueError as error:
+                self.add_error(name, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+        if not any(name.startswith(KNOB) for name in self.errors):
+            try:
+                self.chosen.build(values)
+            except ValueError as error:  # knobs that are each fine but not together
+                self.add_error(NON_FIELD_ERRORS, str(error))
+        data["knobs"] = values

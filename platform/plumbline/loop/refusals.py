@@ -1,0 +1,98 @@
+"""What a round would trip over later and the launch form can already tell, each as a sentence.
+
+Pure reading: nothing here changes anything. A check is skipped while a field it reads is itself
+wrong, so that one mistake gives one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+
+from plumbline.accounts.models import Project
+from plumbline.collect import queue
+from plumbline.collect.models import Campaign, Comparison, PromptSet
+from plumbline.loop.models import Experiment
+
+Found = Iterator[tuple[str, str]]
+
+
+def of(project: Project, data: Mapping[str, Any], prompts: PromptSet | None) -> Found:
+    """(field, sentence) for everything wrong with an experiment's settings taken together.
+
+    `data` holds the fields that are fine by themselves; `prompts` carries the counts `train` and
+    `heldout` of its prompts.
+    """
+    if Experiment.objects.filter(project=project, name=data.get("name", "")).exists():
+        yield "name", "An experiment of this name is here already; choose another name."
+    yield from _answers(data)
+    yield from _pairs(data)
+    yield from _weights(data)
+    if prompts is not None:
+        yield from _prompts(data, prompts)
+    for name in ("learning_rate", "reward_learning_rate"):
+        if data.get(name) == 0:
+            yield name, "At a learning rate of 0 nothing is learned."
+
+
+def _answers(data: Mapping[str, Any]) -> Found:
+    if data.get("labels") == Experiment.Labels.PEOPLE:
+        if data.get("samples_per_prompt", 2) < 2:
+            yield "samples_per_prompt", "A comparison needs at least two answers to each prompt."
+        if data.get("temperature") == 0:
+            yield (
+                "temperature",
+                "At temperature 0 all answers to a prompt are the same; raise the temperature.",
+            )
+    if data.get("max_tokens", 0) >= settings.MAX_MODEL_LEN:
+        yield (
+            "max_tokens",
+            f"The engine holds {settings.MAX_MODEL_LEN} tokens, prompt and answer together; "
+            "leave room for the prompt.",
+        )
+
+
+def _pairs(data: Mapping[str, Any]) -> Found:
+    by_model = data.get("pairs_from") == Experiment.Pairs.REWARD_MODEL
+    if by_model and data.get("pair_rule") == "voted":
+        yield (
+            "pair_rule",
+            "The rule “voted” knows only the pairs people compared. To pair all samples by the "
+            "reward model's scores, choose another rule.",
+        )
+
+
+def _weights(data: Mapping[str, Any]) -> Found:
+    if data.get("mode") == "full" and settings.ENGINE == "vllm":
+        yield (
+            "mode",
+            "vLLM can load LoRA adapters while it runs, but no other full weights. Train a LoRA "
+            "adapter, or run the transformers engine.",
+        )
+
+
+def _prompts(data: Mapping[str, Any], prompts: PromptSet) -> Found:
+    train, heldout = prompts.train, prompts.heldout  # type: ignore[attr-defined]  # annotated
+    if train < data.get("prompts_per_round", 0):
+        yield (
+            "prompts_per_round",
+            f"{prompts.name} has {train} training prompts; a round cannot draw "
+            f"{data['prompts_per_round']}.",
+        )
+    if heldout < data.get("heldout_prompts", 0):
+        yield (
+            "heldout_prompts",
+            f"{prompts.name} has {heldout} held-out prompts; the evaluation cannot use "
+            f"{data['heldout_prompts']}.",
+        )
+    if data.get("labels") == Experiment.Labels.BALLOTS:
+        compared = Comparison.objects.filter(
+            prompt__set=prompts, campaign__purpose=Campaign.Purpose.TRAIN
+        )
+        if not queue.standing(compared).exists():
+            yield (
+                "labels",
+                f"{prompts.name} has no ballots yet. Import some, or let people compare answers.",
+            )
