@@ -1,4 +1,4 @@
-"""A project, its policies on disk, and settings that point at the engine of the session."""
+"""Policies on disk, of the project every test has."""
 
 from __future__ import annotations
 
@@ -7,20 +7,14 @@ from typing import Any
 
 import pytest
 
-from plumbline.accounts.models import Project
-from plumbline.policies.models import Policy
-
 
 @pytest.fixture
-def project(db: None) -> Project:
-    return Project.objects.create(name="Tides", slug="tides")
+def make_policy(project: Any, commit_weights: Callable[..., Any]) -> Callable[..., Any]:
+    """`make_policy(name, seed, mode="lora", scale=0.05)`: a row and its committed folder."""
+    from plumbline.policies.models import Policy
+    from plumbline.policies.serving import base_policy
 
-
-@pytest.fixture
-def make_policy(project: Project, commit_weights: Callable[..., Any]) -> Callable[..., Policy]:
     def make(name: str, seed: int, mode: str = "lora", scale: float = 0.05) -> Policy:
-        from plumbline.policies.serving import base_policy
-
         folder = commit_weights(seed, mode, scale)
         base = base_policy(project)
         return Policy.objects.create(

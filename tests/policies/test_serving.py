@@ -45,7 +45,7 @@ def answer(url: str, name: str) -> str:
 
 def test_the_base_policy_is_made_once_and_answers(project: Project) -> None:
     base = serving.base_policy(project)
-    assert base.name == "tides-base"
+    assert base.name == "alpha-base"
     assert serving.base_policy(project) == base
     assert serving.engine_name(base) == "base"
     serving.ensure_loaded(base)
@@ -56,7 +56,7 @@ def test_another_base_model_gets_another_name(project: Project, settings: Any) -
     first = serving.base_policy(project)
     settings.BASE_MODEL = "/models/other"
     second = serving.base_policy(project)
-    assert (first.name, second.name) == ("tides-base", "tides-base-2")
+    assert (first.name, second.name) == ("alpha-base", "alpha-base-2")
     with pytest.raises(serving.EngineError, match="belongs to the base model"):
         serving.ensure_loaded(first)
 

@@ -16,14 +16,7 @@ from plumbline.collect.models import Ballot, Campaign, Comparison, Completion, P
 from plumbline.transfer import publish
 from plumbline.transfer.models import Import
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-real_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the folder ../shared/data")
 TABLES = (PromptSet, Prompt, Completion, Campaign, Comparison, Ballot, Import)
-
-
-@pytest.fixture
-def project(db: None) -> Project:
-    return Project.objects.create(name="Tides", slug="tides")
 
 
 def judged(index: int, writer: str, preference: float, **changes: Any) -> dict[str, Any]:
@@ -46,7 +39,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def run(format: str, path: Path, *more: str, into: str = "evals") -> str:
     out = StringIO()
-    options = ["--project", "tides", "--set", into, "--skip-checks", *more]
+    options = ["--project", "alpha", "--set", into, "--skip-checks", *more]
     call_command("import", format, str(path), *options, stdout=out, verbosity=0)
     return out.getvalue()
 
@@ -163,17 +156,17 @@ def test_mistakes_on_the_command_line_are_said(
         run(format, Path(file), *more)
 
 
-@real_data
-def test_the_real_human_preferences_come_in(project: Project) -> None:
-    said = run("hh_rlhf", DATA / "hh_rlhf" / "harmless_base.jsonl.gz")
+def test_the_real_human_preferences_come_in(project: Project, shared_data: Path) -> None:
+    said = run("hh_rlhf", shared_data / "hh_rlhf" / "harmless_base.jsonl.gz")
     assert "1312 rows (0 repeated), new: 1312 prompts, 2624 answers, 1312 ballots" in said
     assert all(prompt.messages[-1]["role"] == "user" for prompt in Prompt.objects.all())
     assert not Completion.objects.filter(text__contains="\n\nAssistant:").exists()
 
 
-@real_data
-def test_the_real_judgements_keep_their_probabilities(project: Project) -> None:
-    said = run("alpaca_eval", DATA / "alpaca_eval" / "annotations.jsonl.gz", "--limit", "1610")
+def test_the_real_judgements_keep_their_probabilities(project: Project, shared_data: Path) -> None:
+    said = run(
+        "alpaca_eval", shared_data / "alpaca_eval" / "annotations.jsonl.gz", "--limit", "1610"
+    )
     assert "1610 rows (0 repeated), new: 805 prompts, 2415 answers, 1610 ballots" in said
     assert all(
         ballot.probability is not None and (ballot.probability > 0.5) == (ballot.ranking[0] == [0])
