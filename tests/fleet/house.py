@@ -77,7 +77,11 @@ class Fleet:
         from django.db import connection
 
         name = connection.settings_dict["NAME"]
-        at = f"sqlite:///{name}" if connection.vendor == "sqlite" else f"postgresql://postgres@/{name}"
+        at = (
+            f"sqlite:///{name}"
+            if connection.vendor == "sqlite"
+            else f"postgresql://postgres@/{name}"
+        )
         environment = os.environ | {
             "DATABASE_URL": at,
             "SECRET_KEY": "a secret that no child may see, and long enough to be one",

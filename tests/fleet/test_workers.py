@@ -126,9 +126,7 @@ def test_a_running_job_is_cancelled_within_seconds(fleet, redis, ended) -> None:
     assert stopped_child(job)
 
 
-def test_a_run_directory_that_is_gone_fails_its_job_and_not_the_worker(
-    fleet, redis, ended
-) -> None:
+def test_a_run_directory_that_is_gone_fails_its_job_and_not_the_worker(fleet, redis, ended) -> None:
     job = fleet.submit()
     shutil.rmtree(job.folder)
     fleet.worker()

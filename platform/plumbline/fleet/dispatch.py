@@ -8,7 +8,6 @@ looks at the database.
 from __future__ import annotations
 
 import logging
-import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping
@@ -58,7 +57,7 @@ def submit(
 
 
 def cancel(job: Job) -> None:
-    """End a queued job at once; ask the worker of a running one to stop. Others stay as they are."""
+    """End a queued job at once; ask the worker of a running one to stop. Others stay."""
     rows = Job.objects.filter(pk=job.pk)
     with transaction.atomic():
         queued = rows.filter(state=Job.State.QUEUED)
@@ -90,7 +89,7 @@ def _write_folder(
     aside = folder.with_name(f".{folder.name}.tmp")
     aside.mkdir(parents=True)
     for name, rows in inputs.items():
-        assert name == os.path.basename(name) and name not in ("", ".", ".."), name
+        assert Path(name).name == name, name
         jobs.write_rows(aside / name, rows)
     jobs.write_json(aside / jobs.JOB, jobs.to_json(job))
     aside.rename(folder)

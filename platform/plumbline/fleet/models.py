@@ -40,7 +40,7 @@ class Job(models.Model):
     heartbeat_at = models.DateTimeField(null=True)
     not_before = models.DateTimeField(null=True)  # back-off after a failed attempt
     cancel_requested = models.BooleanField(default=False)
-    # {"done", "total", "unit"}, and once the attempt's pace is known "rate" a second, "left" seconds
+    # {"done", "total", "unit"}; with the attempt's pace, "rate" a second and "left" seconds too
     progress = models.JSONField(default=dict)
     events_read = models.PositiveBigIntegerField(default=0)  # bytes of events.jsonl copied to rows
     result = models.JSONField(null=True)

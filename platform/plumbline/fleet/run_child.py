@@ -1,15 +1,14 @@
-"""Runs a job program so that it cannot outlive its worker: `run_child PARENT MODULE RUNDIR`.
+"""Starts a program that cannot outlive its parent: `run_child PARENT_PID SIGNAL PROGRAM [ARG..]`.
 
-The kernel is asked to kill this process when the parent dies, also by SIGKILL, before the program
-is imported. A separate step, because code between fork and exec is not safe in a worker that has
-threads.
+The kernel is asked to send SIGNAL when the parent dies, also by SIGKILL; then this process becomes
+PROGRAM, which keeps the wish. A separate step, because code between fork and exec is not safe in a
+worker that has threads.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
-import runpy
 import signal
 import sys
 
@@ -17,21 +16,26 @@ PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    parent, module, folder = sys.argv[1:]
-    die_with_parent(int(parent))
-    sys.argv = [module, folder]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    parent, name, *command = sys.argv[1:]
+    die_with_parent(int(parent), signal.Signals[name])
+    os.execvp(command[0], command)
 
 
-def die_with_parent(parent: int) -> None:
-    """Linux only; elsewhere a job that lost its worker ends when the next attempt takes its lock."""
+def tethered(*command: str, by: signal.Signals) -> list[str]:
+    """The command line that runs `command` as a child that gets `by` when this process dies."""
+    launcher = [sys.executable, "-m", "plumbline.fleet.run_child"]
+    return [*launcher, str(os.getpid()), by.name, *command]
+
+
+def die_with_parent(parent: int, by: signal.Signals) -> None:
+    """Linux only; elsewhere a job without its worker ends when the next attempt takes its lock."""
     if not sys.platform.startswith("linux"):
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+    if libc.prctl(PR_SET_PDEATHSIG, by) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != parent:  # it died before the kernel knew of our wish
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), by)
 
 
 if __name__ == "__main__":

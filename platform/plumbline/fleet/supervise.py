@@ -23,6 +23,7 @@ from align import jobs
 from plumbline.fleet import claims
 from plumbline.fleet.models import Job
 from plumbline.fleet.reports import Reports
+from plumbline.fleet.run_child import tethered
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,10 @@ class Child:
     def __init__(self, job: Job) -> None:
         self._log = job.folder / jobs.STDERR
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
-        launcher = [sys.executable, "-m", "plumbline.fleet.run_child", str(os.getpid())]
+        program = [sys.executable, "-m", jobs.MODULES[job.kind], str(job.folder)]
         with self._log.open("ab") as stderr:
             self._process = subprocess.Popen(
-                [*launcher, jobs.MODULES[job.kind], str(job.folder)],
+                tethered(*program, by=signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
@@ -114,6 +115,9 @@ class Heart:
 
 def supervise(job: Job, leaving: Leaving) -> None:
     """See a claimed job through one attempt. `leaving` turns true when this worker must stop."""
+    if not (job.folder / jobs.JOB).is_file():
+        claims.fail(job, f"There is no {job.folder / jobs.JOB} on this host.", permanent=False)
+        return
     heart = Heart(job)
     child = Child(job)
     try:

@@ -29,7 +29,7 @@ POLL_SECONDS = 5.0
 _one_at_a_time = threading.Lock()
 
 
-@app.task(name=TASK)  # type: ignore[misc]  # celery ships no types
+@app.task(name=TASK)  # type: ignore[untyped-decorator]  # celery has none
 def work(queue: str) -> None:
     """Do the jobs of `queue` until none is due."""
     with _one_at_a_time:

