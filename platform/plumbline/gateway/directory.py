@@ -1,0 +1,150 @@
+"""Who is calling, and which policy a name means: the database behind a two-second memory.
+
+A revoked key stops and a promotion shows within those seconds. Concurrent requests for the same
+answer share one query, which runs in a thread of its own, so the event loop never waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import close_old_connections, connections
+from django.db.models import Q
+
+from plumbline.accounts import keys
+from plumbline.policies.models import Deployment, Policy
+from plumbline.policies.serving import engine_name
+
+FRESH = 2.0  # seconds
+LARGEST = 10_000  # remembered answers; wrong keys must not fill the memory
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A key that verified."""
+
+    key: int
+    project: int
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The immutable policy behind a name. `deployed`: an alias needs it, so it will be loaded."""
+
+    policy: UUID
+    name: str
+    engine_name: str
+    deployed: bool
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of the list of models. `root` is the policy that an alias stands for."""
+
+    id: str
+    root: str
+    created: int
+
+
+class Directory:
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
+        self._known: dict[Hashable, tuple[float, asyncio.Future[Any]]] = {}
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, connections.close_all)
+        self._thread.shutdown()
+
+    async def caller(self, secret: str) -> Caller | None:
+        return await self._ask(("caller", secret), lambda: _caller(secret))
+
+    async def target(self, project: int, name: str) -> Target | None:
+        """The policy that an alias or a policy name of the project means, if there is one."""
+        return await self._ask(("target", project, name), lambda: _target(project, name))
+
+    async def listing(self, project: int, served: Sequence[str]) -> list[Listed]:
+        """Aliases, what they point at, and the project's other policies that the engine serves."""
+        key = ("listing", project, tuple(served))
+        return await self._ask(key, lambda: _listing(project, served))
+
+    async def _ask(self, key: Hashable, query: Callable[[], T]) -> T:
+        now = time.monotonic()
+        expires, answer = self._known.get(key, (0.0, None))
+        if answer is None or now >= expires:
+            if len(self._known) >= LARGEST:
+                self._known = {k: v for k, v in self._known.items() if v[0] > now}
+            if len(self._known) >= LARGEST:
+                self._known.clear()
+            loop = asyncio.get_running_loop()
+            answer = loop.run_in_executor(self._thread, _fresh_connection, query)
+            answer.add_done_callback(lambda done: self._forget_failure(key, done))
+            self._known[key] = (now + FRESH, answer)
+        # Shielded: one caller that hangs up must not take the answer from the others.
+        found: T = await asyncio.shield(answer)
+        return found
+
+    def _forget_failure(self, key: Hashable, done: asyncio.Future[Any]) -> None:
+        """A database that was away is asked again by the next request."""
+        if done.cancelled() or done.exception() is not None:
+            self._known.pop(key, None)
+
+
+def _fresh_connection(query: Callable[[], T]) -> T:
+    close_old_connections()
+    try:
+        return query()
+    finally:
+        close_old_connections()
+
+
+def _caller(secret: str) -> Caller | None:
+    key = keys.verify(secret)
+    if key is None:
+        return None
+    return Caller(key.pk, key.project_id, frozenset(key.scopes))
+
+
+def _target(project: int, name: str) -> Target | None:
+    deployments = Deployment.objects.filter(project=project).select_related("policy", "previous")
+    policy: Policy | None = None
+    pointed = set()
+    for deployment in deployments:
+        pointed |= {deployment.policy_id, deployment.previous_id}
+        if deployment.alias == name:
+            policy = deployment.policy
+    if policy is None:
+        policy = Policy.objects.filter(project=project, name=name).first()
+    if policy is None or _is_foreign_base(policy):
+        return None
+    return Target(policy.pk, policy.name, engine_name(policy), policy.pk in pointed)
+
+
+def _listing(project: int, served: Sequence[str]) -> list[Listed]:
+    listed, policies = [], {}
+    for deployment in Deployment.objects.filter(project=project).select_related("policy"):
+        moved = int(deployment.updated_at.timestamp())
+        listed.append(Listed(deployment.alias, deployment.policy.name, moved))
+        policies[deployment.policy.name] = deployment.policy
+    loaded = Q(name__in=served)
+    if settings.BASE_NAME in served:
+        loaded |= Q(weights=Policy.Weights.BASE)
+    for policy in Policy.objects.filter(loaded, project=project):
+        if not _is_foreign_base(policy):
+            policies[policy.name] = policy
+    named = sorted(policies.values(), key=lambda policy: policy.created_at)
+    listed += [Listed(one.name, one.name, int(one.created_at.timestamp())) for one in named]
+    return listed
+
+
+def _is_foreign_base(policy: Policy) -> bool:
+    """A base the engine no longer runs: its engine name would reach the one it runs now."""
+    return policy.weights == Policy.Weights.BASE and policy.base_model != settings.BASE_MODEL
