@@ -192,7 +192,11 @@ def test_a_vote_that_a_round_trained_on_cannot_be_undone(campaign, project, bob,
     vote = prefer(queue.claim_next(bob, campaign))
     base = Policy.objects.create(project=project, name="base", weights="base", base_model="x")
     experiment = Experiment.objects.create(
-        project=project, name="e", algorithm="dpo", start=base, prompt_set=vote.comparison.prompt.set
+        project=project,
+        name="e",
+        algorithm="dpo",
+        start=base,
+        prompt_set=vote.comparison.prompt.set,
     )
     frozen = Round.objects.create(experiment=experiment, number=1, policy_in=base)
     frozen.ballots.add(vote)

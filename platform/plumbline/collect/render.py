@@ -35,6 +35,7 @@ def markdown(text: str) -> SafeString:
             attributes={"*": set(), "a": {"href"}, "ol": {"start"}},
             set_tag_attribute_values={"a": {"target": "_blank"}},
             url_schemes={"http", "https"},
+            url_relative="deny",  # a text may link out, never to a page of this site
             link_rel="noopener noreferrer nofollow",
             strip_comments=True,
         )

@@ -1,0 +1,128 @@
+"""A real Chromium on a real server process: what a person has in front of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+from django.db import connection
+
+from tests.comparisons import shared_db  # noqa: F401  # a fixture
+
+ROOT = Path(__file__).resolve().parents[2]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for the session; each test gets a context of its own from it."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("no Chromium on this machine (apt: chromium)")
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's loop runs in this thread
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        browser.close()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture
+def site(shared_db: Path | None, tmp_path: Path) -> Iterator[str]:  # noqa: F811
+    """The pages, served by granian on the test's database."""
+    if shared_db is not None:
+        database = f"sqlite:///{shared_db}"
+    else:
+        database = f"postgresql://postgres@/{connection.settings_dict['NAME']}"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port)]
+    log = tmp_path / "web.log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [*command, "--blocking-threads", "4", "plumbline.wsgi:application"],
+            env={**os.environ, "DATABASE_URL": database},
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        _wait(f"http://127.0.0.1:{port}/health/", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture
+def browse(chromium, site: str, client_for: Callable) -> Iterator[Callable]:
+    """`browse(user, width=1280, dark=False)`: a page signed in as the user. Whatever breaks the
+    content security policy, throws, or leaves the site fails the test at its end."""
+    troubles: list[str] = []
+    contexts = []
+
+    def open_page(user, *, width: int = 1280, dark: bool = False, **options):
+        context = chromium.new_context(
+            base_url=site,
+            viewport={"width": width, "height": 844 if width < 600 else 900},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+            **options,
+        )
+        contexts.append(context)
+        if user is not None:
+            cookie = client_for(user).cookies["sessionid"].value
+            context.add_cookies([{"name": "sessionid", "value": cookie, "url": site}])
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: troubles.append(f"threw: {error}"))
+        page.on(
+            "console",
+            lambda line: troubles.append(line.text) if line.type == "error" else None,
+        )
+        page.on(
+            "request",
+            lambda sent: (
+                None
+                if sent.url.startswith((site, "data:", "about:"))
+                else troubles.append(f"asked {sent.url}")
+            ),
+        )
+        return page
+
+    open_page.troubles = troubles
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not troubles
+
+
+def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        assert server.poll() is None, log.read_text()
+        try:
+            urllib.request.urlopen(url, timeout=2).close()
+            return
+        except (URLError, OSError):
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
