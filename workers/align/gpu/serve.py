@@ -291,7 +291,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(str(error))
     longest = residents.base.model.config.max_position_embeddings
     app = create_app(residents, min(args.max_model_len or longest, longest))
-    uvicorn.run(app, host=args.host, port=args.port, log_level="warning")
+    uvicorn.run(
+        app, host=args.host, port=args.port, log_level="warning", timeout_graceful_shutdown=5
+    )
 
 
 if __name__ == "__main__":
