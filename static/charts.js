@@ -106,7 +106,7 @@ function options(node, chart, width) {
   return {
     width,
     height: 190,
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     series,
     bands,
     legend: { show: false },

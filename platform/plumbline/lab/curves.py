@@ -144,9 +144,7 @@ def _of_job(purpose: str, metrics: QuerySet[Metric], width: int) -> list[Chart]:
     return [_chart(purpose, key, groups[key]) for key in order]
 
 
-def _chart(
-    purpose: str, key: str, series: dict[str, dict[int, tuple[float | None, ...]]]
-) -> Chart:
+def _chart(purpose: str, key: str, series: dict[str, dict[int, tuple[float | None, ...]]]) -> Chart:
     steps = sorted({step for points in series.values() for step in points})
     missing: tuple[float | None, ...] = (None, None, None)
     lines = []

@@ -55,7 +55,7 @@ def job(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     context: dict[str, Any] = {
         "job": found,
         "asked": RoundJob.objects.filter(job=found).select_related("round__experiment").first(),
-        "work": timeline.work(found),
+        "work": timeline.work(found, "Progress"),
         "events": list(found.events.order_by("-id")[:100]),
         "tail": tail(found.folder / STDERR),
     }

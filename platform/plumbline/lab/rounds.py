@@ -8,6 +8,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
+from plumbline.fleet.models import Job
 from plumbline.lab import curves as drawing
 from plumbline.lab import timeline
 from plumbline.lab.jobs import curves_response
@@ -106,7 +107,7 @@ def _live(found: Round, asked: list[RoundJob]) -> dict[str, Any]:
         "steps": timeline.steps(found, stages),
         "under_way": timeline.under_way(found, asked),
         "asked": asked,
-        "errors": [one.job for one in asked if one.job.error],
+        "errors": [o.job for o in asked if o.job.error and o.job.state != Job.State.SUCCEEDED],
     }
 
 

@@ -12,6 +12,15 @@ from plumbline.collect.models import Ballot, Campaign
 from plumbline.fleet.models import Job
 from plumbline.loop.models import OVER, Round, RoundJob, RoundStage, Stage
 
+PURPOSES = {
+    "sample": "Sample answers",
+    "reward": "Train reward model",
+    "score": "Score samples",
+    "train": "Train policy",
+    "answers": "Held-out answers",
+    "judge": "Judge answers",
+}
+
 
 @dataclass(frozen=True)
 class Work:
@@ -65,7 +74,7 @@ def under_way(round: Round, asked: Iterable[RoundJob]) -> list[Work]:
     """What the current stage is busy with: votes being given, jobs queued or running."""
     if round.over:
         return []
-    found = [work(one.job, one.purpose) for one in asked if not one.job.over]
+    found = [work(one.job, purpose(one.purpose)) for one in asked if not one.job.over]
     campaign = round.campaign if round.stage == Stage.LABEL else round.evaluation_campaign
     judging = round.stage == Stage.EVALUATE and campaign is not None and campaign.closed_at is None
     if campaign is not None and (round.stage == Stage.LABEL or judging):
@@ -94,3 +103,9 @@ def work(job: Job, title: str = "") -> Work:
 def _left(since: datetime, done: int, total: int) -> float:
     """Seconds left at the pace so far."""
     return (timezone.now() - since).total_seconds() / done * (total - done)
+
+
+def purpose(name: str) -> str:
+    """What a round asked a job for, in words: "answers:5f3a…" is "Held-out answers"."""
+    head = name.partition(":")[0]
+    return PURPOSES.get(head, head.replace("_", " ").capitalize())

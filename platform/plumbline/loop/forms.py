@@ -336,7 +336,8 @@ class ExperimentForm(forms.Form):
             try:
                 values[one.name] = one.clean(data[name])
             except ValueError as error:
-                self.add_error(name, f"{str(error)[:1].upper()}{str(error)[1:]}.")
+                label = str(self.fields[name].label)
+                self.add_error(name, f"{str(error).replace(one.name, label, 1)}.")
         if not any(name.startswith(KNOB) for name in self.errors):
             try:
                 self.chosen.build(values)

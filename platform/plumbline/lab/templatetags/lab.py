@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from django import template
 
-register = template.Library()
+from plumbline.lab.timeline import purpose
 
-PURPOSES = {
-    "sample": "Sample answers",
-    "reward": "Train reward model",
-    "score": "Score samples",
-    "train": "Train policy",
-    "answers": "Held-out answers",
-    "judge": "Judge answers",
-}
+register = template.Library()
+register.filter("purpose", purpose)
+Figure = float | None | Literal[""]  # "" is what a template makes of a path that leads nowhere
+NONE = "–"
+
 WIDTH = 120  # of the interval's picture, in its own units
 
 
 @register.filter
-def share(value: float | None) -> str:
+def share(value: Figure) -> str:
     """0.574 as "57.4 %"; a dash when there is none."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return NONE if value is None or value == "" else f"{100 * value:.1f} %"
 
 
 @register.filter
-def figure(value: float | None) -> str:
+def figure(value: Figure) -> str:
     """Three significant digits; a dash when there is none."""
-    return "–" if value is None else f"{value:.3g}"
+    return NONE if value is None or value == "" else f"{value:.3g}"
 
 
 @register.filter
-def duration(seconds: float | None) -> str:
+def duration(seconds: Figure) -> str:
     """Seconds as people say them: "0.4 s", "48 s", "3 min 5 s", "2 h 10 min"."""
-    if seconds is None:
-        return "–"
+    if seconds is None or seconds == "":
+        return NONE
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -56,15 +53,21 @@ def last_value(row: tuple[int, list[float | None]] | str, index: int) -> float |
 
 
 @register.filter
-def purpose(name: str) -> str:
-    """What a round asked a job for, in words: "answers:5f3a…" is "Held-out answers"."""
-    head = name.partition(":")[0]
-    return PURPOSES.get(head, head.replace("_", " ").capitalize())
+def pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 @register.filter
-def pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
+def setting(value: Any) -> str:
+    """A setting's value: switches as on and off, small numbers without a row of zeros."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@register.filter
+def first_line(text: str) -> str:
+    return text.partition("\n")[0]
 
 
 @register.filter

@@ -1,0 +1,192 @@
+"""The launch form: derived from the algorithms, refusing in sentences, beginning round 1."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html import unescape
+
+import pytest
+
+from align import algorithms, discovery
+from align.pairing import RULES
+from plumbline.loop.models import Experiment
+from tests.comparisons import compare, open_campaign
+from tests.lab import laboratory as lab
+
+pytestmark = pytest.mark.django_db
+URL = "/p/alpha/lab/experiments/new/"
+FRESH = '''"""Fresh: hold on to what was learned (arXiv:0000.00000)."""
+from dataclasses import dataclass
+from align.algorithm import Algorithm, knob
+
+@dataclass(frozen=True, kw_only=True)
+class Fresh(Algorithm):
+    title = "Fresh"
+    grip: float = knob(0.7, "How hard to hold on.", above=0, at_most=2)
+    turns: int = knob(3, "How many turns.", at_least=1)
+    mood: str = knob("calm", "In which mood.", choices=("calm", "wild"))
+'''
+
+
+@pytest.fixture
+def prompts(project):
+    return lab.prompt_set(project, train=10, heldout=6)
+
+
+@pytest.fixture
+def sent(prompts) -> dict[str, object]:
+    """A form as the browser sends it with nothing but the name typed in."""
+    return {
+        "name": "Warmer answers", "algorithm": "dpo", "start": "", "prompt_set": prompts.pk,
+        "rounds_wanted": 2, "seed": 0, "prompts_per_round": 8, "samples_per_prompt": 4,
+        "temperature": 1.0, "max_tokens": 96, "labels": "people", "overlap": 1,
+        "deadline_minutes": 0, "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
+        "reference": "initial", "replay": "on", "mode": "lora", "rank": 16, "learning_rate": 5e-5,
+        "epochs": 1, "batch_size": 16, "reward_learning_rate": 5e-5, "reward_epochs": 1,
+        "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
+        "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """A new algorithm file in the folder, with nothing else touched."""
+    (tmp_path / "fresh.py").write_text(FRESH)
+    monkeypatch.setattr(algorithms, "__path__", [*algorithms.__path__, str(tmp_path)])
+    discovery._discover.cache_clear()
+    yield
+    sys.modules.pop("align.algorithms.fresh", None)
+    discovery._discover.cache_clear()
+
+
+def text(response) -> str:
+    return unescape(response.content.decode())
+
+
+def test_the_form_starts_at_vetted_defaults_that_fit_the_prompt_set(researcher, prompts):
+    page = text(researcher.get(URL))
+    assert "How strongly the policy is held to its reference. Above 0." in page
+    assert 'name="knob-beta" value="0.1"' in page
+    assert 'name="prompts_per_round" value="10"' in page
+    assert 'name="heldout_prompts" value="6"' in page
+    assert "DPO - Direct Preference Optimization (arXiv:2305.18290)" in page
+    for rule in RULES:
+        assert f'<option value="{rule}"' in page
+
+
+def test_saving_begins_the_first_round(researcher, alice, sent):
+    response = researcher.post(URL, sent)
+    made = Experiment.objects.get()
+    assert response.status_code == 302
+    assert response["Location"] == f"/p/alpha/lab/experiments/{made.pk}/"
+    assert made.knobs == {"beta": 0.2, "noise": "none", "flip_rate": 0.1, "soft_labels": True}
+    assert made.weights == {"mode": "lora", "rank": 16, "alpha": 32}
+    assert made.optimiser == {"learning_rate": 5e-5, "epochs": 1, "batch_size": 16}
+    assert made.reward_optimiser == {"learning_rate": 5e-5, "epochs": 1}
+    assert (made.created_by, made.start.name) == (alice, "alpha-base")
+    assert made.replay is True
+    assert made.autopilot is False
+    assert [one.stage for one in made.rounds.all()] == ["prompts"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"name": ""}, "The experiment needs a name."),
+        ({"samples_per_prompt": 1}, "A comparison needs at least two answers to each prompt."),
+        ({"samples_per_prompt": 0}, "Answers to each prompt must be between 1 and 64."),
+        ({"samples_per_prompt": "many"}, "Answers to each prompt must be a whole number."),
+        ({"temperature": 0}, "At temperature 0 all answers to a prompt are the same"),
+        ({"temperature": "nan"}, "Temperature must be a number."),
+        ({"max_tokens": 9000}, "The engine holds 512 tokens, prompt and answer together"),
+        ({"prompts_per_round": 11}, "has 10 training prompts; a round cannot draw 11."),
+        ({"heldout_prompts": 7}, "has 6 held-out prompts; the evaluation cannot use 7."),
+        ({"pairs_from": "reward_model"}, "knows only the pairs people compared"),
+        ({"labels": "ballots"}, "has no ballots yet. Import some, or let people compare answers."),
+        ({"learning_rate": 0}, "At a learning rate of 0 nothing is learned."),
+        ({"rank": 0}, "LoRA rank must be between 1 and 512."),
+        ({"knob-beta": -1}, "Beta must be above 0, not -1."),
+        ({"knob-beta": "x"}, "Beta must be a number."),
+        ({"knob-flip_rate": 0.5}, "Flip rate must be below 0.5, not 0.5."),
+        ({"pair_rule": "best"}, "best is not one of the available choices"),
+        ({"gate_win_rate": 2}, "Win rate to clear must be between 0 and 1."),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_sentence(researcher, sent, changed, sentence):
+    response = researcher.post(URL, sent | changed)
+    assert response.status_code == 422
+    assert sentence in text(response)
+    assert not Experiment.objects.exists()
+
+
+def test_full_weights_are_refused_on_vllm(researcher, sent, settings):
+    settings.ENGINE = "vllm"
+    response = researcher.post(URL, sent | {"mode": "full"})
+    assert "vLLM can load LoRA adapters while it runs, but no other full weights." in text(response)
+
+
+def test_a_name_is_used_once_in_a_project(researcher, sent):
+    researcher.post(URL, sent)
+    assert "An experiment of this name is here already" in text(researcher.post(URL, sent))
+    assert Experiment.objects.count() == 1
+
+
+def test_ballots_of_the_prompt_set_are_enough_for_an_offline_round(researcher, project, sent):
+    campaign = open_campaign(project, comparisons=0)
+    prompts = lab.PromptSet.objects.get(pk=sent["prompt_set"])
+    comparison = compare(campaign, prompts, "Question 0 of Prompts?", ["One", "Two"])
+    lab.ballot(comparison)
+    assert researcher.post(URL, sent | {"labels": "ballots"}).status_code == 302
+
+
+def test_a_foreign_prompt_set_or_policy_is_no_choice(researcher, charlie, sent):
+    theirs = charlie.projects.get()
+    foreign = lab.prompt_set(theirs, name="Theirs")
+    base = lab.policy(theirs)
+    policy = lab.policy(theirs, "beta-adapter", parent=base)
+    assert "Theirs" not in text(researcher.get(URL))
+    for changed in ({"prompt_set": foreign.pk}, {"start": str(policy.pk)}):
+        assert researcher.post(URL, sent | changed).status_code == 422
+
+
+def test_a_new_algorithm_file_appears_in_the_form(researcher, prompts, fresh):
+    assert '<option value="fresh">Fresh</option>' in text(researcher.get(URL))
+    part = text(researcher.get(URL, {"algorithm": "fresh"}, headers={"HX-Request": "true"}))
+    assert part.lstrip().startswith('<fieldset class="group" id="knobs">')
+    assert "hold on to what was learned" in part
+    assert 'name="knob-grip" value="0.7"' in part
+    assert "How hard to hold on. Above 0 and at most 2." in part
+    assert '<option value="wild">wild</option>' in part
+    assert "knob-beta" not in part
+
+
+def test_a_new_algorithms_knobs_are_stored_in_their_types(researcher, sent, fresh):
+    mine = {"algorithm": "fresh", "knob-grip": "1.5", "knob-turns": "2", "knob-mood": "wild"}
+    researcher.post(URL, sent | mine)
+    assert Experiment.objects.get().knobs == {"grip": 1.5, "turns": 2, "mood": "wild"}
+
+
+def test_without_scripts_a_button_shows_another_algorithms_knobs(researcher, sent, fresh):
+    typed = {name: value for name, value in sent.items() if name != "replay"}
+    page = text(researcher.get(URL, typed | {"algorithm": "fresh"}))
+    assert 'name="knob-grip" value="0.7"' in page
+    assert 'value="Warmer answers"' in page
+    assert not re.search(r'name="replay"[^>]* checked', page)
+
+
+def test_an_experiment_can_be_repeated_with_changes(researcher, project, sent):
+    researcher.post(URL, sent | {"rank": 4, "knob-beta": 0.35, "labels": "people"})
+    page = text(researcher.get(URL, {"like": Experiment.objects.get().pk}))
+    assert 'value="Warmer answers, again"' in page
+    assert 'name="knob-beta" value="0.35"' in page
+    assert 'name="rank" value="4"' in page
+
+
+def test_a_project_without_prompts_is_told_to_import_some(researcher):
+    assert "This project has no prompt set yet." in text(researcher.get(URL))
+
+
+def test_an_annotator_may_not_launch(bob, project, client_for, sent):
+    assert client_for(bob).get(URL).status_code == 403
+    assert client_for(bob).post(URL, sent).status_code == 403
