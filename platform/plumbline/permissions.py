@@ -52,11 +52,14 @@ TABLE: dict[str, dict[str, str]] = {
     "round-curves": {"GET": RESEARCHER},
     "round-close-labels": {"POST": RESEARCHER},
     "round-cancel": {"POST": RESEARCHER},
+    "round-retry": {"POST": RESEARCHER},
     "policies": {"GET": RESEARCHER},
     "policy-promote": {"POST": RESEARCHER},
+    "policy-reject": {"POST": RESEARCHER},
     "policy-rollback": {"POST": RESEARCHER},
     "jobs": {"GET": RESEARCHER},
     "job": {"GET": RESEARCHER},
+    "job-curves": {"GET": RESEARCHER},
     "job-cancel": {"POST": RESEARCHER},
 }
 
