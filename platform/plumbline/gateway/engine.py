@@ -7,6 +7,7 @@ as a whole one.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -18,6 +19,9 @@ from plumbline.gateway.wire import ApiError
 CONNECT_SECONDS = 5.0
 SILENCE_SECONDS = 300.0  # longest wait for the next byte
 CONNECTIONS = 1024
+# httpx's pool looks at every connection for every pair of them on each request, so a few hundred
+# open streams in one pool cost more than the answers; in turn over small pools they do not.
+POOLS = 16
 RETRY_AFTER = 2  # seconds a client is asked to wait for an engine that is away
 DONE = b"[DONE]"
 
@@ -26,23 +30,17 @@ class Engine:
     """An HTTP client of one engine. Every method raises ApiError."""
 
     def __init__(self, url: str) -> None:
-        # Engines are on a private network: no proxy from the environment may stand between.
-        self._http = httpx.AsyncClient(
-            base_url=url,
-            timeout=httpx.Timeout(
-                SILENCE_SECONDS, connect=CONNECT_SECONDS, write=30.0, pool=CONNECT_SECONDS
-            ),
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=256),
-            trust_env=False,
-        )
+        self._pools = [_pool(url) for _ in range(POOLS)]
+        self._turn = itertools.cycle(self._pools)
 
     async def close(self) -> None:
-        await self._http.aclose()
+        for pool in self._pools:
+            await pool.aclose()
 
     async def served(self) -> list[str]:
         """Names the engine serves now; none while it is away."""
         try:
-            reply = await self._http.get("/v1/models", timeout=CONNECT_SECONDS)
+            reply = await self._pools[0].get("/v1/models", timeout=CONNECT_SECONDS)
             return sorted(card["id"] for card in reply.raise_for_status().json()["data"])
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return []
@@ -69,10 +67,11 @@ class Engine:
 
     async def _send(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         """A response with its body still to be read, once the engine has agreed to answer."""
-        request = self._http.build_request("POST", path, json=body)
+        pool = next(self._turn)
+        request = pool.build_request("POST", path, json=body)
         for last in (False, True):
             try:
-                reply = await self._http.send(request, stream=True)
+                reply = await pool.send(request, stream=True)
                 break
             except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError) as error:
                 # A kept connection that an engine's restart had closed; a new one tells the truth.
@@ -89,6 +88,20 @@ class Engine:
         finally:
             await reply.aclose()
         raise _refusal(reply)
+
+
+def _pool(url: str) -> httpx.AsyncClient:
+    # Engines are on a private network: no proxy from the environment may stand between.
+    return httpx.AsyncClient(
+        base_url=url,
+        timeout=httpx.Timeout(
+            SILENCE_SECONDS, connect=CONNECT_SECONDS, write=30.0, pool=CONNECT_SECONDS
+        ),
+        limits=httpx.Limits(
+            max_connections=CONNECTIONS // POOLS, max_keepalive_connections=CONNECTIONS // POOLS
+        ),
+        trust_env=False,
+    )
 
 
 class Chunks:
