@@ -71,9 +71,15 @@ document.addEventListener("keydown", (event) => {
   for (const menu of document.querySelectorAll("details.menu[open]")) menu.open = false;
 });
 
-document.addEventListener("htmx:responseError", (event) => toast(failure(event.detail.xhr.status)));
-document.addEventListener("htmx:sendError", () => toast(failure(0)));
-document.addEventListener("htmx:timeout", () => toast(failure(0)));
+// A poll saves nothing and comes again by itself, so its failure needs other words.
+function complain(event, status) {
+  const polls = event.target.getAttribute?.("hx-trigger")?.includes("every");
+  toast(polls ? "Live updates are interrupted. Trying again…" : failure(status));
+}
+
+document.addEventListener("htmx:responseError", (event) => complain(event, event.detail.xhr.status));
+document.addEventListener("htmx:sendError", (event) => complain(event, 0));
+document.addEventListener("htmx:timeout", (event) => complain(event, 0));
 
 // A session that ended meanwhile answers with the sign-in page: go there, do not paste it in here.
 document.addEventListener("htmx:beforeSwap", (event) => {

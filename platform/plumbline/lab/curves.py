@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db.models import Avg, F, Max, Min, QuerySet, Value
-from django.db.models.functions import Mod
 
 from plumbline.fleet.models import Job, Metric
 
@@ -131,7 +130,7 @@ def _of_job(purpose: str, metrics: QuerySet[Metric], width: int) -> list[Chart]:
     buckets = (
         metrics.exclude(name__in=HIDDEN)
         .order_by()
-        .annotate(bucket=F("step") - Mod(F("step"), Value(width)))
+        .annotate(bucket=F("step") - F("step") % Value(width))
         .values_list("name", "bucket")
         .annotate(mean=Avg("value"), low=Min("value"), high=Max("value"))
         .order_by("name", "bucket")

@@ -8,7 +8,7 @@ from django.contrib import messages
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Count, Prefetch, QuerySet
+from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
@@ -21,20 +21,26 @@ A_PAGE = 25
 
 def experiments(request: PlumblineRequest) -> HttpResponse:
     """All experiments of the project with where each stands."""
+    last = Round.objects.filter(experiment=OuterRef("pk")).order_by("-number")
+    measured = Evaluation.objects.filter(
+        round__experiment=OuterRef("pk"), against=Evaluation.Against.CURRENT
+    ).order_by("-round__number")
     found = (
         Experiment.objects.filter(project=request.project)
-        .annotate(begun=Count("rounds"))
+        .annotate(
+            begun=Count("rounds"),
+            newest=Subquery(last.values("pk")[:1]),
+            measured=Subquery(measured.values("pk")[:1]),
+        )
         .order_by("-created_at", "-pk")
     )
     page = Paginator(found, A_PAGE).get_page(request.GET.get("page"))
-    newest: dict[int, Round] = {}
-    measured: dict[int, Evaluation] = {}
-    for one in _rounds(Round.objects.filter(experiment__in=page.object_list)).order_by("number"):
-        newest[one.experiment_id] = one
-        for evaluation in one.evaluations.all():
-            if evaluation.against == Evaluation.Against.CURRENT:
-                measured[one.experiment_id] = evaluation
-    rows = [(one, newest.get(one.pk), measured.get(one.pk)) for one in page.object_list]
+    marks = [(one, one.newest, one.measured) for one in page.object_list]  # type: ignore[attr-defined]  # annotated
+    newest = Round.objects.select_related("policy_in", "policy_out").in_bulk(
+        [n for _, n, _ in marks]
+    )
+    latest = Evaluation.objects.in_bulk([m for _, _, m in marks])
+    rows = [(one, newest.get(n), latest.get(m)) for one, n, m in marks]
     return render(request, "lab/experiments.html", {"page": page, "rows": rows})
 
 
@@ -68,11 +74,14 @@ def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
         project=request.project,
         pk=pk,
     )
-    done = list(_rounds(found.rounds.all()).order_by("-number"))
+    page = Paginator(_rounds(found.rounds.all()).order_by("-number"), A_PAGE).get_page(
+        request.GET.get("page")
+    )
     context = {
         "experiment": found,
-        "rounds": [_row(one) for one in done],
-        "busy": any(not one.over for one in done),
+        "page": page,
+        "rounds": [_row(one) for one in page.object_list],
+        "busy": any(not one.over for one in page.object_list),
         "settings": _settings(found),
     }
     name = "lab/experiment.html#rounds" if request.htmx else "lab/experiment.html"

@@ -13,6 +13,7 @@ from django.core.paginator import Paginator
 from django.db.models import Count
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.gzip import gzip_page
 from django_htmx.http import HttpResponseStopPolling
 
 from align.jobs import MODULES, STDERR
@@ -66,6 +67,7 @@ def job(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     return render(request, "lab/job.html", context)
 
 
+@gzip_page
 def curves(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     """The job's curves as JSON; a poll is told to stop once the job is over."""
     found = _find(request, pk)
@@ -77,7 +79,7 @@ def curves_response(
 ) -> HttpResponse:
     """Curves of jobs; 304 when the browser has these already, 286 ends htmx's polling."""
     etag = f'"{drawing.version([one for _, one in asked])}-{over:d}"'
-    if request.headers.get("If-None-Match") == etag:
+    if request.headers.get("If-None-Match", "").removeprefix("W/") == etag:
         return HttpResponse(status=HTTPStatus.NOT_MODIFIED)
     charts = [chart.json() for chart in drawing.charts(asked)]
     response = JsonResponse(

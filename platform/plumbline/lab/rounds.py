@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.gzip import gzip_page
 
 from plumbline.fleet.models import Job
 from plumbline.lab import curves as drawing
@@ -35,6 +36,7 @@ def round_page(request: PlumblineRequest, experiment: int, number: int) -> HttpR
     return render(request, "lab/round.html", context)
 
 
+@gzip_page
 def curves(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
     """The round's curves as JSON; a poll is told to stop once the round is over."""
     found = _find(request, experiment, number)
