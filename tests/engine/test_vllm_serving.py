@@ -1,0 +1,102 @@
+"""Policies on real vLLM: loaded, probed, promoted, rolled back, and asked through the gateway."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+
+ASK = {"messages": [{"role": "user", "content": "What does a panda eat?"}], "max_tokens": 12}
+
+
+@pytest.fixture
+def make_policy(
+    project: Any, commit_weights: Callable[..., Any], vllm: Any, settings: Any
+) -> Callable[..., Any]:
+    from plumbline.policies.models import Policy
+    from plumbline.policies.serving import base_policy
+
+    settings.ENGINE, settings.ENGINE_URL, settings.BASE_NAME = "vllm", vllm.url, "demo-base"
+
+    def make(name: str, seed: int, mode: str = "lora", scale: float = 0.3) -> Any:
+        folder = commit_weights(seed, mode, scale)
+        return Policy.objects.create(
+            project=project,
+            name=name,
+            weights=mode,
+            base_model=base_policy(project).base_model,
+            path=str(folder.path),
+            sha256=folder.sha256,
+        )
+
+    return make
+
+
+def test_an_adapter_is_promoted_served_and_rolled_back(
+    transactional_db: None, project: Any, alice: Any, make_policy: Callable[..., Any], vllm: Any
+) -> None:
+    from plumbline.accounts import keys
+    from plumbline.gateway.app import create_app
+    from plumbline.policies import serving
+
+    base, better = serving.base_policy(project), make_policy("vllm-better", 21)
+    for policy in (base, better):
+        serving.promote(project, policy, actor=alice, reason="better", evidence={})
+    serving.ensure_loaded(better)
+    assert {"demo-base", "vllm-better"} <= set(vllm.models())
+    headers = {"authorization": f"Bearer {keys.create(project, 'app', ['infer'], alice)[1]}"}
+    with TestClient(create_app(), headers=headers) as client:
+        listed = [model["id"] for model in client.get("/v1/models").json()["data"]]
+        assert sorted(listed) == sorted(["current", base.name, better.name])
+        replies = {
+            name: client.post("/v1/chat/completions", json={**ASK, "model": name, "seed": 1})
+            for name in ("current", base.name)
+        }
+        for reply, policy in zip(replies.values(), (better, base), strict=True):
+            assert reply.status_code == 200, reply.text
+            assert reply.json()["model"] == policy.name
+            assert reply.headers["x-policy-version"] == policy.name
+            assert set(reply.json()["choices"][0]) <= {
+                "index",
+                "message",
+                "logprobs",
+                "finish_reason",
+            }
+        stream = client.post(
+            "/v1/chat/completions", json={**ASK, "model": "current", "stream": True}
+        )
+        *events, done = stream.text.strip().split("\n\n")
+        assert done == "data: [DONE]"
+        assert {json.loads(event[6:])["model"] for event in events} == {better.name}
+        refused = client.post(
+            "/v1/chat/completions", json={"model": "current", "messages": ASK["messages"] * 100}
+        )
+        assert refused.status_code == 400, refused.text
+        assert refused.json()["error"]["code"] == "context_length_exceeded"
+    assert serving.roll_back(project, actor=alice, reason="no", alias="current").policy == base
+    assert serving.reconcile() == []
+
+
+def test_what_vllm_cannot_load_is_said_in_a_sentence(make_policy: Callable[..., Any]) -> None:
+    from plumbline.policies import serving
+
+    with pytest.raises(serving.EngineError, match="full weights, which vLLM cannot load"):
+        serving.ensure_loaded(make_policy("vllm-full", 22, mode="full", scale=0.01))
+    missing = make_policy("vllm-missing", 23)
+    missing.path = "/nowhere"
+    with pytest.raises(serving.EngineError, match="never committed"):
+        serving.ensure_loaded(missing)
+
+
+def test_a_spare_adapter_is_unloaded(make_policy: Callable[..., Any], vllm: Any) -> None:
+    from plumbline.policies import serving
+
+    spare = make_policy("vllm-spare", 24)
+    serving.ensure_loaded(spare)
+    serving.release(spare)
+    assert "vllm-spare" not in vllm.models()
