@@ -45,7 +45,7 @@ def test_children_follow_their_parent(researcher, project):
 def test_a_policy_is_shown_with_its_maker_and_its_figures(researcher, project):
     made = lab.finished_round(lab.experiment(project, name="Warmer answers"))
     page = text(researcher.get(URL))
-    for words in (made.policy_out.name, "Warmer answers, round 1", "67.2 %", "7.43", "abababab"):
+    for words in (made.policy_out.name, "Warmer answers, round 1", "67.2 %", "7.43", "abababababab…"):
         assert words in page, words
 
 
@@ -60,6 +60,15 @@ def test_every_move_of_an_alias_is_listed(researcher, project, alice):
     page = text(researcher.get(URL))
     for words in ("Warmer", '"gate": "passed"', "Roll current back?"):
         assert words in page, words
+
+
+def test_promoting_asks_with_what_is_served_now_in_view(researcher, project):
+    made = lab.finished_round(lab.experiment(project))
+    assert "<dt>Serves now</dt><dd>nothing yet</dd>" in text(researcher.get(URL))
+    Deployment.objects.create(project=project, policy=made.policy_in)
+    page = text(researcher.get(URL))
+    assert "<dt>Serves now</dt><dd>alpha-base</dd>" in page
+    assert "<dt>Win rate against alpha-base</dt>" in page
 
 
 def test_promoting_needs_a_reason(researcher, project):

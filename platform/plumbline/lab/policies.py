@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db.models import Prefetch
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -48,6 +49,7 @@ def policies(request: PlumblineRequest) -> HttpResponse:
     context = {
         "lines": _lineage(request, deployments),
         "deployments": deployments,
+        "serving": next((d.policy.name for d in deployments if d.alias == serving.CURRENT), ""),
         "flips": list(flips),
     }
     return render(request, "lab/policies.html", context)
@@ -111,7 +113,7 @@ def _lineage(request: PlumblineRequest, deployments: Iterable[Deployment]) -> li
         one.policy_out_id: one
         for one in Round.objects.filter(policy_out__in=found)
         .select_related("experiment")
-        .prefetch_related("evaluations")
+        .prefetch_related(Prefetch("evaluations", Evaluation.objects.select_related("opponent")))
     }
     children: dict[UUID | None, list[Policy]] = {}
     for policy in found:
