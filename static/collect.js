@@ -156,7 +156,6 @@ function restoreDraft() {
     if (draft.choice) find(`input[name=choice][value="${draft.choice}"]`).checked = true;
     if (draft.comment) {
       find("#comment").value = draft.comment;
-      find(".note").open = true;
     }
   } catch {
     /* see keepDraft */
@@ -202,9 +201,13 @@ document.addEventListener("submit", () => {
   if (field) field.value = Math.round(activeMs);
 }, true);
 document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target.id !== "ballot") return;
+  if (event.detail.target?.id !== "ballot") return; // history swaps name no target
   begin();
   page().focus({ preventScroll: true });
   say(`${find("[data-echo]").textContent.trim()} Next comparison.`);
 });
+document.addEventListener("toggle", (event) => {
+  if (event.target.matches(".note[open]")) find("#comment").focus();
+}, true);
+document.addEventListener("htmx:historyRestore", begin);
 document.addEventListener("DOMContentLoaded", begin);

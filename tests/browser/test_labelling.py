@@ -95,6 +95,21 @@ def test_undo_brings_back_the_comparison_with_its_choice(site, browse, project, 
     assert vote.ranking[0] == [vote.shown[0]]
 
 
+def test_the_back_button_shows_what_was_said_and_forward_goes_on(site, browse, project, bob):
+    campaign = open_campaign(project, comparisons=3)
+    page = browse(bob)
+    begin(page, campaign)
+    say(page, "b", "Enter")
+    question = page.locator(".asked").inner_text()
+    page.go_back()
+    page.get_by_text("You said: B better than A.").wait_for()
+    page.go_forward()
+    page.locator(".asked").wait_for()
+    assert page.locator(".asked").inner_text() == question
+    say(page, "a", "Enter")
+    assert Ballot.objects.exclude(outcome="").count() == 2
+
+
 def test_a_skip_by_two_keys(site, browse, project, bob):
     campaign = open_campaign(project, comparisons=2)
     page = browse(bob)
@@ -109,8 +124,8 @@ def test_keys_do_nothing_in_a_text_field(site, browse, project, bob):
     page = browse(bob)
     begin(page, campaign)
     page.get_by_text("Note", exact=True).click()
-    page.locator("#comment").fill("")
-    page.locator("#comment").press_sequentially("sax bat u 12?")
+    page.locator("#comment:focus").wait_for()
+    page.keyboard.type("sax bat u 12?")
     assert page.locator("#comment").input_value() == "sax bat u 12?"
     assert page.locator("input[name=choice]:checked").count() == 0
     page.keyboard.press("Escape")

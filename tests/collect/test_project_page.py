@@ -23,7 +23,7 @@ def text(client, path: str) -> str:
 def test_an_annotator_sees_campaigns_with_their_progress(campaign, bob, prefer, client_for):
     prefer(queue.claim_next(bob, campaign))
     page = text(client_for(bob), "/p/alpha/")
-    assert "1 of 3 votes · 1 yours · 2 for you" in page
+    assert "1 of 3 votes · 1 yours · 2 left for you" in page
     assert "Serving now" not in page
 
 

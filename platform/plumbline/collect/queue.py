@@ -289,15 +289,14 @@ def _seat_taken(now: datetime) -> Q:
 def _unanswered(user: User, campaign: Campaign) -> QuerySet[Comparison]:
     """Comparisons with a free seat that this person neither answered nor has open."""
     now = timezone.now()
-    here = Ballot.objects.filter(comparison=OuterRef("pk")).order_by()
-    taken = here.filter(_seat_taken(now))
-    mine = here.filter(annotator=user)
-    last_word = mine.order_by("-revision").values("outcome")[:1]
+    here = Ballot.objects.filter(comparison__campaign=campaign).order_by()
+    seats = here.filter(_seat_taken(now)).values("comparison").annotate(taken=Count("pk"))
+    mine = here.filter(~_later_revision(), annotator=user)
+    mine = mine.filter(Q(outcome__in=SAID) | Q(outcome="", expires_at__gt=now))
     return (
         Comparison.objects.filter(campaign=campaign)
-        .annotate(taken=_count(taken), last_word=Subquery(last_word))
-        .filter(Q(last_word__isnull=True) | ~Q(last_word__in=SAID), taken__lt=campaign.overlap)
-        .filter(~Exists(mine.filter(outcome="", expires_at__gt=now)))
+        .exclude(pk__in=seats.filter(taken__gte=campaign.overlap).values("comparison"))
+        .exclude(pk__in=mine.values("comparison"))
     )
 
 
