@@ -19,10 +19,12 @@ DEMO_BASE = ROOT / "workers/align/demo/base"
 
 @dataclass
 class EngineProcess:
-    """`align.gpu.serve` on the demo base, on a port of its own that survives a restart."""
+    """`align.gpu.serve` on a base model, on a port of its own that survives a restart."""
 
     log: Path
     port: int = 0
+    model: Path = DEMO_BASE
+    max_model_len: int = 512
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -34,8 +36,9 @@ class EngineProcess:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 self.port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "align.gpu.serve", "--model", str(DEMO_BASE)]
+        command = [sys.executable, "-m", "align.gpu.serve", "--model", str(self.model)]
         command += ["--served-model-name", "base", "--port", str(self.port)]
+        command += ["--max-model-len", str(self.max_model_len)]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
         deadline = time.monotonic() + 120

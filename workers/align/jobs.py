@@ -212,7 +212,7 @@ def to_json(job: Job) -> dict[str, Any]:
 
 
 def from_json(data: Mapping[str, Any]) -> Job:
-    """The job a JSON object describes. Raises ValueError naming an unknown kind, field or schema."""
+    """The job that `data` describes. Raises ValueError naming an unknown kind, field or schema."""
     fields = dict(data)
     kind = fields.pop("kind", None)
     if kind not in KINDS:

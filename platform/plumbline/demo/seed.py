@@ -83,13 +83,14 @@ def experiment(demo: Project, questions: PromptSet) -> Experiment:
             "start": serving.base_policy(demo),
             "prompt_set": questions,
             "rounds_wanted": 2,
-            "prompts_per_round": 128,
+            "prompts_per_round": 240,
             "samples_per_prompt": 4,
             "max_tokens": 96,
+            "overlap": len(raters.PANEL),  # everybody's taste in every comparison
             "knobs": {"beta": 0.1},
-            "optimiser": {"learning_rate": 1e-3, "epochs": 3, "batch_size": 16},
+            "optimiser": {"learning_rate": 2e-3, "epochs": 3, "batch_size": 16},
             "reward_optimiser": {"learning_rate": 1e-3, "epochs": 3, "batch_size": 16},
-            "heldout_prompts": 120,
+            "heldout_prompts": 240,
             "autopilot": True,
         },
     )
