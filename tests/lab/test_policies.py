@@ -45,7 +45,13 @@ def test_children_follow_their_parent(researcher, project):
 def test_a_policy_is_shown_with_its_maker_and_its_figures(researcher, project):
     made = lab.finished_round(lab.experiment(project, name="Warmer answers"))
     page = text(researcher.get(URL))
-    for words in (made.policy_out.name, "Warmer answers, round 1", "67.2 %", "7.43", "abababababab…"):
+    for words in (
+        made.policy_out.name,
+        "Warmer answers, round 1",
+        "67.2 %",
+        "7.43",
+        "abababababab…",
+    ):
         assert words in page, words
 
 
