@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.conf import settings
+from django.db import Error as DatabaseError  # InterfaceError included
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -30,6 +32,8 @@ from plumbline.gateway.engine import DONE, RETRY_AFTER, Chunks, Engine
 from plumbline.gateway.journal import Journal
 from plumbline.gateway.models import Exchange
 from plumbline.gateway.wire import LARGEST_BODY, ApiError, Asked, parse
+
+log = logging.getLogger(__name__)
 
 # What OpenAI's replies hold; engines add fields of their own.
 REPLY_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
@@ -212,6 +216,7 @@ def create_app() -> Starlette:
         exception_handlers={
             ApiError: _say_no,
             HTTPException: _say_no,
+            DatabaseError: _say_no,
             ClientDisconnect: _gone,
             Exception: _say_no,
         },
@@ -241,6 +246,10 @@ class _RequestId:
 async def _say_no(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         error = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}.")
+    elif isinstance(error, DatabaseError):
+        log.error("the database does not answer: %s", error)
+        said = "The gateway cannot look up keys and policies at the moment."
+        error = ApiError(503, said, retry_after=RETRY_AFTER)
     elif not isinstance(error, ApiError):  # the traceback is in the log
         error = ApiError(500, "The gateway failed; its log knows why.")
     headers = getattr(request.state, "headers", {})

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import DatabaseError, IntegrityError, close_old_connections, connections
+from django.db import Error, IntegrityError, close_old_connections, connections
 
 from plumbline.gateway.models import Exchange
 
@@ -70,7 +70,7 @@ class Journal:
         close_old_connections()
         try:
             self._insert(batch)
-        except DatabaseError as error:
+        except Error as error:
             log.warning("exchanges wait to be recorded: %s", error)
             return False
         finally:
