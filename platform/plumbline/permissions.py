@@ -101,7 +101,8 @@ class PermissionMiddleware:
             return redirect_to_login(request.get_full_path())
         if least == SIGNED_IN:
             return None
-        return self._enter_project(request, kwargs.pop("project"), least)
+        self._enter_project(request, kwargs.pop("project"), least)
+        return None
 
     def _enter_project(self, request: Any, slug: str, least: str) -> None:
         membership = (

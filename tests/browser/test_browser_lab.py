@@ -38,10 +38,11 @@ def test_a_running_round_draws_what_arrives_and_moves_on_without_a_reload(browse
     page = browse(alice)
     page.goto(address(made))
     page.get_by_text("Curves appear with the first training step.").wait_for()
-    job = lab.train_job(made, "running", progress={"done": 10, "total": 40, "unit": "steps"})
+    progress = {"done": 10, "total": 40, "unit": "steps", "rate": 1.0, "left": 30.0}
+    job = lab.train_job(made, "running", progress=progress)
     lab.log_training(job, 10)
     page.wait_for_selector(".plot canvas")
-    page.get_by_text("10 of 40 steps, about").wait_for()
+    page.get_by_text("10 of 40 steps, about 30 s left").wait_for()
     Round.objects.filter(pk=made.pk).update(stage=Stage.EVALUATE)
     page.locator("#round-head .badge", has_text="Evaluate").wait_for()
 

@@ -45,7 +45,8 @@ def test_a_stage_the_round_did_not_need_says_so(researcher, experiment):
 
 def test_the_current_stages_job_shows_progress_and_time_left(researcher, experiment):
     made = lab.round_at(experiment, Stage.TRAIN)
-    lab.train_job(made, "running", progress={"done": 10, "total": 40, "unit": "steps"})
+    progress = {"done": 10, "total": 40, "unit": "steps", "rate": 0.333, "left": 90.1}
+    lab.train_job(made, "running", progress=progress)
     page = text(researcher.get(address(made)))
     assert "Train policy" in page
     assert "10 of 40 steps, about 1 min 30 s left" in page

@@ -6,7 +6,7 @@ import inspect
 import pkgutil
 from functools import cache
 from importlib import import_module
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 def discover(package: str, family: type[T]) -> dict[str, type[T]]:
     """Classes by file name, in alphabetical order. A file with no class of the family, or with
     two, is a mistake of its author and fails here."""
-    return dict(_discover(package, family))
+    return dict(_discover(package, cast(Any, family)))
 
 
 def find(package: str, family: type[T], name: str) -> type[T]:
@@ -26,7 +26,7 @@ def find(package: str, family: type[T], name: str) -> type[T]:
 
 
 @cache
-def _discover(package: str, family: type[T]) -> tuple[tuple[str, type[T]], ...]:
+def _discover(package: str, family: type[Any]) -> tuple[tuple[str, type[Any]], ...]:
     found = []
     folder = import_module(package).__path__
     for module in sorted(pkgutil.iter_modules(folder), key=lambda module: module.name):

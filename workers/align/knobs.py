@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -66,19 +67,19 @@ class Knob:
                 raise ValueError(f"{self.name} must be true or false")
             return value
         try:
-            number = self.type(value)
-        except (TypeError, ValueError):
+            number: float = float(value) if self.type is float else int(value)
+        except (TypeError, ValueError, OverflowError):
             kind = "a whole number" if self.type is int else "a number"
             raise ValueError(f"{self.name} must be {kind}, not {value!r}") from None
         if not math.isfinite(number) or (self.type is int and number != float(value)):
             raise ValueError(f"{self.name} must be a finite {self.type.__name__}, not {value!r}")
-        for bound, ok, words in (
-            (self.above, lambda b: number > b, "above"),
-            (self.below, lambda b: number < b, "below"),
-            (self.at_least, lambda b: number >= b, "at least"),
-            (self.at_most, lambda b: number <= b, "at most"),
+        for bound, holds, words in (
+            (self.above, operator.gt, "above"),
+            (self.below, operator.lt, "below"),
+            (self.at_least, operator.ge, "at least"),
+            (self.at_most, operator.le, "at most"),
         ):
-            if bound is not None and not ok(bound):
+            if bound is not None and not holds(number, bound):
                 raise ValueError(f"{self.name} must be {words} {bound:g}, not {number:g}")
         return number
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from django.utils import timezone
 
@@ -24,7 +23,8 @@ PURPOSES = {
 
 @dataclass(frozen=True)
 class Work:
-    """How far something is: `left` is in seconds, None while its pace is not known."""
+    """How far something is: `left` is in seconds, None while its pace is not known (the worker
+    judges it from the attempt's own pace)."""
 
     title: str
     done: int
@@ -94,15 +94,8 @@ def votes(campaign: Campaign) -> Work:
 def work(job: Job, title: str = "") -> Work:
     progress = job.progress
     done, total = int(progress.get("done", 0)), int(progress.get("total", 0))
-    left = None
-    if job.state == Job.State.RUNNING and job.started_at is not None and 0 < done <= total:
-        left = _left(job.started_at, done, total)
+    left = progress.get("left") if job.state == Job.State.RUNNING else None
     return Work(title or job.title, done, total, str(progress.get("unit", "")), left, job)
-
-
-def _left(since: datetime, done: int, total: int) -> float:
-    """Seconds left at the pace so far."""
-    return (timezone.now() - since).total_seconds() / done * (total - done)
 
 
 def purpose(name: str) -> str:

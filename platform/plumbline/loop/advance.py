@@ -274,6 +274,8 @@ def evaluate(round: Round) -> Stage | None:
     job = roundjobs.ask(round, "judge", spec, {jobs.ITEMS: lambda: evaluation.items(round)})
     if roundjobs.finished(job) is None:
         return None
+    if spec.reward_model and round.reward_model is not None:
+        rows.import_scores(job, round.reward_model)
     if round.experiment.judge == Experiment.Judge.PEOPLE and not _people_have_judged(round):
         return None
     evaluation.record(round, rows.read_scores(job))

@@ -88,7 +88,8 @@ def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
     """One Evaluation row per opponent; recording twice leaves the same rows."""
     assert round.policy_out is not None
     mine = {a.prompt_id: a for a in answers(round, round.policy_out)}
-    kl = fmean(_log_ratio(scores[str(a.pk)]) for a in mine.values())
+    ratios = [ratio for a in mine.values() if (ratio := _log_ratio(scores[str(a.pk)])) is not None]
+    kl = fmean(ratios) if ratios else None
     for against, opponent in opponents(round).items():
         theirs = {a.prompt_id: a for a in answers(round, opponent)}
         if round.experiment.judge == Experiment.Judge.PEOPLE:
@@ -141,8 +142,11 @@ def gate(round: Round) -> dict[str, Any]:
     )
 
 
-def _log_ratio(score: jobs.ScoreRow) -> float:
-    """log pi(y) - log pi_0(y) of one fresh sample: its mean over samples is the k1 KL estimate."""
+def _log_ratio(score: jobs.ScoreRow) -> float | None:
+    """log pi(y) - log pi_0(y) of one fresh sample: its mean over samples is the k1 KL estimate.
+    None for an answer that was too long to be scored."""
+    if not score["logps"]:
+        return None
     return score["logps"][CANDIDATE] - score["logps"][BASE]
 
 
@@ -151,11 +155,12 @@ def _by_scores(
     theirs: Mapping[int, Completion],
     scores: Mapping[str, jobs.ScoreRow],
 ) -> WinRate:
+    """Outcomes on the prompts where both answers could be scored."""
     wins = ties = losses = 0
     for prompt_id, answer in mine.items():
         first, second = (scores[str(a.pk)]["reward"] for a in (answer, theirs[prompt_id]))
-        assert first is not None
-        assert second is not None
+        if first is None or second is None:
+            continue
         if answer.text == theirs[prompt_id].text or first == second:
             ties += 1
         elif first > second:

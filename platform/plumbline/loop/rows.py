@@ -141,6 +141,7 @@ def import_scores(job: Job, reward_model: RewardModel) -> None:
         (
             Score(completion_id=key, reward_model=reward_model, value=row["reward"])
             for key, row in read_scores(job).items()
+            if row["reward"] is not None  # an answer that does not fit the model has no score
         ),
         batch_size=BATCH,
         ignore_conflicts=True,
