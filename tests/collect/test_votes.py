@@ -58,3 +58,8 @@ def test_votes_of_several_people_average():
     ]
     votes.append(Ballot(outcome="all_bad", ranking=[], shown=[0, 1]))
     assert preferences(votes) == [(0, 1, 2.5 / 4, 4.0)]
+
+
+def test_an_imported_judge_s_certainty_is_the_soft_label():
+    sure = Ballot(outcome="ranked", ranking=[[1], [0]], shown=[0, 1], probability=0.2)
+    assert preferences([sure]) == [(0, 1, 0.2, 1.0)]

@@ -24,6 +24,9 @@ def preferences(ballots: Iterable[Ballot]) -> list[tuple[int, int, float, float]
         if ballot.outcome != Ballot.Outcome.RANKED:
             continue
         place = {slot: rank for rank, group in enumerate(ballot.ranking) for slot in group}
+        if ballot.probability is not None and set(place) == {0, 1}:
+            wins[0, 1].append(ballot.probability)  # an imported judge said how sure it was
+            continue
         for i, j in combinations(sorted(place), 2):
             wins[i, j].append(0.5 if place[i] == place[j] else float(place[i] < place[j]))
     return [(i, j, sum(p) / len(p), float(len(p))) for (i, j), p in sorted(wins.items())]

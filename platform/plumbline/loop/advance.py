@@ -288,6 +288,7 @@ def gate(round: Round) -> Stage | None:
     round.gate = evaluation.gate(round)
     round.save(update_fields=["gate"])
     if not round.gate["passed"]:
+        serving.release(round.policy_out)
         Policy.objects.filter(pk=round.policy_out.pk).update(state=Policy.State.REJECTED)
         return Stage.DONE
     return Stage.PROMOTE
