@@ -4,14 +4,14 @@
 #   make check    linters, types, layers, migrations, deployment checks
 #   make engine   vLLM in an environment of its own, for `make demo ENGINE=vllm`
 #   make up       production's processes, by docker compose
+# Settings given as NAME=value (PORT=8010, ENGINE=vllm, ONCE=1, BASE=folder, STRICT=1, PLUMBLINE_HOME=
+# folder) reach the programs by the environment; make sees to that.
 
 PYTHON ?= python3.11
 TORCH_INDEX ?=
 VLLM_VERSION := 0.32.0
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
-
-export PORT GATEWAY_PORT ENGINE_PORT ENGINE PLUMBLINE_HOME STRICT
 
 .PHONY: demo test check engine up
 

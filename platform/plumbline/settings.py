@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def env(name: str, default: str = "") -> str:
-    return os.environ.get(name, default)
+    """A variable that is set to nothing is not set: `make` exports its empty ones."""
+    return os.environ.get(name) or default
 
 
 def env_bool(name: str, default: bool) -> bool:
