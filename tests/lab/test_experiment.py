@@ -38,6 +38,18 @@ def test_every_setting_is_on_the_page(researcher, found):
         assert words in page, words
 
 
+def test_settings_left_at_their_defaults_are_shown_with_them(researcher, project):
+    found = lab.experiment(project, knobs={}, weights={}, optimiser={})
+    page = researcher.get(address(found)).content.decode()
+    for label, value in (("Beta", "0.1"), ("Soft labels", "on"), ("LoRA rank", "16")):
+        assert f"<dt>{label}</dt><dd>{value}</dd>" in page, label
+
+
+def test_a_first_round_against_the_base_says_that_both_are_the_same(researcher, found):
+    lab.finished_round(found)
+    assert "the same policy" in researcher.get(address(found)).content.decode()
+
+
 def test_no_round_yet_is_said(researcher, found):
     assert "No round has begun" in researcher.get(address(found)).content.decode()
 

@@ -12,9 +12,11 @@ from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
+from align import algorithms
 from plumbline.loop import forms, rounds
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.permissions import PlumblineRequest
+from plumbline.policies.models import Policy
 
 A_PAGE = 25
 
@@ -122,6 +124,7 @@ def _row(round: Round) -> dict[str, Any]:
         "current": by_side.get(Evaluation.Against.CURRENT),
         "base": by_side.get(Evaluation.Against.BASE),
         "seconds": took.total_seconds() if took else None,
+        "same": any(one.opponent.weights == Policy.Weights.BASE for one in by_side.values()),
     }
 
 
@@ -162,5 +165,10 @@ def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
         (title, [(str(fields[name].label), values[name]) for name in names if name in values])
         for title, _, names in forms.ExperimentForm.GROUPS
     ]
-    knobs = [(name.replace("_", " ").capitalize(), value) for name, value in found.knobs.items()]
-    return [(f"{found.algorithm} settings", knobs), *groups]
+    algorithm = algorithms.discover().get(found.algorithm)  # None: its file is gone
+    defaults = {one.name: one.default for one in algorithm.knobs()} if algorithm else {}
+    knobs = [
+        (name.replace("_", " ").capitalize(), value)
+        for name, value in (defaults | found.knobs).items()
+    ]
+    return [(algorithm.title if algorithm else found.algorithm, knobs), *groups]

@@ -32,7 +32,7 @@ def round_page(request: PlumblineRequest, experiment: int, number: int) -> HttpR
     context |= _results(found, asked, request)
     if request.htmx:
         return render(request, "lab/round.html#update", context)
-    context["charts"] = drawing.charts([(one.purpose, one.job) for one in asked])
+    context["charts"] = drawing.charts(_drawn(asked))
     return render(request, "lab/round.html", context)
 
 
@@ -40,8 +40,7 @@ def round_page(request: PlumblineRequest, experiment: int, number: int) -> HttpR
 def curves(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
     """The round's curves as JSON; a poll is told to stop once the round is over."""
     found = _find(request, experiment, number)
-    jobs = [(one.purpose, one.job) for one in _asked(found)]
-    return curves_response(request, jobs, found.over)
+    return curves_response(request, _drawn(_asked(found)), found.over)
 
 
 def close_labels(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
@@ -94,6 +93,11 @@ def _find(request: PlumblineRequest, experiment: int, number: int) -> Round:
 
 def _asked(found: Round) -> list[RoundJob]:
     return list(found.jobs.select_related("job").order_by("pk"))
+
+
+def _drawn(asked: list[RoundJob]) -> list[tuple[str, Job]]:
+    """Jobs whose curves are drawn, the policy's training first."""
+    return sorted(((one.purpose, one.job) for one in asked), key=lambda one: one[0] != "train")
 
 
 def _back(request: PlumblineRequest, found: Round) -> HttpResponse:

@@ -44,6 +44,15 @@ class Group:
     fields: list[forms.BoundField]
 
 
+def seam(
+    optimiser: jobs.Optimiser, weights: jobs.Weights, reward: jobs.Optimiser
+) -> dict[str, Any]:
+    """The form's values of what goes to the trainer as it is."""
+    values = {name: getattr(optimiser, name) for name in OPTIMISER}
+    values |= {name: getattr(weights, name) for name in WEIGHTS}
+    return values | {name: getattr(reward, field) for name, field in REWARD.items()}
+
+
 def like(experiment: Experiment) -> dict[str, Any]:
     """Initial values of a form that repeats an experiment."""
     plain = {
@@ -51,12 +60,13 @@ def like(experiment: Experiment) -> dict[str, Any]:
         for field in Experiment._meta.concrete_fields
         if field.name in ExperimentForm.base_fields and field.name not in APART
     }
-    rewards = experiment.reward_optimiser
     return {
         **plain,
-        **experiment.optimiser,
-        **experiment.weights,
-        **{name: rewards[field] for name, field in REWARD.items() if field in rewards},
+        **seam(
+            jobs.Optimiser(**experiment.optimiser),
+            jobs.Weights(**experiment.weights),
+            jobs.Optimiser(**experiment.reward_optimiser),
+        ),
         **{KNOB + name: value for name, value in experiment.knobs.items()},
         "name": f"{experiment.name}, again"[:80],
         "start": str(experiment.start_id),
@@ -306,10 +316,7 @@ class ExperimentForm(forms.Form):
             for field in Experiment._meta.concrete_fields
             if field.name in self.fields and field.has_default()
         }
-        optimiser, weights = jobs.Optimiser(), jobs.Weights()
-        defaults |= {name: getattr(optimiser, name) for name in OPTIMISER}
-        defaults |= {name: getattr(optimiser, field) for name, field in REWARD.items()}
-        defaults |= {name: getattr(weights, name) for name in WEIGHTS}
+        defaults |= seam(jobs.Optimiser(), jobs.Weights(), jobs.Optimiser())
         served = Deployment.objects.filter(project=self.project, alias=serving.CURRENT).first()
         if served is not None and str(served.policy_id) in self.policies:
             defaults["start"] = str(served.policy_id)
