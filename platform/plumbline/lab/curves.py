@@ -147,7 +147,7 @@ def _chart(purpose: str, key: str, series: dict[str, dict[int, tuple[float | Non
     steps = sorted({step for points in series.values() for step in points})
     missing: tuple[float | None, ...] = (None, None, None)
     lines = []
-    for name, points in series.items():
+    for name, points in sorted(series.items(), key=lambda one: ("/" in one[0], one[0])):
         columns = zip(*(points.get(step, missing) for step in steps), strict=True)
         mean, low, high = (list(column) for column in columns)
         lines.append(Series(name, mean, low, high))
