@@ -84,6 +84,11 @@ function wash(colour) {
   return `rgba(${r}, ${g}, ${b}, 0.16)`;
 }
 
+/* A figure logged once an epoch among one logged each step: its few points are marked and joined. */
+function sparse(one) {
+  return one.mean.reduce((count, value) => count + (value !== null), 0) < 30;
+}
+
 function options(node, chart, width) {
   const font = `12px ${ink(document.body, "fontFamily")}`;
   const soft = ink(node.querySelector("figcaption span"));
@@ -94,8 +99,7 @@ function options(node, chart, width) {
   chart.series.forEach((one, place) => {
     const stroke = ink(items[place].querySelector("line"), "stroke");
     const dash = DASHES[place % DASHES.length];
-    // A figure logged once an epoch among one logged each step: its few points are joined.
-    const few = one.mean.reduce((count, value) => count + (value !== null), 0) < 30;
+    const few = sparse(one);
     series.push(
       { label: one.name, stroke, width: 1.75, dash, spanGaps: few, points: { show: few, size: 5, fill: stroke } },
       { width: 0, points: { show: false } },
@@ -130,15 +134,20 @@ function options(node, chart, width) {
 function draw(node, chart) {
   dress(node, chart);
   const held = plots.get(node);
-  if (held && held.chart.series.length === chart.series.length) {
+  const shape = chart.series.map(sparse).join();
+  if (held && held.shape === shape) {
+    const { min, max } = held.plot.scales.x;
+    const before = held.chart.steps;
+    const zoomed = min > before[0] || max < before[before.length - 1];
     held.chart = chart;
-    held.plot.setData(columns(chart));
+    held.plot.setData(columns(chart), !zoomed);
+    if (zoomed) held.plot.redraw();
     return;
   }
   if (held) held.plot.destroy();
   const place = node.querySelector(".plot");
   const plot = new uPlot(options(node, chart, Math.max(200, place.clientWidth)), columns(chart), place);
-  plots.set(node, { plot, chart });
+  plots.set(node, { plot, chart, shape });
   resize.observe(place);
 }
 

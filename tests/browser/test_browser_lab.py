@@ -47,6 +47,18 @@ def test_a_running_round_draws_what_arrives_and_moves_on_without_a_reload(browse
     page.locator("#round-head .badge", has_text="Evaluate").wait_for()
 
 
+def test_a_link_keeps_the_focus_while_the_page_is_polled(browse, project, alice):
+    made = lab.round_at(lab.experiment(project), Stage.TRAIN)
+    lab.train_job(made, "running")
+    page = browse(alice)
+    page.goto(address(made))
+    page.get_by_role("link", name="Train policy").focus()
+    with page.expect_response(lambda answer: "seen=train" in answer.url):
+        pass
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.activeElement.textContent") == "Train policy"
+
+
 def test_nothing_is_polled_once_the_round_is_over(browse, project, alice):
     made = lab.round_at(lab.experiment(project), Stage.TRAIN)
     page = browse(alice)
