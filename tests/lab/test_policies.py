@@ -108,16 +108,23 @@ def test_with_nothing_before_there_is_nothing_to_roll_back_to(researcher, projec
     assert "current has no previous policy to roll back to." in text(response)
 
 
-def test_a_candidate_can_be_rejected_once(researcher, project):
+def test_a_candidate_can_be_rejected_once(researcher, project, engine_away):
     better = lab.policy(project, "better", parent=lab.policy(project))
     first = researcher.post(f"{URL}{better.pk}/reject/", follow=True)
     again = researcher.post(f"{URL}{better.pk}/reject/", follow=True)
     assert "better is rejected." in text(first)
+    assert "The engine may still hold it: the engine at" in text(first)
     assert "better is no longer a candidate." in text(again)
     assert Policy.objects.get(name="better").state == "rejected"
 
 
-def test_a_button_leads_back_to_its_page_but_never_off_the_site(researcher, project):
+def test_the_base_model_cannot_be_rejected(researcher, project):
+    base = lab.policy(project)
+    researcher.post(f"{URL}{base.pk}/reject/")
+    assert Policy.objects.get().state == "candidate"
+
+
+def test_a_button_leads_back_to_its_page_but_never_off_the_site(researcher, project, engine_away):
     better = lab.policy(project, "better", parent=lab.policy(project))
     reject = f"{URL}{better.pk}/reject/"
     assert researcher.post(reject, {"next": "/p/alpha/"})["Location"] == "/p/alpha/"

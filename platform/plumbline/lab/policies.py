@@ -81,10 +81,14 @@ def reject(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     """Turn a candidate down; the round that made it ends without a promotion."""
     policy = get_object_or_404(Policy, project=request.project, pk=pk)
     waiting = Policy.objects.filter(pk=policy.pk, state=Policy.State.CANDIDATE)
-    if waiting.update(state=Policy.State.REJECTED):
-        messages.success(request, f"{policy.name} is rejected.")
-    else:
+    if not waiting.exclude(weights=Policy.Weights.BASE).update(state=Policy.State.REJECTED):
         messages.info(request, f"{policy.name} is no longer a candidate.")
+        return _back(request)
+    messages.success(request, f"{policy.name} is rejected.")
+    try:
+        serving.release(policy)
+    except (serving.EngineError, ValueError) as error:
+        messages.warning(request, f"The engine may still hold it: {str(error).rstrip('.')}.")
     return _back(request)
 
 
