@@ -20,6 +20,7 @@ from plumbline.loop.models import Experiment, Pair, Round
 from plumbline.policies.models import Policy, RewardModel
 
 BATCH = 500  # rows per INSERT
+PAGE = 100  # comparisons read at once: nine answers each stay below SQLite's thousand parameters
 HELD_OUT_SHARE = 10  # one prompt in ten is kept from the reward model, chosen by its digest
 
 
@@ -80,9 +81,9 @@ def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[
     for ballot in ballots:
         grouped.setdefault(ballot.comparison_id, []).append(ballot)
     ids = sorted(grouped)
-    for start in range(0, len(ids), BATCH):
+    for start in range(0, len(ids), PAGE):
         page = (
-            Comparison.objects.filter(pk__in=ids[start : start + BATCH])
+            Comparison.objects.filter(pk__in=ids[start : start + PAGE])
             .select_related("prompt")
             .prefetch_related("slots__completion")
             .order_by("pk")
