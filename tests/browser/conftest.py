@@ -30,9 +30,12 @@ QUIET = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
-    """One browser for the session; each test gets a context of its own from it."""
+    """One browser for a file of tests; each test gets a context of its own from it.
+
+    Closed with the file: Playwright keeps an event loop in this thread as long as it runs.
+    """
     playwright = pytest.importorskip("playwright.sync_api")
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
