@@ -25,7 +25,9 @@ class Reports:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._path = job.folder / jobs.EVENTS
-        self._first: dict[str, Any] | None = None  # this attempt's first progress event
+        # This attempt's first and latest progress: the clock of the child starts anew with each.
+        self._first: dict[str, Any] | None = None
+        self._latest = 0.0
         self.progress: dict[str, Any] = dict(job.progress)
         self.progress.pop("rate", None)
         self.progress.pop("left", None)
@@ -85,8 +87,9 @@ class Reports:
 
     def _advance(self, event: dict[str, Any]) -> None:
         first = self._first
-        if first is None or event["elapsed"] < first["elapsed"]:
+        if first is None or event["elapsed"] < self._latest:
             first = self._first = event
+        self._latest = event["elapsed"]
         self.progress = {key: event[key] for key in ("done", "total", "unit")}
         seconds = event["elapsed"] - first["elapsed"]
         if seconds > 0 and event["done"] > first["done"]:
