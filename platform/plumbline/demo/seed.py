@@ -83,7 +83,7 @@ def experiment(demo: Project, questions: PromptSet) -> Experiment:
             "start": serving.base_policy(demo),
             "prompt_set": questions,
             "rounds_wanted": 2,
-            "prompts_per_round": 384,
+            "prompts_per_round": 400,
             "samples_per_prompt": 3,
             "max_tokens": 96,
             "overlap": len(raters.PANEL),  # everybody's taste in every comparison
@@ -91,6 +91,7 @@ def experiment(demo: Project, questions: PromptSet) -> Experiment:
             "optimiser": {"learning_rate": 4e-3, "epochs": 3, "batch_size": 32},
             "reward_optimiser": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 32},
             "heldout_prompts": 240,
+            "replay": False,
             "autopilot": True,
         },
     )

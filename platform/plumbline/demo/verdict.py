@@ -39,9 +39,8 @@ def verdict(experiment: Experiment) -> dict[str, Any]:
     wins = [raters.gold_win(*row) for row in zip(asked, ours, theirs, strict=True)]
     rate = winrate.WinRate(wins.count(1.0), wins.count(0.5), wins.count(0.0))
     low, high = rate.interval()
-    measured = Evaluation.objects.filter(
-        round__policy_out=current, against=Evaluation.Against.BASE
-    ).first()
+    # Whoever the opponent was, `kl` is the candidate's distance from the base.
+    measured = Evaluation.objects.filter(round__policy_out=current, kl__isnull=False).first()
     return {
         "gold_win_rate": round(rate.rate, 4),
         "low": round(low, 4),

@@ -108,7 +108,8 @@ class Demo:
             signal.signal(number, lambda *_: self._stopping.set())
 
     def say(self, text: str) -> None:
-        print(f"{time.monotonic() - self._began:6.1f} s  {text}", flush=True)
+        wipe = "\r\033[K" if sys.stdout.isatty() else ""  # the live line
+        print(f"{wipe}{time.monotonic() - self._began:6.1f} s  {text}", flush=True)
 
     def run(self) -> bool:
         """True unless --once was asked for and the policy did not beat the base."""
