@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -129,3 +130,14 @@ def test_a_folder_without_a_model_is_refused(home) -> None:
     )
     assert refused.returncode == 1
     assert "holds no model" in refused.stderr
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
+def test_the_demo_ends_with_a_policy_that_beats_its_base(home) -> None:
+    demo = Demo(home, "--once")
+    assert demo.process.wait(timeout=1100) == 0, demo.printed
+    found = json.loads(demo.printed.strip().rsplit("\n", 1)[-1])
+    assert found["low"] > 0.5
+    assert found["policy"] != "demo-base"
+    assert found.keys() == {"gold_win_rate", "low", "high", "kl", "seconds", "policy"}

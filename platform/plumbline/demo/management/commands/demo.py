@@ -34,7 +34,7 @@ from plumbline.demo.verdict import verdict
 from plumbline.loop.models import Experiment, Stage
 
 START_SECONDS = 300.0
-RATER_PAUSE = "0.2"  # seconds a vote, so that one can watch; none with --once
+RATER_PAUSE = "0.05"  # seconds a vote, so that one can watch; none with --once
 
 # Options that every process must agree on travel as environment, where settings read them.
 SHARED = {
