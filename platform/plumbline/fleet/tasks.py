@@ -15,7 +15,7 @@ from typing import Any
 
 from celery import bootsteps
 from celery.worker import state
-from django.db import DatabaseError, close_old_connections
+from django.db import close_old_connections
 
 from plumbline.celery import app
 from plumbline.fleet import claims
@@ -78,7 +78,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]
                 for queue in queues:
                     if not _one_at_a_time.locked():
                         work(queue)
-            except (DatabaseError, OSError):
+            except Exception:  # whatever one job does, the next look must come
                 log.exception("this look at the database failed; the next one is soon")
 
 
