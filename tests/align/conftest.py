@@ -93,10 +93,9 @@ def pair(prompt: str, chosen: str, rejected: str, **fields: Any) -> dict[str, An
     return {
         "id": f"{prompt}/{chosen}/{rejected}",
         "messages": [{"role": "user", "content": prompt}],
-        "chosen": response(chosen),
-        "rejected": response(rejected),
-        "third": None,
+        "responses": {"chosen": response(chosen), "rejected": response(rejected)},
         "p": 1.0,
+        "facts": {},
         "weight": 1.0,
         **fields,
     }
@@ -112,7 +111,7 @@ def pairs(count: int = 12) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def rundir(tmp_path: Path) -> Callable[..., Path]:
-    """Write a run directory: `rundir(job, pairs=rows)` or any other rows file by name."""
+    """Write a run directory: `rundir(job, examples=rows)` or any other rows file by name."""
 
     def make(job: jobs.Job, name: str = "run", **files: Sequence[Mapping[str, Any]]) -> Path:
         folder = tmp_path / name
@@ -198,6 +197,6 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("adapter")
     jobs.write_json(folder / jobs.JOB, jobs.to_json(train_job(tiny_base)))
-    jobs.write_rows(folder / jobs.PAIRS, pairs())
+    jobs.write_rows(folder / jobs.EXAMPLES, pairs())
     do(train.work, folder)
     return folder / jobs.WEIGHTS

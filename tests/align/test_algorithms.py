@@ -19,9 +19,7 @@ from align.pairing import RULES
 NAMES = list(algorithms.discover())
 
 
-def values(
-    algorithm: type[Algorithm], count: int = 5, seed: int = 0
-) -> dict[str, dict[str, Tensor]]:
+def values(algorithm: Algorithm, count: int = 5, seed: int = 0) -> dict[str, dict[str, Tensor]]:
     """Log-probabilities of `count` examples under every model the algorithm names."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -45,7 +43,7 @@ def certain(count: int = 5) -> Labels:
 
 
 def test_it_gives_one_finite_loss_per_example(algorithm: Algorithm) -> None:
-    found = algorithm.loss(LogProbs(values(type(algorithm))), certain())
+    found = algorithm.loss(LogProbs(values(algorithm)), certain())
     assert found.losses.shape == (5,)
     assert found.losses.isfinite().all()
     for figures in found.metrics.values():
@@ -53,7 +51,7 @@ def test_it_gives_one_finite_loss_per_example(algorithm: Algorithm) -> None:
 
 
 def test_a_gradient_step_raises_chosen_over_rejected_at_the_start(algorithm: Algorithm) -> None:
-    models = values(type(algorithm))
+    models = values(algorithm)
     for role, leaf in models["policy"].items():
         for name in algorithm.references:
             models[name][role] = leaf.detach().clone()
@@ -65,7 +63,7 @@ def test_a_gradient_step_raises_chosen_over_rejected_at_the_start(algorithm: Alg
 
 
 def test_frozen_policies_get_no_gradient(algorithm: Algorithm) -> None:
-    models = values(type(algorithm))
+    models = values(algorithm)
     algorithm.loss(LogProbs(models), certain()).losses.sum().backward()
     for name in algorithm.references:
         assert all(leaf.grad is None for leaf in models[name].values())
@@ -74,7 +72,7 @@ def test_frozen_policies_get_no_gradient(algorithm: Algorithm) -> None:
 def test_swapping_the_answers_and_the_label_changes_nothing(algorithm: Algorithm) -> None:
     if set(algorithm.roles) != {"chosen", "rejected"}:
         pytest.skip("reads a third answer")
-    models = values(type(algorithm))
+    models = values(algorithm)
     p = torch.tensor([0.5, 0.6, 0.75, 0.9, 1.0], dtype=torch.float64)
     other = {"chosen": "rejected", "rejected": "chosen"}
     turned = {n: {other[role]: v for role, v in roles.items()} for n, roles in models.items()}
@@ -86,7 +84,7 @@ def test_swapping_the_answers_and_the_label_changes_nothing(algorithm: Algorithm
 
 
 def test_the_order_of_examples_does_not_matter(algorithm: Algorithm) -> None:
-    models = values(type(algorithm))
+    models = values(algorithm)
     order = torch.tensor([3, 0, 4, 1, 2])
     turned = {n: {r: v[order] for r, v in roles.items()} for n, roles in models.items()}
     straight = algorithm.loss(LogProbs(models), certain()).losses
@@ -110,7 +108,7 @@ def test_it_says_what_it_is(algorithm: Algorithm) -> None:
 @pytest.mark.parametrize("name", ["dpo"])
 def test_a_shift_of_both_answers_changes_nothing(name: str) -> None:
     algorithm = algorithms.get(name)()
-    models = values(type(algorithm))
+    models = values(algorithm)
     moved = {**models, "policy": {r: v + 3.25 for r, v in models["policy"].items()}}
     straight = algorithm.loss(LogProbs(models), certain()).losses
     assert torch.allclose(straight, algorithm.loss(LogProbs(moved), certain()).losses)

@@ -129,4 +129,5 @@ def test_without_a_model_the_votes_rank_the_answers() -> None:
 
 
 def test_an_algorithm_uses_the_rule_it_is_told() -> None:
-    assert sides(DPO().pairs(judged([0.1, 2.0, -1.0]), "max_max", 0)) == [(1, 0)]
+    found = DPO().examples(judged([0.1, 2.0, -1.0]), "max_max", 0)
+    assert [example.answers for example in found] == [{"chosen": 1, "rejected": 0}]

@@ -28,7 +28,7 @@ SEED = random.randrange(10**6)  # shown when a test fails, to replay its schedul
 @pytest.fixture
 def fresh(rundir: Callable[..., Path], tiny_base: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Run directories of the same job."""
-    rundir(train_job(tiny_base), "template", pairs=pairs())
+    rundir(train_job(tiny_base), "template", examples=pairs())
     return lambda name: Path(shutil.copytree(tmp_path / "template", tmp_path / name))
 
 
@@ -109,7 +109,7 @@ def test_killed_between_any_two_writes_it_ends_with_the_same_weights(
 
         assert forked(crash) == -signal.SIGKILL
         assert do(train.work, folder)["sha256"] == whole, f"killed at call {at}, seed {SEED}"
-        strays = [path.name for path in folder.rglob(".tmp-*")]
+        strays = [path.relative_to(folder) for path in folder.rglob(".tmp-*")]
         assert not strays
 
 
@@ -160,7 +160,7 @@ def test_checkpoints_of_other_data_are_not_taken_up(
 ) -> None:
     folder = fresh("other")
     kill_at_step(folder, 7)
-    jobs.write_rows(folder / jobs.PAIRS, pairs(8))
+    jobs.write_rows(folder / jobs.EXAMPLES, pairs(8))
     with pytest.raises(SystemExit) as stop:
         do(train.work, folder)
     assert stop.value.code == 2

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from align import algorithms, jobs
 from align.gpu import checkpoint, data, model, optimise, train
+from align.gpu import examples as gpu_examples
 from align.gpu.logps import sequence_logps
 from align.gpu.train import work
 from align.jobs import ModelRef, TrainJob, Weights
@@ -48,10 +49,10 @@ def test_training_raises_the_margin_and_the_weights_load(
     rundir: Rundir, tiny_base: Path, mode: Any
 ) -> None:
     job = dataclasses.replace(train_job(tiny_base), weights=Weights(mode=mode))
-    folder = rundir(job, pairs=pairs())
+    folder = rundir(job, examples=pairs())
     found = do(work, folder)
     assert found["weights"] == "weights"
-    assert (found["steps"], found["pairs"], found["dropped"]) == (9, 12, 0)
+    assert (found["steps"], found["examples"], found["dropped"]) == (9, 12, 0)
     assert found["accuracy"] > 0.9
     assert found["margin"] > 0.1
     weights = folder / "weights"
@@ -70,7 +71,7 @@ def test_where_policy_and_reference_agree_every_margin_is_exactly_zero(
     rundir: Rundir, tiny_base: Path, adapter: Path
 ) -> None:
     for name, start in (("cold", None), ("warm", adapter)):
-        folder = rundir(train_job(tiny_base, start, batch_size=12), name, pairs=pairs())
+        folder = rundir(train_job(tiny_base, start, batch_size=12), name, examples=pairs())
         do(work, folder)
         first = metrics(folder)[0]
         assert first["rewards/margins"] == first["rewards/chosen"] == 0
@@ -79,7 +80,7 @@ def test_where_policy_and_reference_agree_every_margin_is_exactly_zero(
 
 
 def test_every_step_logs_the_figures_people_know(rundir: Rundir, tiny_base: Path) -> None:
-    folder = rundir(train_job(tiny_base), pairs=pairs())
+    folder = rundir(train_job(tiny_base), examples=pairs())
     do(work, folder)
     logged = metrics(folder)
     assert len(logged) == 9
@@ -87,6 +88,7 @@ def test_every_step_logs_the_figures_people_know(rundir: Rundir, tiny_base: Path
         assert {
             "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
             "logps/chosen", "logps/rejected", "grad_norm", "learning_rate", "chosen_longer",
+            "drift/chosen", "drift/rejected", "tokens/chosen", "tokens/rejected",
         } == values.keys()  # fmt: skip
     events = [json.loads(line) for line in (folder / jobs.EVENTS).read_text().splitlines()]
     progress = [(e["done"], e["total"]) for e in events if e["type"] == "progress"]
@@ -96,9 +98,9 @@ def test_every_step_logs_the_figures_people_know(rundir: Rundir, tiny_base: Path
 def test_the_same_job_gives_the_same_weights_and_another_seed_others(
     rundir: Rundir, tiny_base: Path
 ) -> None:
-    one = do(work, rundir(train_job(tiny_base), "one", pairs=pairs()))
-    two = do(work, rundir(train_job(tiny_base), "two", pairs=pairs()))
-    other = do(work, rundir(train_job(tiny_base, seed=1), "other", pairs=pairs()))
+    one = do(work, rundir(train_job(tiny_base), "one", examples=pairs()))
+    two = do(work, rundir(train_job(tiny_base), "two", examples=pairs()))
+    other = do(work, rundir(train_job(tiny_base, seed=1), "other", examples=pairs()))
     assert one["sha256"] == two["sha256"] != other["sha256"]
 
 
@@ -107,7 +109,7 @@ def test_micro_batches_change_nothing_but_memory(rundir: Rundir, tiny_base: Path
     logged, weights = [], []
     for size in (5, 2, 1):
         job = train_job(tiny_base, batch_size=5, micro_batch_size=size, epochs=1)
-        folder = rundir(job, f"size-{size}", pairs=rows)
+        folder = rundir(job, f"size-{size}", examples=rows)
         do(work, folder)
         logged.append(metrics(folder))
         weights.append(load_file(folder / "weights" / "adapter_model.safetensors"))
@@ -138,7 +140,7 @@ def test_the_batch_gradient_is_the_weighted_mean_over_the_whole_batch(
 
 def test_cached_reference_values_equal_recomputed_ones(rundir: Rundir, tiny_base: Path) -> None:
     with training(rundir, train_job(tiny_base), "run", pairs()) as round_, torch.no_grad():
-        again = round_.logps(list(reversed(range(12))))
+        again = round_.logps(list(reversed(range(12))), round_.roles)
         for role, values in again.items():
             cached = round_.frozen["reference"][role]
             assert torch.allclose(values.flip(0), cached, rtol=1e-4)
@@ -156,7 +158,7 @@ def test_a_reference_may_be_another_adapter_or_another_model(
         changed = dataclasses.replace(job, references={"reference": ref})
         with training(rundir, changed, name, pairs()) as round_, torch.no_grad():
             round_.policy = model.load(ref)
-            expected = round_.logps(range(12))["chosen"]
+            expected = round_.logps(range(12), ["chosen"])["chosen"]
             assert torch.allclose(round_.frozen["reference"]["chosen"], expected, rtol=1e-5)
             alone[name] = expected
     assert not torch.allclose(alone["adapter"], alone["model"], rtol=1e-3)
@@ -166,7 +168,7 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_parts(
     rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calm = do(work, rundir(train_job(tiny_base, batch_size=4, micro_batch_size=4), "calm",
-                           pairs=pairs()))  # fmt: skip
+                           examples=pairs()))  # fmt: skip
     real, calls = train.sequence_logps, [0]
 
     def tight(policy: model.Policy, batch: data.Batch) -> torch.Tensor:
@@ -176,7 +178,9 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_parts(
         return real(policy, batch)
 
     monkeypatch.setattr(train, "sequence_logps", tight)
-    folder = rundir(train_job(tiny_base, batch_size=4, micro_batch_size=4), "tight", pairs=pairs())
+    folder = rundir(
+        train_job(tiny_base, batch_size=4, micro_batch_size=4), "tight", examples=pairs()
+    )
     found = do(work, folder)
     assert found["loss"] == pytest.approx(calm["loss"], rel=1e-2)
     assert "micro-batches of 2 from here" in (folder / jobs.EVENTS).read_text()
@@ -184,10 +188,22 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_parts(
 
 def test_soft_labels_and_weights_reach_the_loss(rundir: Rundir, tiny_base: Path) -> None:
     rows = [pair("q", "aa", "bb", p=0.5), pair("r", "cc", "dd", weight=0.0)]
-    folder = rundir(train_job(tiny_base, epochs=8), pairs=rows)
+    folder = rundir(train_job(tiny_base, epochs=8), examples=rows)
     found = do(work, folder)
-    assert (found["pairs"], found["dropped"]) == (1, 1)
+    assert (found["examples"], found["dropped"]) == (1, 1)
     assert abs(metrics(folder)[-1]["rewards/margins"]) < 0.01
+
+
+def empty(prompt: str) -> dict[str, Any]:
+    row = pair(prompt, "", "x", id="empty")
+    row["responses"]["chosen"]["token_ids"] = []
+    return row
+
+
+def without(role: str) -> dict[str, Any]:
+    row = pair("q", "a", "b", id="7")
+    del row["responses"][role]
+    return row
 
 
 def test_rows_that_cannot_be_trained_on_are_left_out_and_counted(
@@ -197,27 +213,27 @@ def test_rows_that_cannot_be_trained_on_are_left_out_and_counted(
         *pairs(4),
         pair("q", "long " * 50, "short", id="too-long"),
         pair("q", "same", "same", id="twice"),
-        {**pair("q", "", "x", id="empty"), "chosen": response("", token_ids=[])},
+        empty("q"),
     ]
-    folder = rundir(train_job(tiny_base, max_length=60), pairs=rows)
+    folder = rundir(train_job(tiny_base, max_length=60), examples=rows)
     found = do(work, folder)
-    assert (found["pairs"], found["dropped"]) == (4, 3)
-    assert "4 pairs to train on, 3 left out" in (folder / jobs.EVENTS).read_text()
+    assert (found["examples"], found["dropped"]) == (4, 3)
+    assert "4 examples to train on, 3 left out" in (folder / jobs.EVENTS).read_text()
 
 
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([], "there are no pairs to train on"),
-        ([pair("q", "a", "b", id="7", p=1.5)], "pair 7 has p = 1.5"),
-        ([pair("q", "a", "b", id="7", weight=-1.0)], "pair 7 has weight -1.0"),
-        ([{**pair("q", "a", "b", id="7"), "rejected": None}], "pair 7 has no rejected response"),
+        ([], "there are no examples to train on"),
+        ([pair("q", "a", "b", id="7", p=1.5)], "example 7 has p = 1.5"),
+        ([pair("q", "a", "b", id="7", weight=-1.0)], "example 7 has weight -1.0"),
+        ([without("rejected")], "example 7 has no rejected response"),
     ],
 )
 def test_bad_data_gets_a_sentence(
     rundir: Rundir, tiny_base: Path, capsys: pytest.CaptureFixture[str], rows: Any, sentence: str
 ) -> None:
-    assert sentence in refused(rundir(train_job(tiny_base), pairs=rows), capsys)
+    assert sentence in refused(rundir(train_job(tiny_base), examples=rows), capsys)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +249,7 @@ def test_a_bad_job_gets_a_sentence(
     rundir: Rundir, tiny_base: Path, capsys: pytest.CaptureFixture[str], change: Any, sentence: str
 ) -> None:
     job = dataclasses.replace(train_job(tiny_base), **change)
-    assert sentence in refused(rundir(job, pairs=pairs()), capsys)
+    assert sentence in refused(rundir(job, examples=pairs()), capsys)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +274,7 @@ def test_training_that_blows_up_stops_within_a_step_and_says_so(
     rundir: Rundir, tiny_base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = train_job(tiny_base, learning_rate=1e20, warmup_ratio=0.0, max_grad_norm=0.0)
-    folder = rundir(job, pairs=pairs())
+    folder = rundir(job, examples=pairs())
     said = refused(folder, capsys)
     assert "at step 2 of 9" in said
     assert "lower learning rate" in said
@@ -287,7 +303,7 @@ class training:
     """A round set up and ready, its run directory held for the duration."""
 
     def __init__(self, rundir: Rundir, job: TrainJob, name: str, rows: list[dict[str, Any]]):
-        self.folder = rundir(job, name, pairs=rows)
+        self.folder = rundir(job, name, examples=rows)
 
     def __enter__(self) -> train.Round:
         run = Run(self.folder)
@@ -296,8 +312,8 @@ class training:
         model.deterministic(job.optimiser.seed)
         policy = model.start(job.start, job.weights)
         algorithm = algorithms.get(job.algorithm).build(job.knobs)
-        examples, _ = train.read_pairs(
-            self.folder / jobs.PAIRS, algorithm.roles, data.Encoder(policy.tokenizer), 100
+        examples, _ = gpu_examples.read(
+            self.folder / jobs.EXAMPLES, algorithm, data.Encoder(policy.tokenizer), 100
         )
         return train.Round(run, job, algorithm, policy, examples)
 
@@ -306,7 +322,7 @@ class training:
 
 
 def test_a_finished_run_says_what_it_cost(rundir: Rundir, tiny_base: Path) -> None:
-    folder = rundir(train_job(tiny_base), pairs=pairs())
+    folder = rundir(train_job(tiny_base), examples=pairs())
     do(work, folder)
     found = result(folder)
     assert found["seconds"] > 0

@@ -1,4 +1,4 @@
-"""What an alignment algorithm is: knobs, a sampling plan, a pairing rule and a loss.
+"""What an alignment algorithm is: knobs, a sampling plan, a rule that makes examples, and a loss.
 
 A subclass is one file in `align/algorithms/`. It is light enough for the web process to import
 (tensors appear only in annotations), so the launch form, validation and help text are derived
@@ -8,8 +8,8 @@ from the same declaration the trainer runs. The trainer never asks which algorit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.knobs import Declared, knob
 from align.pairing import RULES, Judged, PairChoice
@@ -17,18 +17,35 @@ from align.pairing import RULES, Judged, PairChoice
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Algorithm", "Draws", "Labels", "LogProbs", "Loss", "knob", "logsigmoid"]
+__all__ = [
+    "Algorithm",
+    "Draws",
+    "Example",
+    "Labels",
+    "LogProbs",
+    "Loss",
+    "Preset",
+    "knob",
+    "logsigmoid",
+]
 
 
 class LogProbs:
     """Summed response log-probabilities (nats), by model and by role.
 
     `values[model][role]` has shape (B,): `model` is "policy" or a reference's name, `role` one of
-    the algorithm's roles. Only "policy" carries a gradient.
+    the algorithm's roles. `divergences[reference][role]`, where the algorithm asks for it, is
+    KL(reference || policy) over the whole vocabulary, summed over response tokens, (B,). Only what
+    depends on "policy" carries a gradient.
     """
 
-    def __init__(self, values: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Mapping[str, Tensor]],
+        divergences: Mapping[str, Mapping[str, Tensor]] | None = None,
+    ) -> None:
         self.values = values
+        self.divergences = divergences or {}
 
     def of(self, model: str, role: str) -> Tensor:
         return self.values[model][role]
@@ -41,12 +58,26 @@ class LogProbs:
         """rho(y) = l_policy(y) - l_reference(y), shape (B,)."""
         return self.of("policy", role) - self.of(reference, role)
 
+    def divergence(self, reference: str, role: str) -> Tensor:
+        return self.divergences[reference][role]
+
 
 @dataclass(frozen=True)
 class Labels:
-    """What the data says of each example: `p` = P(chosen > rejected), shape (B,)."""
+    """What the data says of each example; every tensor has shape (B,).
+
+    `p` = P(chosen > rejected). `facts` are the figures the algorithm's examples carry. `tokens`
+    counts response tokens by role, the end of turn included. `baseline` is what the algorithm made
+    of its probes over the whole batch, a scalar.
+    """
 
     p: Tensor
+    facts: Mapping[str, Tensor] = field(default_factory=dict)
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)
+    baseline: Tensor | None = None
+
+    def of(self, fact: str) -> Tensor:
+        return self.facts[fact]
 
 
 @dataclass(frozen=True)
@@ -59,11 +90,42 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """`n` completions of each prompt from the round's policy."""
+    """`n` completions of each prompt. `source` is the name that the answers carry from here on.
+
+    They come from the policy the round starts with, from the experiment's initial policy, or from
+    their average in weight space with `initial_share` of the latter.
+    """
 
     n: int
     temperature: float
     top_p: float = 1.0
+    source: str = "policy"
+    model: Literal["round_start", "initial", "mixture"] = "round_start"
+    initial_share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example out of a prompt's judged answers: index by role; `p` = P(chosen >
+    rejected); figures for the loss."""
+
+    answers: Mapping[str, int]
+    p: float = 1.0
+    weight: float = 1.0
+    facts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings that belong together: of the algorithm, and of the round around it.
+
+    `round` holds fields of the launch form by name (reference, replay, pair_rule, ...). What a
+    preset does not name keeps its default, learning rates of 7B models among them.
+    """
+
+    about: str
+    knobs: Mapping[str, Any] = field(default_factory=dict)
+    round: Mapping[str, Any] = field(default_factory=dict)
 
 
 def logsigmoid(x: Tensor) -> Tensor:
@@ -76,23 +138,51 @@ class Algorithm(Declared):
     """Base of all algorithms; the fields of a subclass are its knobs.
 
     Attributes:
-        roles: the responses of an example that the loss reads.
         references: frozen policies whose log-probabilities the loss reads, out of "reference"
             (what the round's reference mode says), "initial" (pi_0) and "round_start" (pi_t).
         pair_rule: the default rule of `align.pairing` that turns judged answers into pairs.
+        selection: the strategy that picks which answers people compare.
+        facts: figures that every example must carry.
+        probes: roles that are read without gradient over the whole batch, for `baseline`.
+        divergences: references whose full-vocabulary divergence the loss reads (a dear thing).
+        teacher: whether answers that were imported with the prompts are candidates as well.
+        presets: settings that belong together, by name.
     """
 
-    roles: ClassVar[tuple[str, ...]] = ("chosen", "rejected")
     references: ClassVar[tuple[str, ...]] = ("reference",)
     pair_rule: ClassVar[str] = "voted"
+    selection: ClassVar[str] = "random"
+    facts: ClassVar[tuple[str, ...]] = ()
+    probes: ClassVar[tuple[str, ...]] = ()
+    divergences: ClassVar[tuple[str, ...]] = ()
+    teacher: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Preset]] = {}
 
-    def draws(self, samples_per_prompt: int, temperature: float) -> Draws:
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The responses of an example that the loss reads with a gradient."""
+        return ("chosen", "rejected")
+
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences on settings that are allowed and likely to disappoint."""
+        return ()
+
+    def draws(self, samples_per_prompt: int, temperature: float) -> tuple[Draws, ...]:
         """What to sample for each prompt of a round."""
-        return Draws(n=samples_per_prompt, temperature=temperature)
+        return (Draws(n=samples_per_prompt, temperature=temperature),)
 
-    def pairs(self, judged: Judged, rule: str, seed: int) -> list[PairChoice]:
-        """One prompt's judged answers -> training pairs, by a named rule of `align.pairing`."""
-        return RULES[rule](judged, seed)
+    def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
+        """One prompt's judged answers -> training examples, by a named rule of `align.pairing`."""
+        return [self.example(judged, choice) for choice in RULES[rule](judged, seed)]
+
+    def example(self, judged: Judged, choice: PairChoice) -> Example:
+        """A pair as an example, with the figures and further answers that the loss reads."""
+        answers = {"chosen": choice.chosen, "rejected": choice.rejected}
+        return Example(answers, choice.p, choice.weight, {"tie": choice.tie})
+
+    def baseline(self, logps: LogProbs) -> Tensor:
+        """A scalar from the probes' log-probabilities over the whole batch, without gradient."""
+        raise NotImplementedError
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         raise NotImplementedError

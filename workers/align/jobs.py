@@ -27,11 +27,12 @@ COMPLETIONS = "completions.jsonl"  # SampleJob out: CompletionRow
 ITEMS = "items.jsonl"  # ScoreJob in: ItemRow
 SCORES = "scores.jsonl"  # ScoreJob out: ScoreRow
 COMPARISONS = "comparisons.jsonl"  # RewardJob in: ComparisonRow
-PAIRS = "pairs.jsonl"  # TrainJob in: PairRow
+EXAMPLES = "examples.jsonl"  # TrainJob in: ExampleRow
 CHECKPOINTS = "checkpoints"  # TrainJob, RewardJob: resumable states, newest verified one wins
-WEIGHTS = "weights"  # TrainJob, RewardJob out: the committed folder with its manifest
+WEIGHTS = "weights"  # TrainJob, RewardJob, MergeJob out: the committed folder with its manifest
+CANDIDATES = "candidates"  # TrainJob out: earlier weights of the same round, committed the same way
 
-SCHEMA = 1  # bump when a field changes its meaning; a worker refuses what it does not know
+SCHEMA = 2  # bump when a field changes its meaning; a worker refuses what it does not know
 
 
 class Message(TypedDict):
@@ -85,15 +86,16 @@ class ComparisonRow(TypedDict):
     heldout: bool
 
 
-class PairRow(TypedDict):
-    """One training example. `p` is the soft label P(chosen > rejected)."""
+class ExampleRow(TypedDict):
+    """One training example: responses by role ("chosen", "rejected", ...) and what is known of
+    them. `p` is the soft label P(chosen > rejected); `facts` are figures that some losses read,
+    such as "win.chosen" (see `align.algorithm`)."""
 
     id: str
     messages: list[Message]
-    chosen: ResponseRow
-    rejected: ResponseRow
-    third: ResponseRow | None
+    responses: dict[str, ResponseRow]
     p: float
+    facts: dict[str, float]
     weight: float
 
 
@@ -107,7 +109,7 @@ class ModelRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """AdamW with linear warm-up and cosine decay to zero; `batch_size` counts pairs."""
+    """AdamW with linear warm-up and cosine decay to zero; `batch_size` counts examples."""
 
     learning_rate: float = 5e-5
     epochs: int = 1
@@ -179,9 +181,11 @@ class RewardJob:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJob:
-    """One round of `algorithm` on pairs.jsonl, starting from `start`.
+    """One round of `algorithm` on examples.jsonl, starting from `start`.
 
-    `references` maps each name the algorithm declares to the frozen policy behind it.
+    `references` maps each name the algorithm declares to the frozen policy behind it. `candidates`
+    is how many weights an epoch leaves behind to choose from, evenly spaced, the last ones
+    included; at 0 there is no choice.
     """
 
     kind: ClassVar[str] = "train"
@@ -191,11 +195,24 @@ class TrainJob:
     references: Mapping[str, ModelRef] = field(default_factory=dict)
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    candidates: int = 0
     schema: int = SCHEMA
 
 
-Job = SampleJob | ScoreJob | RewardJob | TrainJob
-KINDS: dict[str, type[Job]] = {job.kind: job for job in (SampleJob, ScoreJob, RewardJob, TrainJob)}
+@dataclass(frozen=True, kw_only=True)
+class MergeJob:
+    """The weighted average, in weight space, of policies that share a base; shares sum to 1."""
+
+    kind: ClassVar[str] = "merge"
+    policies: Mapping[str, ModelRef]
+    shares: Mapping[str, float]
+    schema: int = SCHEMA
+
+
+Job = SampleJob | ScoreJob | RewardJob | TrainJob | MergeJob
+KINDS: dict[str, type[Job]] = {
+    job.kind: job for job in (SampleJob, ScoreJob, RewardJob, TrainJob, MergeJob)
+}
 
 # How a child process is started for each kind, and which queue's workers do it.
 MODULES = {
@@ -203,8 +220,9 @@ MODULES = {
     "score": "align.gpu.score",
     "reward": "align.gpu.reward",
     "train": "align.gpu.train",
+    "merge": "align.gpu.merge",
 }
-QUEUES = {"sample": "cpu", "score": "gpu", "reward": "gpu", "train": "gpu"}
+QUEUES = {"sample": "cpu", "score": "gpu", "reward": "gpu", "train": "gpu", "merge": "gpu"}
 
 
 def to_json(job: Job) -> dict[str, Any]:

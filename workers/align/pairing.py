@@ -15,23 +15,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Answer:
-    """A candidate: its score (None when no model judged it), length in tokens, and whether it was
-    cut off, which bars it from being chosen."""
+    """A candidate: its score (None when no model judged it), length in tokens, whether it was cut
+    off, which bars it from being chosen, and the draw it came from ("teacher" when imported)."""
 
     id: str
     text: str
     tokens: int
     truncated: bool
     score: float | None
+    source: str = "policy"
 
 
 @dataclass(frozen=True)
 class Vote:
-    """What raters said of answers i and j (indices): P(i > j) and how much it counts."""
+    """What raters said of answers i and j (indices): P(i > j), a tie counting half, how much it
+    counts, and the share of raters who called it a tie."""
 
     i: int
     j: int
     p: float
+    weight: float
+    tie: float = 0.0
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An absolute judgement of one answer (an index), as "both bad" is of two."""
+
+    answer: int
+    good: bool
     weight: float
 
 
@@ -40,18 +52,20 @@ class Judged:
     prompt: str
     answers: tuple[Answer, ...]
     votes: tuple[Vote, ...] = ()
+    marks: tuple[Mark, ...] = ()
     length_penalty: float = 0.0  # subtracted from the score per token, at selection only
     margin: float = 0.0  # least score difference of a pair, for the rules that read scores
 
 
 @dataclass(frozen=True)
 class PairChoice:
-    """Indices into the answers; `p` = P(chosen > rejected) in [0.5, 1]."""
+    """Indices into the answers; `p` = P(chosen > rejected) in [0.5, 1]; the share of ties in it."""
 
     chosen: int
     rejected: int
     p: float
     weight: float
+    tie: float = 0.0
 
 
 Rule = Callable[[Judged, int], list[PairChoice]]
@@ -78,6 +92,16 @@ def preference(judged: Judged, i: int, j: int) -> float:
     return 1 / (1 + math.exp(score(judged, j) - score(judged, i)))
 
 
+def win_rate(judged: Judged, index: int, *, itself: bool = False) -> float:
+    """P(y > pi_t), estimated by the answer's mean preference over the policy's other answers; with
+    `itself` it also meets itself, at one half. Needs at least one opponent."""
+    rivals = [k for k, a in enumerate(judged.answers) if k != index and a.source == "policy"]
+    rates = [preference(judged, index, rival) for rival in rivals]
+    if itself:
+        rates.append(0.5)
+    return sum(rates) / len(rates)
+
+
 def voted(judged: Judged, seed: int) -> list[PairChoice]:
     """Exactly the pairs people compared, with their vote share as soft label; split votes are
     kept as ties (p = 0.5)."""
@@ -86,8 +110,8 @@ def voted(judged: Judged, seed: int) -> list[PairChoice]:
         chosen, rejected, p = (vote.i, vote.j, vote.p)
         if p < 0.5:
             chosen, rejected, p = rejected, chosen, 1 - p
-        pairs.append(PairChoice(chosen, rejected, p, vote.weight))
-    return _usable(judged, pairs)
+        pairs.append(PairChoice(chosen, rejected, p, vote.weight, vote.tie))
+    return usable(judged, pairs)
 
 
 def max_min(judged: Judged, seed: int) -> list[PairChoice]:
@@ -183,12 +207,13 @@ def _scored(judged: Judged, indices: list[tuple[int, int]]) -> list[PairChoice]:
         p = preference(judged, i, j)
         if p < 0.5:
             i, j, p = j, i, 1 - p
-        if p > 0.5 and abs(score(judged, i) - score(judged, j)) > judged.margin:
+        apart = abs(score(judged, i) - score(judged, j)) > judged.margin
+        if p > 0.5 and (apart or not judged.margin):
             pairs.append(PairChoice(i, j, p, 1.0))
-    return _usable(judged, pairs)
+    return usable(judged, pairs)
 
 
-def _usable(judged: Judged, pairs: list[PairChoice]) -> list[PairChoice]:
+def usable(judged: Judged, pairs: list[PairChoice]) -> list[PairChoice]:
     """Drop pairs of one text with itself and pairs whose chosen answer was cut off."""
     answers = judged.answers
     return [

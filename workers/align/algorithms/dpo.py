@@ -8,57 +8,46 @@ known flip rate (arXiv:2403.00409). Soft labels from split votes enter the same 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from align.algorithm import Algorithm, Labels, LogProbs, Loss, knob, logsigmoid
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from align.algorithm import Labels, LogProbs, Loss, Preset
+from align.margin import MarginAlgorithm
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPO(Algorithm):
+class DPO(MarginAlgorithm):
     title: ClassVar[str] = "DPO"
-
-    beta: float = knob(0.1, "How strongly the policy is held to its reference.", above=0)
-    noise: str = knob(
-        "none",
-        "How wrong votes are met: not at all, by mixing in the flipped label (conservative), or by "
-        "un-biasing the loss for a known flip rate (robust).",
-        choices=("none", "conservative", "robust"),
-    )
-    flip_rate: float = knob(
-        0.1, "Share of votes assumed wrong; read unless noise is none.", at_least=0, below=0.5
-    )
-    soft_labels: bool = knob(
-        True, "Use the share of votes as a soft label; off, the majority counts as certain."
-    )
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(
+            "RLHF Workflow (arXiv:2405.07863): 8 answers, a reward model's best against its worst, "
+            "fresh prompts every round, the first policy as reference.",
+            knobs={"beta": 0.1},
+            round={
+                "rounds_wanted": 3,
+                "samples_per_prompt": 8,
+                "pairs_from": "reward_model",
+                "pair_rule": "max_min",
+                "reference": "initial",
+                "replay": "none",
+                "epochs": 2,
+            },
+        ),
+        "theory": Preset(
+            "Pairs that are drawn without looking at their scores, one vote each, all rounds' "
+            "votes: the likelihood that DPO's derivation maximises.",
+            knobs={"beta": 0.1},
+            round={
+                "samples_per_prompt": 2,
+                "pairs_from": "votes",
+                "pair_rule": "voted",
+                "reference": "initial",
+                "replay": "all",
+            },
+        ),
+    }
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         margin = self.beta * (logps.gap("policy") - logps.gap("reference"))  # (B,)
-        losses = self._noisy(margin, self._label(labels.p))
-        return Loss(
-            losses,
-            {
-                "rewards/chosen": self.beta * logps.ratio("chosen", "reference"),
-                "rewards/rejected": self.beta * logps.ratio("rejected", "reference"),
-                "rewards/margins": margin,
-                # Strict: at the start, where every margin is 0, nothing has been learned.
-                "rewards/accuracies": (margin > 0).to(margin.dtype),
-            },
-        )
-
-    def _label(self, p: Tensor) -> Tensor:
-        """A tie stays a tie; with hard labels any majority is certain."""
-        return p if self.soft_labels else (p > 0.5).to(p.dtype) + 0.5 * (p == 0.5).to(p.dtype)
-
-    def _noisy(self, margin: Tensor, p: Tensor) -> Tensor:
-        flip = self.flip_rate if self.noise != "none" else 0.0
-        if self.noise == "robust":
-            won, lost = p - flip, 1 - p - flip
-            scale = 1 - 2 * flip
-        else:
-            p = p * (1 - flip) + (1 - p) * flip
-            won, lost, scale = p, 1 - p, 1.0
-        return -(won * logsigmoid(margin) + lost * logsigmoid(-margin)) / scale
+        return Loss(self.likelihood(margin, labels), self.figures(logps, margin))

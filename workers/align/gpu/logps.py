@@ -34,6 +34,25 @@ def sequence_logps(policy: Policy, batch: Batch) -> Tensor:
     return grid.sum(1)
 
 
+def sequence_divergences(policy: Policy, frozen: Policy, batch: Batch) -> Tensor:
+    """KL(frozen || policy) over the whole vocabulary, summed over response tokens; (B,), fp32.
+
+    Runs both models. The gradient flows into `policy` only.
+    """
+    predicted = batch.response[:, 1:]
+    with policy.precision():
+        mine = hidden_states(policy, batch)[:, :-1][predicted]  # (N, H)
+        with torch.no_grad():
+            theirs = hidden_states(frozen, batch)[:, :-1][predicted]
+        tokens = torch.cat(
+            [
+                _chunk_divergences(policy, mine[at : at + CHUNK], frozen, theirs[at : at + CHUNK])
+                for at in range(0, len(mine), CHUNK)
+            ]
+        )
+    return tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens).sum(1)
+
+
 def hidden_states(policy: Policy, batch: Batch) -> Tensor:
     """What the head reads, (B, T, H)."""
     output = policy.backbone(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False)
@@ -53,3 +72,11 @@ def _chunk_logps(policy: Policy, hidden: Tensor, targets: Tensor) -> Tensor:
         return logps(hidden)
     result: Tensor = checkpoint(logps, hidden, use_reentrant=False)
     return result
+
+
+def _chunk_divergences(policy: Policy, mine: Tensor, frozen: Policy, theirs: Tensor) -> Tensor:
+    """(N, H) hidden states of both -> (N,) divergences."""
+    mine = policy.logits(mine).log_softmax(-1)  # (N, V)
+    with torch.no_grad():
+        theirs = frozen.logits(theirs).log_softmax(-1)
+    return (theirs.exp() * (theirs - mine)).sum(-1)

@@ -98,7 +98,8 @@ class Loop:
     """AdamW over named parameters, step by step.
 
     forward: example indices -> their Share. fingerprint: of job and data; a checkpoint of another
-    one is refused. scales: factor on the learning rate of parameters by name.
+    one is refused. scales: factor on the learning rate of parameters by name. prepare: is shown
+    every batch, cut into micro-batches, before its first forward.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Loop:
         *,
         fingerprint: str,
         scales: Mapping[str, float] | None = None,
+        prepare: Callable[[Sequence[Sequence[int]]], None] | None = None,
     ) -> None:
         self.run = run
         self.settings = settings
@@ -118,6 +120,7 @@ class Loop:
         self.examples = examples
         self.forward = forward
         self.fingerprint = fingerprint
+        self.prepare = prepare
         self.epochs = plan(len(examples.weights), settings)
         self.steps = [batch for epoch in self.epochs for batch in epoch]
         self.micro_batch_size = settings.micro_batch_size
@@ -130,12 +133,17 @@ class Loop:
             fused=True,
         )
 
-    def fit(self, at_epoch: Callable[[int, State], None] | None = None) -> State:
+    def fit(
+        self,
+        at_epoch: Callable[[int, State], None] | None = None,
+        at_step: Callable[[int], None] | None = None,
+    ) -> State:
         """Train to the end from the newest checkpoint there is, and return the final state.
 
         at_epoch is called with the epochs done so far and the state, before the first step and
-        after each epoch; again after a resume there. Raises Stopped on SIGTERM, with the state
-        saved, and ValueError when loss or gradient stop being finite.
+        after each epoch; again after a resume there. at_step is called after each step with the
+        number done, again when steps are repeated after a resume. Raises Stopped on SIGTERM, with
+        the state saved, and ValueError when loss or gradient stop being finite.
         """
         self._resume()
         started, before = time.monotonic(), self.state.seconds
@@ -148,6 +156,8 @@ class Loop:
             if self.state.step % per_epoch == 0:
                 self.state = State(step=self.state.step, seconds=self.state.seconds)
             self._step()
+            if at_step:
+                at_step(self.state.step)
             self.state.seconds = before + time.monotonic() - started
             if self.run.stopping:
                 self._save()
@@ -191,7 +201,10 @@ class Loop:
         """Backward through the batch; its figures, the loss (weighted by example) first."""
         total = sum(self.examples.weights[index] for index in batch)
         sums: Sums = {}
-        for micro in micro_batches(batch, self.examples.tokens, self.micro_batch_size):
+        parts = micro_batches(batch, self.examples.tokens, self.micro_batch_size)
+        if self.prepare:
+            self.prepare(parts)
+        for micro in parts:
             share = self.forward(micro)
             (share.loss / total).backward()  # type: ignore[no-untyped-call]
             weight = sum(self.examples.weights[index] for index in micro)

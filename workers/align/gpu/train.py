@@ -1,15 +1,13 @@
 """`python -m align.gpu.train RUNDIR`: one round of preference training, by any algorithm.
 
-Reads job.json and pairs.jsonl; computes the log-probabilities of the frozen policies once, before
-any weight moves; then trains. It hands an algorithm log-probabilities and takes a loss, and never
-asks which algorithm it has. Killed at any instant, it ends as if nothing had happened.
+Reads job.json and examples.jsonl; computes the log-probabilities of the frozen policies once,
+before any weight moves; then trains. It hands an algorithm log-probabilities and takes a loss, and
+never asks which algorithm it has. Killed at any instant, it ends as if nothing had happened.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,17 @@ from torch import Tensor
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm, Labels, LogProbs
-from align.gpu import checkpoint, data, model
-from align.gpu.logps import sequence_logps
-from align.gpu.optimise import Examples, Loop, Share, check, means, micro_batches, plan
+from align.gpu import checkpoint, data, examples, model
+from align.gpu.examples import Example
+from align.gpu.logps import sequence_divergences, sequence_logps
+from align.gpu.optimise import Examples, Loop, Share, State, check, means, micro_batches, plan
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.jobs import ModelRef, TrainJob
 from align.run import Run, main
 
 REFERENCES = "references"  # committed in the run directory: frozen log-probabilities
 TENSORS = "logps.safetensors"
-
-
-@dataclass(frozen=True)
-class Example:
-    """A pair as token ids, by role, with what the data says of it."""
-
-    sequences: Mapping[str, data.Exchange]
-    p: float
-    weight: float
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(sequence) for sequence in self.sequences.values())
+START = "start"  # the policy before its first step, whatever the algorithm's references are
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -51,31 +38,43 @@ def work(run: Run) -> dict[str, Any]:
     check(job.optimiser)
     algorithm = algorithms.get(job.algorithm).build(job.knobs)
     checkpoint.sweep(run.folder)
+    checkpoint.sweep(run.folder / jobs.CANDIDATES)
     model.deterministic(job.optimiser.seed)
     policy = model.start(job.start, job.weights)
     if job.start.adapter and job.weights.mode == "lora":
         run.log("going on with the start policy's own adapter, in its own rank")
     encoder = data.Encoder(policy.tokenizer)
-    examples, dropped = read_pairs(
-        run.folder / jobs.PAIRS, algorithm.roles, encoder, job.optimiser.max_length
-    )
-    run.log(f"{len(examples)} pairs to train on, {dropped} left out")
-    round_ = Round(run, job, algorithm, policy, examples)
-    state = round_.loop.fit()
-    manifest = round_.commit()
-    figures = means(state.sums)
+    rows = run.folder / jobs.EXAMPLES
+    found, dropped = examples.read(rows, algorithm, encoder, job.optimiser.max_length)
+    run.log(f"{len(found)} examples to train on, {dropped} left out")
+    round_ = Round(run, job, algorithm, policy, found)
+    state = round_.loop.fit(at_step=round_.keep)
+    manifest = round_.commit(run.folder / jobs.WEIGHTS)
     return {
         "weights": jobs.WEIGHTS,
         "sha256": manifest.sha256,
         "steps": state.step,
-        "pairs": len(examples),
+        "candidates": round_.candidates(state.step, manifest),
+        "examples": len(found),
         "dropped": dropped,
-        "loss": figures["loss"],
-        "accuracy": figures.get("rewards/accuracies"),
-        "margin": figures.get("rewards/margins"),
+        **_figures(state),
         "seconds": round(state.seconds, 3),
         "tokens": round_.loop.tokens,
     }
+
+
+def _figures(state: State) -> dict[str, float | None]:
+    """The last epoch's means that people read first."""
+    figures = means(state.sums)
+    names = {
+        "loss": "loss",
+        "accuracy": "rewards/accuracies",
+        "margin": "rewards/margins",
+        "chosen_longer": "chosen_longer",
+        "drift_chosen": "drift/chosen",
+        "drift_rejected": "drift/rejected",
+    }
+    return {name: figures.get(figure) for name, figure in names.items()}
 
 
 class Round:
@@ -94,9 +93,16 @@ class Round:
         self.algorithm = algorithm
         self.policy = policy
         self.examples = examples
-        self.pairs_sha256 = file_hash(run.folder / jobs.PAIRS)
-        self.fingerprint = fingerprint(job, self.pairs_sha256)
+        self.roles = (*algorithm.roles, *algorithm.probes)
+        self.data_sha256 = file_hash(run.folder / jobs.EXAMPLES)
+        self.fingerprint = fingerprint(job, self.data_sha256)
+        missing = {*algorithm.references, *algorithm.divergences} - job.references.keys()
+        if missing:
+            raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
         self.frozen = self._frozen()
+        # A whole model each: only an algorithm that reads divergences pays for it.
+        self.beside = {name: model.load(job.references[name]) for name in algorithm.divergences}
+        self.baseline: Tensor | None = None
         self.loop = Loop(
             run,
             job.optimiser,
@@ -104,50 +110,100 @@ class Round:
             Examples([e.weight for e in examples], [e.tokens for e in examples]),
             self.share,
             fingerprint=self.fingerprint,
+            prepare=self.probe if algorithm.probes else None,
         )
 
     def share(self, indices: Sequence[int]) -> Share:
         """Forward a micro-batch and put the algorithm's loss on it."""
-        place = self.policy.device
-        mine = self.logps(indices)
-        frozen = {
-            name: {role: values[list(indices)].to(place) for role, values in roles.items()}
-            for name, roles in self.frozen.items()
-        }
-        examples = [self.examples[index] for index in indices]
-        labels = Labels(p=torch.tensor([e.p for e in examples], device=place))
-        weights = torch.tensor([e.weight for e in examples], device=place)
-        loss = self.algorithm.loss(LogProbs({"policy": mine, **frozen}), labels)
-        figures = {
-            **loss.metrics,
-            **{f"logps/{role}": values for role, values in mine.items()},
-            "chosen_longer": torch.tensor([_chosen_longer(e) for e in examples]),
-        }
-        count = len(indices)
-        sums = {name: (values.detach().sum().item(), count) for name, values in figures.items()}
+        mine = self.logps(indices, self.algorithm.roles)
+        found = [self.examples[index] for index in indices]
+        given = examples.labels(found, self.algorithm, self.policy.device, self.baseline)
+        weights = torch.tensor([e.weight for e in found], device=self.policy.device)
+        logps = LogProbs({"policy": mine, **self._frozen_at(indices)}, self._divergences(indices))
+        loss = self.algorithm.loss(logps, given)
+        figures = {**loss.metrics, **self._drift(logps, given)}
+        longer = [value for e in found if (value := examples.chosen_longer(e)) is not None]
+        if longer:
+            figures["chosen_longer"] = torch.tensor(longer)
+        sums = {n: (v.detach().sum().item(), v.numel()) for n, v in figures.items()}
         return Share((weights * loss.losses).sum(), sums)
 
-    def logps(self, indices: Sequence[int]) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def probe(self, batch: Sequence[Sequence[int]]) -> None:
+        """The algorithm's baseline over a whole batch, cut into micro-batches."""
+        parts: dict[str, dict[str, list[Tensor]]] = {}
+        for indices in batch:
+            mine = self.logps(indices, self.algorithm.probes)
+            for name, roles in {"policy": mine, **self._frozen_at(indices)}.items():
+                for role in self.algorithm.probes:
+                    parts.setdefault(name, {}).setdefault(role, []).append(roles[role])
+        whole = {n: {r: torch.cat(v) for r, v in roles.items()} for n, roles in parts.items()}
+        self.baseline = self.algorithm.baseline(LogProbs(whole))
+
+    def logps(self, indices: Sequence[int], roles: Sequence[str]) -> dict[str, Tensor]:
         """The policy's log-probabilities by role, (B,) each, out of one forward pass."""
-        roles = self.algorithm.roles
-        rows = [self.examples[index].sequences[role] for role in roles for index in indices]
-        values = sequence_logps(self.policy, data.collate(rows, self.policy.device))
+        values = sequence_logps(self.policy, self._batch(indices, roles))
         return dict(zip(roles, values.view(len(roles), -1).unbind(), strict=True))
 
-    def commit(self) -> checkpoint.Manifest:
-        """The trained weights, with all that says where they come from."""
+    def keep(self, step: int) -> None:
+        """Commit the weights of this step if it is one of those to choose from later."""
+        if step in self._kept_steps():
+            self.commit(self.run.folder / jobs.CANDIDATES / f"step-{step:06d}")
+
+    def candidates(self, last: int, manifest: checkpoint.Manifest) -> list[dict[str, Any]]:
+        """Weights to choose from, oldest first; the finished ones come last."""
+        found = []
+        for step in self._kept_steps():
+            path = Path(jobs.CANDIDATES) / f"step-{step:06d}"
+            sha256 = checkpoint.verify(self.run.folder / path).sha256
+            found.append({"step": step, "weights": str(path), "sha256": sha256})
+        return [*found, {"step": last, "weights": jobs.WEIGHTS, "sha256": manifest.sha256}]
+
+    def commit(self, folder: Path) -> checkpoint.Manifest:
+        """The policy's weights, with all that says where they come from."""
         for name, p in self.policy.parameters().items():
             if not p.isfinite().all():
                 raise ValueError(f"{name} is not finite after training; nothing was saved")
-        metadata = provenance(self.policy, self.job, self.pairs_sha256)
-        folder = self.run.folder / jobs.WEIGHTS
+        metadata = provenance(self.policy, self.job, self.data_sha256)
         return checkpoint.commit(folder, lambda stray: model.save(self.policy, stray), metadata)
 
+    def _kept_steps(self) -> list[int]:
+        """Evenly spaced steps before the last one, `candidates` an epoch."""
+        total, count = len(self.loop.steps), self.job.candidates * len(self.loop.epochs)
+        return sorted({total * k // count for k in range(1, count)} - {0, total})
+
+    def _batch(self, indices: Sequence[int], roles: Sequence[str]) -> data.Batch:
+        rows = [self.examples[index].sequences[role] for role in roles for index in indices]
+        return data.collate(rows, self.policy.device)
+
+    def _frozen_at(self, indices: Sequence[int]) -> dict[str, dict[str, Tensor]]:
+        place = self.policy.device
+        return {
+            name: {role: values[list(indices)].to(place) for role, values in roles.items()}
+            for name, roles in self.frozen.items()
+        }
+
+    def _divergences(self, indices: Sequence[int]) -> dict[str, dict[str, Tensor]]:
+        found = {}
+        for name, other in self.beside.items():
+            batch = self._batch(indices, self.algorithm.roles)
+            values = sequence_divergences(self.policy, other, batch)
+            parts = values.view(len(self.algorithm.roles), -1).unbind()
+            found[name] = dict(zip(self.algorithm.roles, parts, strict=True))
+        return found
+
+    def _drift(self, logps: LogProbs, given: Labels) -> dict[str, Tensor]:
+        """Log-probabilities by role, and how far they moved since the round's start (nats)."""
+        figures = {}
+        for role in self.algorithm.roles:
+            figures[f"logps/{role}"] = logps.of("policy", role)
+            figures[f"drift/{role}"] = logps.ratio(role, START)
+            figures[f"tokens/{role}"] = given.tokens[role]
+        return figures
+
     def _frozen(self) -> dict[str, dict[str, Tensor]]:
-        """Log-probabilities under each declared reference, from the cache or computed now."""
-        missing = set(self.algorithm.references) - self.job.references.keys()
-        if missing:
-            raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
+        """Log-probabilities under each declared reference and under the start, from the cache or
+        computed now."""
         folder = self.run.folder / REFERENCES
         try:
             found = checkpoint.verify(folder).metadata["fingerprint"] == self.fingerprint
@@ -156,22 +212,21 @@ class Round:
         if not found:
             self._compute_frozen(folder)
         tensors = load_file(folder / TENSORS)
-        return {
-            name: {role: tensors[f"{name}.{role}"] for role in self.algorithm.roles}
-            for name in self.algorithm.references
-        }
+        names = (START, *self.algorithm.references)
+        return {name: {r: tensors[f"{name}.{r}"] for r in self.roles} for name in names}
 
     def _compute_frozen(self, folder: Path) -> None:
         """The reference pass. Names that stand for the same policy are computed once."""
         tensors: dict[str, Tensor] = {}
         done: dict[ModelRef, str] = {}
-        for name in self.algorithm.references:
-            ref = self.job.references[name]
+        refs = {START: self.job.start, **self.job.references}
+        for name in (START, *self.algorithm.references):
+            ref = refs[name]
             if ref not in done:
                 done[ref] = name
                 self.run.log(f"log-probabilities under the {name} policy")
                 tensors |= {f"{name}.{role}": v for role, v in self._under(ref).items()}
-            for role in self.algorithm.roles:
+            for role in self.roles:
                 tensors[f"{name}.{role}"] = tensors[f"{done[ref]}.{role}"].clone()
         metadata = {"fingerprint": self.fingerprint}
         checkpoint.commit(folder, lambda stray: save_file(tensors, stray / TENSORS), metadata)
@@ -183,14 +238,16 @@ class Round:
         Goes through the micro-batches of the first epoch, so a policy that equals its reference
         is computed from the same padded tensors and gives the same bits: margins of exactly zero.
         """
-        values = {role: torch.zeros(len(self.examples)) for role in self.algorithm.roles}
+        values = {role: torch.zeros(len(self.examples)) for role in self.roles}
         with model.acting_as(self.policy, ref) as frozen:
             mine, self.policy = self.policy, frozen
             try:
                 for indices in self._first_epoch():
                     self.run.check()
-                    for role, part in self.logps(indices).items():
-                        values[role][indices] = part.cpu()
+                    for roles in (self.algorithm.roles, self.algorithm.probes):
+                        found = self.logps(indices, roles) if roles else {}
+                        for role, part in found.items():
+                            values[role][indices] = part.cpu()
             finally:
                 self.policy = mine
         return values
@@ -200,43 +257,6 @@ class Round:
         tokens = [example.tokens for example in self.examples]
         for batch in plan(len(self.examples), settings)[0]:
             yield from micro_batches(batch, tokens, settings.micro_batch_size)
-
-
-def read_pairs(
-    path: Path, roles: Sequence[str], encoder: data.Encoder, max_length: int
-) -> tuple[list[Example], int]:
-    """Examples, and how many rows were left out.
-
-    Left out: answers that are empty or too long, chosen equal to rejected, and weight 0. Raises
-    ValueError naming the row for a label or weight out of bounds, a missing role, and when
-    nothing is left.
-    """
-    examples, dropped = [], 0
-    for row in jobs.read_rows(path):
-        _check_row(row, roles)
-        found = encoder.example(row["messages"], [row[role] for role in roles], max_length)
-        sequences = dict(zip(roles, found or (), strict=bool(found)))
-        if not found or not row["weight"] or sequences["chosen"] == sequences["rejected"]:
-            dropped += 1
-            continue
-        examples.append(Example(sequences, float(row["p"]), float(row["weight"])))
-    if not examples:
-        raise ValueError(f"there are no pairs to train on ({dropped} were left out)")
-    return examples, dropped
-
-
-def _chosen_longer(example: Example) -> float:
-    chosen, rejected = (len(example.sequences[r].response) for r in ("chosen", "rejected"))
-    return float(chosen > rejected) + 0.5 * (chosen == rejected)
-
-
-def _check_row(row: Mapping[str, Any], roles: Sequence[str]) -> None:
-    if not 0 <= row["p"] <= 1:
-        raise ValueError(f"pair {row['id']} has p = {row['p']}, which is not a probability")
-    if not (math.isfinite(row["weight"]) and row["weight"] >= 0):
-        raise ValueError(f"pair {row['id']} has weight {row['weight']}; it must be 0 or more")
-    if missing := [role for role in roles if not row[role]]:
-        raise ValueError(f"pair {row['id']} has no {missing[0]} response, which is needed")
 
 
 if __name__ == "__main__":
