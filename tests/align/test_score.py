@@ -91,7 +91,13 @@ def test_an_answer_that_does_not_fit_gets_no_score(rundir: Rundir, job: ScoreJob
     folder = rundir(dataclasses.replace(job, max_length=100), items=[*items(2), long])
     found = do(work, folder)
     assert (found["scored"], found["skipped"]) == (2, 1)
-    assert scores(folder)[-1] == {"id": "long", "reward": None, "logps": {}, "tokens": 0}
+    assert scores(folder)[-1] == {
+        "id": "long",
+        "reward": None,
+        "logps": {},
+        "token_logps": {},
+        "tokens": 0,
+    }
 
 
 def test_killed_between_batches_it_goes_on_where_it_was(

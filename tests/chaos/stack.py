@@ -44,7 +44,7 @@ RESULT = """
 import hashlib, json
 from django.db.models import Count
 from plumbline.collect.models import Ballot, Comparison, Completion
-from plumbline.loop.models import Pair, Round
+from plumbline.loop.models import ExampleAnswer, Round
 from pathlib import Path
 round = Round.objects.get()
 ballots = Ballot.objects.filter(outcome__in=("ranked", "all_bad"))
@@ -59,7 +59,14 @@ print(json.dumps({
     "comparisons": Comparison.objects.count(),
     "votes": sorted(map(str, ballots.values_list(
         "comparison_id", "annotator__username", "ranking", "outcome"))),
-    "pairs": sorted(map(str, Pair.objects.values_list("prompt_id", "p", "chosen__text"))),
+    "pairs": sorted(
+        map(
+            str,
+            ExampleAnswer.objects.values_list(
+                "example__prompt_id", "example__p", "role", "completion__text"
+            ),
+        )
+    ),
     "policy": sha(Path(round.policy_out.path) / "adapter_model.safetensors"),
     "reward": sha(Path(round.reward_model.path) / "head.safetensors"),
     "won": list(round.evaluations.order_by("against").values_list("wins", "ties", "losses")),

@@ -14,10 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_a_failing_tick_is_logged_and_the_loop_goes_on_until_sigterm(tmp_path) -> None:
     log = tmp_path / "log"
+    empty = {"PLUMBLINE_HOME": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path}/empty.sqlite3"}
     with log.open("w") as out:
         loop = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), "runloop"],
-            env=os.environ | {"PLUMBLINE_HOME": str(tmp_path)},  # a database without tables
+            env=os.environ | empty,  # a database without tables
             stderr=out,
         )
     try:

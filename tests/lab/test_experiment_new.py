@@ -10,6 +10,7 @@ import pytest
 
 from align import algorithms, discovery
 from align.pairing import RULES
+from plumbline.loop.launch import Settings
 from plumbline.loop.models import Experiment
 from tests.comparisons import compare, open_campaign
 from tests.lab import laboratory as lab
@@ -42,10 +43,12 @@ def sent(prompts) -> dict[str, object]:
         "rounds_wanted": 2, "seed": 0, "prompts_per_round": 8, "samples_per_prompt": 4,
         "temperature": 1.0, "max_tokens": 96, "labels": "people", "overlap": 1,
         "deadline_minutes": 0, "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
-        "reference": "initial", "replay": "on", "mode": "lora", "rank": 16, "learning_rate": 5e-5,
+        "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
+        "replay_share": 0.3, "replay_decay": 0.5, "warm_start": "on", "candidates": 0, "mode": "lora", "rank": 16, "learning_rate": 5e-5,
         "epochs": 1, "batch_size": 16, "reward_learning_rate": 5e-5, "reward_epochs": 1,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
         "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
+        "knob-ties": "soft", "knob-tie_strength": 0,
     }  # fmt: skip
 
 
@@ -80,12 +83,15 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
     made = Experiment.objects.get()
     assert response.status_code == 302
     assert response["Location"] == f"/p/alpha/lab/experiments/{made.pk}/"
-    assert made.knobs == {"beta": 0.2, "noise": "none", "flip_rate": 0.1, "soft_labels": True}
+    assert made.knobs == {
+        "beta": 0.2, "noise": "none", "flip_rate": 0.1, "soft_labels": True, "ties": "soft",
+        "tie_strength": 0.0,
+    }  # fmt: skip
     assert made.weights == {"mode": "lora", "rank": 16, "alpha": 32}
     assert made.optimiser == {"learning_rate": 5e-5, "epochs": 1, "batch_size": 16}
     assert made.reward_optimiser == {"learning_rate": 5e-5, "epochs": 1}
     assert (made.created_by, made.start.name) == (alice, "alpha-base")
-    assert made.replay is True
+    assert (made.replay, made.warm_start) == ("all", True)
     assert made.autopilot is False
     assert [one.stage for one in made.rounds.all()] == ["prompts"]
 
@@ -168,11 +174,38 @@ def test_a_new_algorithms_knobs_are_stored_in_their_types(researcher, sent, fres
 
 
 def test_without_scripts_a_button_shows_another_algorithms_knobs(researcher, sent, fresh):
-    typed = {name: value for name, value in sent.items() if name != "replay"}
+    typed = {name: value for name, value in sent.items() if name != "warm_start"}
     page = text(researcher.get(URL, typed | {"algorithm": "fresh"}))
     assert 'name="knob-grip" value="0.7"' in page
     assert 'value="Warmer answers"' in page
-    assert not re.search(r'name="replay"[^>]* checked', page)
+    assert not re.search(r'name="warm_start"[^>]* checked', page)
+
+
+def test_a_preset_fills_the_algorithms_and_the_rounds_settings(researcher, sent):
+    page = text(researcher.get(URL, sent | {"algorithm": "inpo", "preset": "theory"}))
+    assert 'name="knob-eta" value="0.3"' in page
+    assert 'name="samples_per_prompt" value="2"' in page
+    assert '<option value="none" selected>None: this round' in page
+    assert 'value="Warmer answers"' in page
+
+
+def test_an_algorithm_warns_of_settings_that_are_likely_to_disappoint(researcher, sent):
+    cycling = {"algorithm": "inpo", "knob-eta": "0.05", "knob-tau": "0.05"}
+    assert "circle instead of settling" in text(researcher.get(URL, {"algorithm": "inpo"}))
+    assert "circle instead of settling" in text(researcher.post(URL, sent | cycling, follow=True))
+
+
+@pytest.mark.parametrize("name", sorted(algorithms.discover()))
+def test_every_preset_fits_the_form(name, researcher, sent):
+    for preset in algorithms.discover()[name].presets.values():
+        assert set(preset.round) <= set(Settings.base_fields)
+    for preset in algorithms.discover()[name].presets:
+        assert researcher.get(URL, sent | {"algorithm": name, "preset": preset}).status_code == 200
+
+
+def test_an_averaged_reference_needs_a_second_policy(researcher, sent):
+    said = "An averaged reference needs a second policy; choose one."
+    assert said in text(researcher.post(URL, sent | {"reference": "soup"}))
 
 
 def test_an_experiment_can_be_repeated_with_changes(researcher, project, sent):

@@ -6,6 +6,7 @@ message in between.
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable
@@ -38,7 +39,7 @@ def prompt_set(project: Project) -> PromptSet:
                 set=found,
                 split=split,
                 messages=[{"role": "user", "content": text}],
-                digest=f"{split}-{k}".encode().hex().ljust(64, "0"),
+                digest=hashlib.sha256(text.encode()).hexdigest(),
             )
     return found
 

@@ -26,7 +26,7 @@ def at_label(round: Round) -> Round:
     """Put a round where people vote, as if its answers had been sampled."""
     advance.choose_prompts(round)
     job = Job.objects.create(project=round.experiment.project, kind="sample", queue="cpu", spec={})
-    RoundJob.objects.create(round=round, purpose="sample", job=job)
+    RoundJob.objects.create(round=round, purpose="sample:policy", job=job)
     for prompt in round.prompts.all():
         for draw, text in enumerate(("Yes.", "It is a very long story, my dear.")):
             Completion.objects.create(prompt=prompt, text=text, batch=job.pk, draw=draw)

@@ -39,7 +39,7 @@ def test_a_round_goes_from_prompts_to_a_promoted_policy(experiment_of, rater, pr
     # Every vote is frozen into the round, and the round's hash is of exactly these.
     assert round.ballots.count() == Ballot.objects.count() == 10
     assert len(round.ballots_sha256) == 64
-    assert 0 < round.pairs.count() <= 10
+    assert 0 < round.examples.count() <= 10
     against = round.evaluations.get(against="current")
     assert against.wins + against.ties + against.losses == 6
     assert against.low <= against.rate <= against.high
@@ -64,7 +64,7 @@ def test_people_may_judge_the_candidate_blind(experiment_of, rater, project):
 
 
 def test_the_next_round_starts_from_the_promoted_policy_and_replays_its_pairs(experiment_of, rater):
-    experiment = experiment_of(rounds_wanted=2)
+    experiment = experiment_of(rounds_wanted=2, replay="all")
     first = run_round(rounds.begin(experiment), rater)
     assert first.stage == Stage.DONE, first.error
     advance.tick()
@@ -73,8 +73,8 @@ def test_the_next_round_starts_from_the_promoted_policy_and_replays_its_pairs(ex
     assert second.stage == Stage.DONE, second.error
     assert second.policy_in == first.policy_out
     trained = Job.objects.get(asked_by__round=second, kind="train")
-    rows = list(jobs.read_rows(trained.folder / jobs.PAIRS))
-    assert len(rows) == first.pairs.count() + second.pairs.count()
+    rows = list(jobs.read_rows(trained.folder / jobs.EXAMPLES))
+    assert len(rows) == first.examples.count() + second.examples.count()
     assert set(first.prompts.all()) != set(second.prompts.all())
 
 
@@ -88,5 +88,5 @@ def test_the_reward_model_can_make_the_pairs(experiment_of, rater):
     round = run_round(rounds.begin(experiment), rater)
     assert round.stage == Stage.DONE, round.error
     assert round.policy_out.weights == Policy.Weights.FULL
-    assert {pair.rule for pair in round.pairs.all()} == {"max_min"}
-    assert round.pairs.count() > 0
+    assert {example.rule for example in round.examples.all()} == {"max_min"}
+    assert round.examples.count() > 0

@@ -73,6 +73,7 @@ class ScoreRow(TypedDict):
     id: str
     reward: float | None
     logps: dict[str, float]  # policy name -> sum of response-token log-probabilities, nats
+    token_logps: dict[str, list[float]]  # the same by token, if the job asks for it
     tokens: int  # response tokens counted in logps
 
 
@@ -160,6 +161,7 @@ class ScoreJob:
     kind: ClassVar[str] = "score"
     reward_model: str | None = None  # a committed weights folder of a RewardJob
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
+    by_token: bool = False
     max_length: int = 1024
     batch_size: int = 16
     schema: int = SCHEMA

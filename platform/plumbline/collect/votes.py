@@ -30,3 +30,22 @@ def preferences(ballots: Iterable[Ballot]) -> list[tuple[int, int, float, float]
         for i, j in combinations(sorted(place), 2):
             wins[i, j].append(0.5 if place[i] == place[j] else float(place[i] < place[j]))
     return [(i, j, sum(p) / len(p), float(len(p))) for (i, j), p in sorted(wins.items())]
+
+
+def tie_shares(ballots: Iterable[Ballot]) -> dict[tuple[int, int], float]:
+    """By pair of slots (i < j): the share of the ballots that ranked both which called it a tie."""
+    ties: dict[tuple[int, int], list[bool]] = defaultdict(list)
+    for ballot in ballots:
+        if ballot.outcome != Ballot.Outcome.RANKED:
+            continue
+        place = {slot: rank for rank, group in enumerate(ballot.ranking) for slot in group}
+        for i, j in combinations(sorted(place), 2):
+            ties[i, j].append(place[i] == place[j] and ballot.probability is None)
+    return {pair: sum(found) / len(found) for pair, found in ties.items()}
+
+
+def bad_shares(ballots: Iterable[Ballot]) -> tuple[float, int]:
+    """The share of ballots that called every answer bad, and how many judged at all."""
+    judged = [b for b in ballots if b.outcome in (Ballot.Outcome.RANKED, Ballot.Outcome.ALL_BAD)]
+    bad = sum(ballot.outcome == Ballot.Outcome.ALL_BAD for ballot in judged)
+    return (bad / len(judged) if judged else 0.0), len(judged)

@@ -91,7 +91,7 @@ def experiment(demo: Project, questions: PromptSet) -> Experiment:
             "optimiser": {"learning_rate": 4e-3, "epochs": 3, "batch_size": 32},
             "reward_optimiser": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 32},
             "heldout_prompts": 240,
-            "replay": False,
+            "replay": "none",
             "autopilot": True,
         },
     )

@@ -59,6 +59,8 @@ def new(request: PlumblineRequest) -> HttpResponse:
                 form.add_error(NON_FIELD_ERRORS, str(error))
             else:
                 messages.success(request, f"{saved.name} is under way: round 1 has begun.")
+                for warning in form.warnings():
+                    messages.warning(request, warning)
                 return redirect("experiment", project=request.project.slug, pk=saved.pk)
     else:
         form = forms.ExperimentForm(request.project, initial=_initial(request))
@@ -72,7 +74,7 @@ def new(request: PlumblineRequest) -> HttpResponse:
 def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
     """One experiment: its rounds first, then every setting they share."""
     found = get_object_or_404(
-        Experiment.objects.select_related("start", "prompt_set", "created_by"),
+        Experiment.objects.select_related("start", "soup_with", "prompt_set", "created_by"),
         project=request.project,
         pk=pk,
     )
@@ -145,8 +147,8 @@ def _typed(query: QueryDict) -> dict[str, Any]:
         name: query[name] for name in forms.ExperimentForm.base_fields if name in query
     }
     if len(typed) > 1:  # a whole form: an absent tick box is a cleared one
-        typed |= {name: name in query for name in ("replay", "autopilot")}
-    return typed
+        typed |= {name: name in query for name in ("warm_start", "autopilot")}
+    return typed | forms.preset(query.get("algorithm", ""), query.get("preset", ""))
 
 
 def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
@@ -158,6 +160,8 @@ def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
         "labels": found.get_labels_display(),
         "pairs_from": found.get_pairs_from_display(),
         "reference": found.get_reference_display(),
+        "soup_with": found.soup_with.name if found.soup_with else "none",
+        "replay": found.get_replay_display(),
         "judge": found.get_judge_display(),
     }
     fields = forms.ExperimentForm.base_fields

@@ -138,6 +138,6 @@ def _results(found: Round, asked: list[RoundJob], request: PlumblineRequest) -> 
         "may_retry": found.stage == Stage.FAILED,
         "evaluations": list(found.evaluations.select_related("opponent").order_by("pk")),
         "ballots_used": found.ballots.count(),
-        "pairs": found.pairs.count(),
+        "examples": found.examples.count(),
         "samples": samples(found, asked, request.GET.get("page")),
     }

@@ -18,11 +18,21 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from align import algorithms, jobs
+from align.algorithm import Algorithm
 from plumbline.collect import queue, selection
 from plumbline.collect.models import Ballot, Campaign, Completion, Prompt
 from plumbline.fleet import claims
-from plumbline.loop import campaigns, evaluation, roundjobs, rounds, rows
-from plumbline.loop.models import OVER, Experiment, Pair, Round, RoundStage, Stage
+from plumbline.loop import (
+    campaigns,
+    checkpoints,
+    evaluation,
+    examples,
+    roundjobs,
+    rounds,
+    rows,
+    training,
+)
+from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy, RewardModel
 
@@ -72,35 +82,44 @@ def choose_prompts(round: Round) -> Stage | None:
 
 
 def sample(round: Round) -> Stage | None:
-    """K answers to each prompt from the policy the round starts with."""
+    """Answers to each prompt from the policy the round starts with, and what else the algorithm
+    wants drawn."""
     experiment = round.experiment
     if experiment.labels == Experiment.Labels.BALLOTS:
         return Stage.LABEL
-    algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
-    draws = algorithm.draws(experiment.samples_per_prompt, experiment.temperature)
     prompts = list(round.prompts.order_by("pk"))
-    job = roundjobs.sample(round, "sample", round.policy_in, prompts, draws.n, draws.temperature)
-    if job is None:
+    finished = True
+    for draws in _algorithm(round).draws(experiment.samples_per_prompt, experiment.temperature):
+        policy = training.drawn_from(round, draws)
+        if policy is None:
+            return None
+        job = roundjobs.sample(round, f"{rows.SAMPLE}:{draws.source}", policy, prompts, draws)
+        if job is None:
+            finished = False
+        else:
+            rows.import_completions(job, policy, {prompt.pk for prompt in prompts})
+    if not finished:
         return None
-    rows.import_completions(job, round.policy_in, {prompt.pk for prompt in prompts})
+    round.figures = {**round.figures, "sampled": examples.sample_figures(round)}
+    round.save(update_fields=["figures"])
     return Stage.SELECT
 
 
 def open_comparisons(round: Round) -> Stage | None:
     """Put two different answers to each prompt before people."""
-    experiment = round.experiment
-    sampled = Completion.objects.filter(batch__in=rows.batches(round, "sample"))
+    experiment, strategy = round.experiment, _algorithm(round).selection
+    sampled = Completion.objects.filter(batch__in=rows.sources(round))
     by_prompt: dict[int, list[Completion]] = {}
-    for completion in sampled.order_by("prompt_id", "draw"):
+    for completion in sampled.order_by("prompt_id", "batch", "draw"):
         by_prompt.setdefault(completion.prompt_id, []).append(completion)
     with transaction.atomic():
         round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
         round.save(update_fields=["campaign"])
         for prompt_id, answers in by_prompt.items():
             rng = random.Random(f"{experiment.seed}:{round.number}:{prompt_id}")
-            for picked in selection.choose("random", answers, rng):
+            for picked in selection.choose(strategy, answers, rng):
                 campaigns.compare(
-                    round.campaign, prompt_id, picked.answers, "random", picked.p_select
+                    round.campaign, prompt_id, picked.answers, strategy, picked.p_select
                 )
     if not round.campaign.comparisons.exists():
         raise ValueError("The policy gives the same answer to everything: nothing to compare.")
@@ -131,25 +150,38 @@ def label(round: Round) -> Stage | None:
 
 
 def retrain_reward_model(round: Round) -> Stage | None:
-    """A reward model on all ballots the experiment has frozen, from the base model."""
+    """Reward models on all ballots the experiment has frozen, from the base model: one that labels
+    or judges, and, where a checkpoint is to be chosen, one on votes kept apart for that."""
     experiment = round.experiment
+    apart = bool(experiment.candidates)
     by_model = Experiment.Pairs.REWARD_MODEL in (experiment.pairs_from, experiment.judge)
-    if not by_model:
-        return Stage.PAIRS
+    made = {}
+    if by_model:
+        made["reward"] = _reward_model(round, "reward", False if apart else None)
+    if apart:
+        made["validator"] = _reward_model(round, "validator", True)
+    if None in made.values():
+        return None
+    round.reward_model, round.validator = made.get("reward"), made.get("validator")
+    round.save(update_fields=["reward_model", "validator"])
+    return Stage.SCORE if by_model else Stage.PAIRS
+
+
+def _reward_model(round: Round, purpose: str, validating: bool | None) -> RewardModel | None:
+    experiment = round.experiment
     spec = jobs.RewardJob(
         base=jobs.ModelRef(base=experiment.start.base_model),
         weights=jobs.Weights(**experiment.weights),
         optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
     )
     ballots = rows.frozen_ballots(experiment)
-    job = roundjobs.ask(
-        round, "reward", spec, {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots)}
-    )
+    comparisons = {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots, validating=validating)}
+    job = roundjobs.ask(round, purpose, spec, comparisons)
     result = roundjobs.finished(job)
     if result is None:
         return None
-    round.reward_model, _ = RewardModel.objects.get_or_create(
-        name=f"{roundjobs.stem(round)}-reward-{result['sha256'][:8]}",
+    model, _ = RewardModel.objects.get_or_create(
+        name=f"{roundjobs.stem(round)}-{purpose}-{result['sha256'][:8]}",
         defaults={
             "project": experiment.project,
             "objective": spec.objective,
@@ -160,8 +192,7 @@ def retrain_reward_model(round: Round) -> Stage | None:
             "metrics": result,
         },
     )
-    round.save(update_fields=["reward_model"])
-    return Stage.SCORE
+    return model
 
 
 def score_samples(round: Round) -> Stage | None:
@@ -173,7 +204,9 @@ def score_samples(round: Round) -> Stage | None:
     if experiment.labels == Experiment.Labels.BALLOTS:
         answers = Completion.objects.filter(prompt__rounds=round)
     else:
-        answers = Completion.objects.filter(batch__in=rows.batches(round, "sample"))
+        answers = Completion.objects.filter(
+            Q(batch__in=rows.sources(round)) | _teachers_answers(round)
+        )
     answers = answers.select_related("prompt").order_by("prompt_id", "draw")
     spec = jobs.ScoreJob(reward_model=round.reward_model.path, max_length=settings.MAX_MODEL_LEN)
     job = roundjobs.ask(round, "score", spec, {jobs.ITEMS: lambda: rows.item_rows(answers)})
@@ -184,75 +217,40 @@ def score_samples(round: Round) -> Stage | None:
 
 
 def make_pairs(round: Round) -> Stage | None:
-    """Judged answers -> training pairs, by the algorithm's rule; frozen from here on."""
-    experiment = round.experiment
-    algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
-    pairs = []
-    for prompt, answers, judged in rows.judged_prompts(round):
-        for choice in algorithm.pairs(judged, experiment.pair_rule, experiment.seed):
-            pairs.append(
-                Pair(
-                    round=round,
-                    prompt=prompt,
-                    chosen=answers[choice.chosen],
-                    rejected=answers[choice.rejected],
-                    p=choice.p,
-                    weight=choice.weight,
-                    rule=experiment.pair_rule,
-                )
-            )
-    if not pairs:
-        raise ValueError("No training pairs: every comparison was a tie, cut off or all bad.")
-    with transaction.atomic():
-        round.pairs.all().delete()
-        Pair.objects.bulk_create(pairs, batch_size=rows.BATCH)
+    """Judged answers -> training examples, by the algorithm's rule; frozen from here on."""
+    examples.freeze(round)
     return Stage.TRAIN
 
 
 def train(round: Round) -> Stage | None:
-    """The algorithm on this round's pairs (and, with replay, the earlier rounds'). The result is a
-    policy of its own, measured next against whatever is deployed at this moment."""
-    experiment = round.experiment
-    references = {"initial": experiment.start.ref, "round_start": round.policy_in.ref}
-    references["reference"] = references[experiment.reference]
-    algorithm = algorithms.get(experiment.algorithm)
-    spec = jobs.TrainJob(
-        algorithm=experiment.algorithm,
-        knobs=experiment.knobs,
-        start=round.policy_in.ref,
-        references={name: references[name] for name in algorithm.references},
-        weights=jobs.Weights(**experiment.weights),
-        optimiser=roundjobs.optimiser(experiment, experiment.optimiser),
-    )
-    pairs = Pair.objects.filter(round__experiment=experiment, round__number__lte=round.number)
-    if not experiment.replay:
-        pairs = pairs.filter(round=round)
-    pairs = pairs.select_related("prompt", "chosen", "rejected", "third").order_by("pk")
-    job = roundjobs.ask(round, "train", spec, {jobs.PAIRS: lambda: rows.pair_rows(pairs)})
-    result = roundjobs.finished(job)
+    """The algorithm on this round's examples and those it replays."""
+    references = training.references(round)
+    if references is None:
+        return None
+    result = roundjobs.finished(training.job(round, references))
     if result is None:
         return None
-    with transaction.atomic():
-        weights = Policy.Weights.FULL if spec.weights.mode == "full" else Policy.Weights.LORA
-        round.policy_out, _ = Policy.objects.get_or_create(
-            name=f"{roundjobs.stem(round)}-{result['sha256'][:8]}",
-            defaults={
-                "project": experiment.project,
-                "weights": weights,
-                "base_model": experiment.start.base_model,
-                "path": str(job.folder / result["weights"]),
-                "sha256": result["sha256"],
-                "parent": round.policy_in,
-                "algorithm": experiment.algorithm,
-                "knobs": experiment.knobs,
-                "metrics": result,
-            },
-        )
-        deployed = Deployment.objects.filter(project=experiment.project, alias="current").first()
-        current = deployed.policy if deployed else round.policy_in
-        base = serving.base_policy(experiment.project)
-        round.opponents = {"current": str(current.pk), "base": str(base.pk)}
-        round.save(update_fields=["policy_out", "opponents"])
+    names = ("examples", "dropped", "chosen_longer", "drift_chosen", "drift_rejected")
+    round.figures = {**round.figures, "trained": {name: result[name] for name in names}}
+    round.save(update_fields=["figures"])
+    return Stage.CHOOSE
+
+
+def choose(round: Round) -> Stage | None:
+    """The best of the checkpoints becomes the round's policy, measured next against whatever is
+    deployed at this moment."""
+    experiment = round.experiment
+    found = training.candidates(round)
+    chosen = checkpoints.choose(round, found)
+    if chosen is None:
+        return None
+    checkpoints.let_go(found, chosen)
+    deployed = Deployment.objects.filter(project=experiment.project, alias="current").first()
+    current = deployed.policy if deployed else round.policy_in
+    base = serving.base_policy(experiment.project)
+    round.policy_out = chosen
+    round.opponents = {"current": str(current.pk), "base": str(base.pk)}
+    round.save(update_fields=["policy_out", "opponents"])
     return Stage.EVALUATE
 
 
@@ -263,7 +261,7 @@ def evaluate(round: Round) -> Stage | None:
     finished = True
     for policy in evaluation.players(round):
         purpose = evaluation.answers_purpose(policy)
-        job = roundjobs.sample(round, purpose, policy, prompts, 1, 1.0)
+        job = roundjobs.sample(round, purpose, policy, prompts, checkpoints.ONE)
         if job is None:
             finished = False
         else:
@@ -274,8 +272,9 @@ def evaluate(round: Round) -> Stage | None:
     job = roundjobs.ask(round, "judge", spec, {jobs.ITEMS: lambda: evaluation.items(round)})
     if roundjobs.finished(job) is None:
         return None
-    if spec.reward_model and round.reward_model is not None:
-        rows.import_scores(job, round.reward_model)
+    model = evaluation.judge(round)
+    if spec.reward_model and model is not None:
+        rows.import_scores(job, model)
     if round.experiment.judge == Experiment.Judge.PEOPLE and not _people_have_judged(round):
         return None
     evaluation.record(round, rows.read_scores(job))
@@ -319,10 +318,22 @@ STAGES: dict[Stage, Callable[[Round], Stage | None]] = {
     Stage.SCORE: score_samples,
     Stage.PAIRS: make_pairs,
     Stage.TRAIN: train,
+    Stage.CHOOSE: choose,
     Stage.EVALUATE: evaluate,
     Stage.GATE: gate,
     Stage.PROMOTE: promote,
 }
+
+
+def _algorithm(round: Round) -> Algorithm:
+    return algorithms.get(round.experiment.algorithm).build(round.experiment.knobs)
+
+
+def _teachers_answers(round: Round) -> Q:
+    """Imported answers to the round's prompts, for an algorithm that learns from them."""
+    if not _algorithm(round).teacher:
+        return Q(pk__in=[])
+    return Q(prompt__rounds=round, policy=None)
 
 
 def _ballots_frozen(experiment: Experiment) -> int:

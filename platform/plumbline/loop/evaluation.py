@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
 
 from align import jobs
@@ -16,9 +18,10 @@ from plumbline.collect.models import Completion, Prompt
 from plumbline.loop import gates, rows
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.loop.winrate import WinRate
-from plumbline.policies.models import Policy
+from plumbline.policies.models import Policy, RewardModel
 
-CANDIDATE, BASE = "candidate", "base"  # names of the policies in the judge's ScoreJob
+# Names of the policies in the judge's ScoreJob.
+CANDIDATE, BASE, START = "candidate", "base", "start"
 
 
 def heldout(round: Round) -> list[Prompt]:
@@ -61,12 +64,19 @@ def score_job(round: Round) -> jobs.ScoreJob:
     assert round.policy_out is not None
     experiment = round.experiment
     by_model = experiment.judge == Experiment.Judge.REWARD_MODEL
-    model = round.reward_model
+    model = judge(round)
     base = jobs.ModelRef(base=experiment.start.base_model)
     return jobs.ScoreJob(
         reward_model=model.path if by_model and model else None,
-        policies={CANDIDATE: round.policy_out.ref, BASE: base},
+        policies={CANDIDATE: round.policy_out.ref, BASE: base, START: round.policy_in.ref},
+        by_token=True,
+        max_length=settings.MAX_MODEL_LEN,
     )
+
+
+def judge(round: Round) -> RewardModel | None:
+    """The reward model that judges: one that made no labels, where the round has such a one."""
+    return round.validator or round.reward_model
 
 
 def items(round: Round) -> Iterator[jobs.ItemRow]:
@@ -88,8 +98,9 @@ def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
     """One Evaluation row per opponent; recording twice leaves the same rows."""
     assert round.policy_out is not None
     mine = {a.prompt_id: a for a in answers(round, round.policy_out)}
-    ratios = [ratio for a in mine.values() if (ratio := _log_ratio(scores[str(a.pk)])) is not None]
-    kl = fmean(ratios) if ratios else None
+    found = [scores[str(answer.pk)] for answer in mine.values()]
+    kl, kl_k3 = divergence(found, CANDIDATE, BASE)
+    kl_start, _ = divergence(found, CANDIDATE, START)
     for against, opponent in opponents(round).items():
         theirs = {a.prompt_id: a for a in answers(round, opponent)}
         if round.experiment.judge == Experiment.Judge.PEOPLE:
@@ -97,7 +108,7 @@ def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
                 continue  # people compare the candidate with what is deployed, nothing else
             won = _by_people(round, identical=_identical(mine, theirs))
         else:
-            won = _by_scores(mine, theirs, scores)
+            won = by_scores(mine, theirs, scores)
         low, high = won.interval()
         Evaluation.objects.update_or_create(
             round=round,
@@ -112,6 +123,8 @@ def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
                 "low": low,
                 "high": high,
                 "kl": kl,
+                "kl_k3": kl_k3,
+                "kl_start": kl_start,
                 "tokens": _mean_tokens(mine),
                 "opponent_tokens": _mean_tokens(theirs),
             },
@@ -142,15 +155,24 @@ def gate(round: Round) -> dict[str, Any]:
     )
 
 
-def _log_ratio(score: jobs.ScoreRow) -> float | None:
-    """log pi(y) - log pi_0(y) of one fresh sample: its mean over samples is the k1 KL estimate.
-    None for an answer that was too long to be scored."""
-    if not score["logps"]:
-        return None
-    return score["logps"][CANDIDATE] - score["logps"][BASE]
+def divergence(
+    scores: Iterable[jobs.ScoreRow], policy: str, other: str
+) -> tuple[float | None, float | None]:
+    """KL(policy || other) in nats a sequence, from the policy's own fresh answers at temperature 1.
+
+    Two estimators: k1, the mean log-ratio, unbiased; k3, the sum over tokens of e^d - d - 1 with
+    d = log other - log policy, never negative and less noisy. None when no answer was scored.
+    """
+    k1, k3 = [], []
+    for score in scores:
+        if score["logps"]:
+            pairs = zip(score["token_logps"][policy], score["token_logps"][other], strict=True)
+            k1.append(score["logps"][policy] - score["logps"][other])
+            k3.append(sum(math.expm1(min(q - p, 80.0)) - (q - p) for p, q in pairs))
+    return (fmean(k1), fmean(k3)) if k1 else (None, None)
 
 
-def _by_scores(
+def by_scores(
     mine: Mapping[int, Completion],
     theirs: Mapping[int, Completion],
     scores: Mapping[str, jobs.ScoreRow],

@@ -22,7 +22,8 @@ from align.pairing import RULES
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Prompt, PromptSet
 from plumbline.loop import refusals
-from plumbline.loop.fields import knob_field, number, real
+from plumbline.loop.fields import knob_field
+from plumbline.loop.launch import Settings
 from plumbline.loop.models import Experiment
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy
@@ -31,7 +32,7 @@ KNOB = "knob-"
 OPTIMISER = ("learning_rate", "epochs", "batch_size")  # fields of align.jobs.Optimiser
 WEIGHTS = ("mode", "rank")  # fields of align.jobs.Weights
 REWARD = {"reward_learning_rate": "learning_rate", "reward_epochs": "epochs"}
-APART = {*OPTIMISER, *WEIGHTS, *REWARD, "start", "prompt_set"}  # not plain columns
+APART = {*OPTIMISER, *WEIGHTS, *REWARD, "start", "soup_with", "prompt_set"}  # not plain columns
 USUAL_PROMPTS = 64
 
 
@@ -70,8 +71,18 @@ def like(experiment: Experiment) -> dict[str, Any]:
         **{KNOB + name: value for name, value in experiment.knobs.items()},
         "name": f"{experiment.name}, again"[:80],
         "start": str(experiment.start_id),
+        "soup_with": str(experiment.soup_with_id or ""),
         "prompt_set": str(experiment.prompt_set_id),
     }
+
+
+def preset(algorithm: str, name: str) -> dict[str, Any]:
+    """The form's values of an algorithm's preset; none for a name it does not have."""
+    found = algorithms.discover().get(algorithm)
+    chosen = found.presets.get(name) if found else None
+    if chosen is None:
+        return {}
+    return {**chosen.round, **{KNOB + knob: value for knob, value in chosen.knobs.items()}}
 
 
 def rule_about(name: str) -> str:
@@ -79,149 +90,8 @@ def rule_about(name: str) -> str:
     return " ".join((RULES[name].__doc__ or "").split())
 
 
-class ExperimentForm(forms.Form):
+class ExperimentForm(Settings):
     """Everything a researcher decides before the first round; `save` creates the experiment."""
-
-    name = forms.CharField(
-        label="Name",
-        max_length=80,
-        help_text="What is tried, in a few words.",
-        error_messages={"required": "The experiment needs a name."},
-    )
-    algorithm = forms.ChoiceField(label="Algorithm")
-    start = forms.ChoiceField(
-        label="Start from",
-        required=False,
-        help_text="The policy that answers in round 1. Later rounds start from the best so far.",
-    )
-    prompt_set = forms.ChoiceField(
-        label="Prompt set",
-        help_text="Rounds draw training prompts from it; held-out prompts are for evaluation only.",
-        error_messages={"required": "Choose a prompt set."},
-    )
-    rounds_wanted = number(
-        "Rounds", "How many rounds follow each other by themselves.", least=1, most=100
-    )
-    seed = number(
-        "Seed", "The same seed draws the same prompts and answers.", least=0, most=2**31 - 1
-    )
-
-    prompts_per_round = number(
-        "Prompts a round", "Those the experiment has seen least often.", least=1, most=100_000
-    )
-    samples_per_prompt = number(
-        "Answers to each prompt", "Drawn from the round's policy.", least=1, most=64
-    )
-    temperature = real("Temperature", "Higher draws more varied answers.", least=0, most=2)
-    max_tokens = number("Longest answer", "Longer answers are cut.", least=1, most=32_768)
-
-    labels = forms.ChoiceField(
-        label="Who decides",
-        choices=Experiment.Labels.choices,
-        help_text="Ballots a prompt set already has need no new votes: an offline round.",
-    )
-    overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
-    deadline_minutes = number(
-        "Deadline in minutes", "0 waits for every vote.", least=0, most=60 * 24 * 30
-    )
-    pairs_from = forms.ChoiceField(label="Training pairs from", choices=Experiment.Pairs.choices)
-    pair_rule = forms.ChoiceField(
-        label="Pair rule", help_text="How one prompt's judged answers become training pairs."
-    )
-    length_penalty = real(
-        "Length penalty",
-        "Taken off an answer's score for each token when pairs are chosen; 0 is off.",
-        least=0,
-        most=1,
-    )
-
-    reference = forms.ChoiceField(
-        label="Reference",
-        choices=Experiment.Reference.choices,
-        help_text="The frozen policy that the loss compares with.",
-    )
-    replay = forms.BooleanField(
-        label="Replay earlier rounds", required=False, help_text="Train on their pairs as well."
-    )
-    mode = forms.ChoiceField(
-        label="Weights",
-        choices=[("lora", "LoRA adapter"), ("full", "All weights")],
-        help_text="An adapter is small and is loaded while the engine runs.",
-    )
-    rank = number("LoRA rank", "Size of the adapter; unused with all weights.", least=1, most=512)
-    learning_rate = real("Learning rate", "Peak of AdamW's; warm-up, then cosine.", least=0, most=1)
-    epochs = number("Epochs", "Passes over a round's pairs.", least=1, most=100)
-    batch_size = number("Batch size", "Pairs in an optimiser step.", least=1, most=4096)
-    reward_learning_rate = real(
-        "Reward model's learning rate", "When a reward model is trained.", least=0, most=1
-    )
-    reward_epochs = number(
-        "Reward model's epochs", "Passes over all ballots so far.", least=1, most=100
-    )
-
-    heldout_prompts = number(
-        "Held-out prompts", "Answered by the candidate and its opponents.", least=1, most=100_000
-    )
-    judge = forms.ChoiceField(label="Judged by", choices=Experiment.Judge.choices)
-    gate_win_rate = real(
-        "Win rate to clear",
-        "The whole 95 % interval against the current policy must lie above it.",
-        least=0,
-        most=1,
-    )
-    gate_kl = real(
-        "KL to base, at most", "Nats a sequence; how far a candidate may drift.", least=0, most=1e6
-    )
-    autopilot = forms.BooleanField(
-        label="Autopilot",
-        required=False,
-        help_text="Promote by itself when the gate passes. Off, each round waits for you.",
-    )
-
-    GROUPS = (
-        (
-            "Experiment",
-            "What is tried, on which prompts and from which policy.",
-            ("name", "prompt_set", "start", "rounds_wanted", "seed"),
-        ),
-        (
-            "Sampling",
-            "Fresh answers from the policy the round starts with.",
-            ("prompts_per_round", "samples_per_prompt", "temperature", "max_tokens"),
-        ),
-        (
-            "Labels",
-            "Who compares the answers, and how votes become training pairs.",
-            (
-                "labels",
-                "overlap",
-                "deadline_minutes",
-                "pairs_from",
-                "pair_rule",
-                "length_penalty",
-            ),
-        ),
-        (
-            "Training",
-            "What is trained, and how fast.",
-            (
-                "mode",
-                "rank",
-                "reference",
-                "learning_rate",
-                "epochs",
-                "batch_size",
-                "reward_learning_rate",
-                "reward_epochs",
-                "replay",
-            ),
-        ),
-        (
-            "Evaluation and gate",
-            "What a candidate must show before it may be promoted.",
-            ("heldout_prompts", "judge", "gate_win_rate", "gate_kl", "autopilot"),
-        ),
-    )
 
     def __init__(self, project: Project, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -260,6 +130,14 @@ class ExperimentForm(forms.Form):
         """What the chosen algorithm's own file says of it."""
         return inspect.getdoc(inspect.getmodule(self.chosen)) or ""
 
+    def warnings(self) -> tuple[str, ...]:
+        """What the algorithm says of knobs that are allowed and likely to disappoint."""
+        values = {one.name: self[KNOB + one.name].value() for one in self.chosen.knobs()}
+        try:
+            return self.chosen.build(values).warnings()
+        except ValueError:
+            return ()  # the field's own error says more
+
     def clean(self) -> dict[str, Any]:
         data: dict[str, Any] = super().clean() or self.cleaned_data
         prompts = self.sets.get(data.get("prompt_set", ""))
@@ -282,6 +160,7 @@ class ExperimentForm(forms.Form):
                 algorithm=data["algorithm"],
                 knobs=data["knobs"],
                 start=self.policies.get(data["start"]) or serving.base_policy(self.project),
+                soup_with=self.policies.get(data["soup_with"]),
                 prompt_set=self.sets[data["prompt_set"]],
                 weights={"mode": data["mode"], "rank": rank, "alpha": 2 * rank},
                 optimiser={name: data[name] for name in OPTIMISER},
@@ -292,9 +171,9 @@ class ExperimentForm(forms.Form):
     def _offer(self) -> None:
         """The choices that depend on the project and on what is installed."""
         self._choose("algorithm", [(name, cls.title) for name, cls in self.found.items()])
-        self._choose(
-            "start", [("", "The base model"), *((pk, p.name) for pk, p in self.policies.items())]
-        )
+        trained = [(pk, policy.name) for pk, policy in self.policies.items()]
+        self._choose("start", [("", "The base model"), *trained])
+        self._choose("soup_with", [("", "None"), *trained])
         self._choose(
             "prompt_set",
             [

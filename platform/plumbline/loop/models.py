@@ -34,6 +34,12 @@ class Experiment(models.Model):
     class Reference(models.TextChoices):
         INITIAL = "initial", "The experiment's first policy"
         ROUND_START = "round_start", "The round's first policy"
+        SOUP = "soup", "Its average with another policy"
+
+    class Replay(models.TextChoices):
+        NONE = "none", "None: this round's alone"
+        ALL = "all", "All earlier rounds'"
+        DECAY = "decay", "A share, smaller with age"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="experiments")
     name = models.CharField(max_length=80)
@@ -60,10 +66,16 @@ class Experiment(models.Model):
     length_penalty = models.FloatField(default=0.0)
     # Training.
     reference = models.CharField(max_length=12, choices=Reference, default=Reference.INITIAL)
-    replay = models.BooleanField(default=True)  # train on earlier rounds' pairs too
+    soup_with = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="+")
+    soup_share = models.FloatField(default=0.5)  # of `soup_with` in the averaged reference
+    replay = models.CharField(max_length=5, choices=Replay, default=Replay.NONE)
+    replay_share = models.FloatField(default=0.3)  # DECAY: of this round's count, from the last one
+    replay_decay = models.FloatField(default=0.5)  # DECAY: each round further back gives this less
+    warm_start = models.BooleanField(default=True)  # from the round's policy, not the first one
     weights = models.JSONField(default=dict)  # fields of align.jobs.Weights
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
     reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
+    candidates = models.PositiveSmallIntegerField(default=0)  # checkpoints an epoch to choose from
     # Evaluation and the gate.
     heldout_prompts = models.PositiveIntegerField(default=64)
     judge = models.CharField(max_length=12, choices=Judge, default=Judge.REWARD_MODEL)
@@ -92,6 +104,7 @@ class Stage(models.TextChoices):
     SCORE = "score", "Score samples"
     PAIRS = "pairs", "Make pairs"
     TRAIN = "train", "Train"
+    CHOOSE = "choose", "Choose checkpoint"
     EVALUATE = "evaluate", "Evaluate"
     GATE = "gate", "Gate"
     PROMOTE = "promote", "Promote"
@@ -115,11 +128,14 @@ class Round(models.Model):
         Campaign, models.PROTECT, null=True, related_name="evaluated_round"
     )
     reward_model = models.ForeignKey(RewardModel, models.PROTECT, null=True, related_name="rounds")
+    # Trained on votes that train nothing else: judges checkpoints and the candidate.
+    validator = models.ForeignKey(RewardModel, models.PROTECT, null=True, related_name="+")
     ballots = models.ManyToManyField(Ballot, related_name="rounds")  # frozen when pairs are made
     ballots_sha256 = models.CharField(max_length=64, blank=True)  # of their sorted ids
     # Who the candidate is measured against, fixed when it is made: {"current": id, "base": id}.
     opponents = models.JSONField(default=dict)
     gate = models.JSONField(default=dict)  # checks with their evidence and the verdict
+    figures = models.JSONField(default=dict)  # what was measured on the way, by name
     error = models.TextField(blank=True)
     started_at = models.DateTimeField(auto_now_add=True)
     finished_at = models.DateTimeField(null=True)
@@ -175,27 +191,43 @@ class RoundJob(models.Model):
         return f"{self.round}: {self.purpose}"
 
 
-class Pair(models.Model):
-    """One training example, frozen before training begins."""
+class Example(models.Model):
+    """One training example, frozen before training begins: answers by role, and what is known of
+    them. For a pair `p` is P(chosen > rejected)."""
 
-    round = models.ForeignKey(Round, models.CASCADE, related_name="pairs")
+    round = models.ForeignKey(Round, models.CASCADE, related_name="examples")
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="+")
-    chosen = models.ForeignKey(Completion, models.PROTECT, related_name="+")
-    rejected = models.ForeignKey(Completion, models.PROTECT, related_name="+")
-    third = models.ForeignKey(Completion, models.PROTECT, null=True, related_name="+")
-    p = models.FloatField()
+    completions = models.ManyToManyField(Completion, through="ExampleAnswer", related_name="+")
+    p = models.FloatField(default=1.0)
     weight = models.FloatField(default=1.0)
+    facts = models.JSONField(default=dict)
     rule = models.CharField(max_length=20)
 
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.UniqueConstraint(fields=["round", "chosen", "rejected"], name="one_pair"),
-            models.CheckConstraint(condition=Q(p__gte=0.5, p__lte=1.0), name="pair_label"),
+            models.CheckConstraint(condition=Q(p__gte=0.0, p__lte=1.0), name="example_label")
         ]
 
     def __str__(self) -> str:
-        return f"{self.chosen_id} > {self.rejected_id}"
+        return f"{self.round}: example {self.pk}"
+
+
+class ExampleAnswer(models.Model):
+    """Which answer plays which role in an example."""
+
+    example = models.ForeignKey(Example, models.CASCADE, related_name="answers")
+    role = models.CharField(max_length=20)
+    completion = models.ForeignKey(Completion, models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["example", "role"], name="one_answer_a_role")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.role} of example {self.example_id}"
 
 
 class Evaluation(models.Model):
@@ -216,6 +248,8 @@ class Evaluation(models.Model):
     low = models.FloatField()
     high = models.FloatField()
     kl = models.FloatField(null=True)  # candidate to base, nats a sequence, k1 on fresh samples
+    kl_k3 = models.FloatField(null=True)  # the same by the k3 estimator, which is never negative
+    kl_start = models.FloatField(null=True)  # k1 to the policy that the round started from
     tokens = models.FloatField(null=True)  # mean length of the candidate's answers
     opponent_tokens = models.FloatField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -65,6 +65,8 @@ def _pairs(data: Mapping[str, Any]) -> Found:
 
 
 def _weights(data: Mapping[str, Any]) -> Found:
+    if data.get("reference") == Experiment.Reference.SOUP and not data.get("soup_with", "-"):
+        yield "soup_with", "An averaged reference needs a second policy; choose one."
     if data.get("mode") == "full" and settings.ENGINE == "vllm":
         yield (
             "mode",

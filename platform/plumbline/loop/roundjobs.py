@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.conf import settings
 from django.db import transaction
 
 from align import jobs
+from align.algorithm import Draws
 from plumbline.collect.models import Prompt
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
@@ -46,9 +48,9 @@ def finished(job: Job) -> dict[str, Any] | None:
 
 
 def sample(
-    round: Round, purpose: str, policy: Policy, prompts: list[Prompt], n: int, temperature: float
+    round: Round, purpose: str, policy: Policy, prompts: list[Prompt], draws: Draws
 ) -> Job | None:
-    """The finished job that draws `n` answers a prompt from a policy; None while it runs.
+    """The finished job that draws answers to each prompt from a policy; None while it runs.
 
     The policy is (re)loaded at every look, so an engine that restarted in mid-job finds it again.
     """
@@ -56,13 +58,16 @@ def sample(
     if asked is None or not asked.job.over:
         serving.ensure_loaded(policy)
     experiment = round.experiment
+    # Two draws from one policy must differ; two policies that are compared need not.
+    salt = zlib.crc32(draws.source.encode()) % 1000 if draws.source != "policy" else 0
     spec = jobs.SampleJob(
         engine_url=settings.ENGINE_URL,
         model=serving.engine_name(policy),
-        n=n,
-        temperature=temperature,
+        n=draws.n,
+        temperature=draws.temperature,
+        top_p=draws.top_p,
         max_tokens=experiment.max_tokens,
-        seed=experiment.seed * 1000 + round.number,
+        seed=experiment.seed * 1000 + round.number + 1_000_003 * salt,
     )
     job = ask(round, purpose, spec, {jobs.PROMPTS: lambda: rows.prompt_rows(prompts)})
     return job if finished(job) is not None else None

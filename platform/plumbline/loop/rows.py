@@ -11,16 +11,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from align import jobs
-from align.pairing import Answer, Judged, Vote
 from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
-from plumbline.loop.models import Experiment, Pair, Round
+from plumbline.loop.models import Experiment, Round
 from plumbline.policies.models import Policy, RewardModel
 
 BATCH = 500  # rows per INSERT
 PAGE = 100  # comparisons read at once: nine answers each stay below SQLite's thousand parameters
+SAMPLE = "sample"  # purpose of a sampling job: "sample:<source>"
+VALIDATION_SHARE = 4  # one prompt in four, where a round chooses among checkpoints
 HELD_OUT_SHARE = 10  # one prompt in ten is kept from the reward model, chosen by its digest
 
 
@@ -47,23 +48,15 @@ def item_rows(completions: Iterable[Completion]) -> Iterator[jobs.ItemRow]:
         }
 
 
-def pair_rows(pairs: Iterable[Pair]) -> Iterator[jobs.PairRow]:
-    for pair in pairs:
-        yield {
-            "id": str(pair.pk),
-            "messages": pair.prompt.messages,
-            "chosen": response_row(pair.chosen),
-            "rejected": response_row(pair.rejected),
-            "third": response_row(pair.third) if pair.third else None,
-            "p": pair.p,
-            "weight": pair.weight,
-        }
-
-
-def comparison_rows(ballots: Iterable[Ballot]) -> Iterator[jobs.ComparisonRow]:
-    """All that people said, one row per comparison; held out by prompt."""
+def comparison_rows(
+    ballots: Iterable[Ballot], *, validating: bool | None = None
+) -> Iterator[jobs.ComparisonRow]:
+    """What people said, one row per comparison; held out by prompt. `validating` keeps only the
+    prompts that choose checkpoints, or only the others."""
     for comparison, cast_on_it in by_comparison(ballots):
         prompt, said = comparison.prompt, votes.preferences(cast_on_it)
+        if validating is not None and validates(prompt) != validating:
+            continue
         if not said:
             continue  # all bad: an absolute judgement, which no preference can hold
         yield {
@@ -149,50 +142,21 @@ def import_scores(job: Job, reward_model: RewardModel) -> None:
     )
 
 
-def judged_prompts(round: Round) -> Iterator[tuple[Prompt, list[Completion], Judged]]:
-    """Each prompt of the round with its answers and all that is known of them: votes on the frozen
-    ballots, and scores when the experiment pairs by its reward model."""
-    experiment = round.experiment
-    said: dict[int, list[Any]] = {}
-    answers: dict[int, dict[Any, Completion]] = {}
-    for comparison, ballots in by_comparison(round.ballots.all()):
-        slots = [slot.completion for slot in comparison.slots.all()]
-        for completion in slots:
-            answers.setdefault(comparison.prompt_id, {})[completion.pk] = completion
-        for i, j, p, weight in votes.preferences(ballots):
-            said.setdefault(comparison.prompt_id, []).append((slots[i].pk, slots[j].pk, p, weight))
-    scores: dict[Any, float] = {}
-    if experiment.pairs_from == Experiment.Pairs.REWARD_MODEL:
-        sampled = Completion.objects.filter(batch__in=batches(round, "sample"))
-        for completion in sampled.order_by("prompt_id", "draw"):
-            answers.setdefault(completion.prompt_id, {})[completion.pk] = completion
-        scored = Score.objects.filter(reward_model=round.reward_model, completion__in=sampled)
-        scores = dict(scored.values_list("completion_id", "value"))
-    for prompt in Prompt.objects.filter(pk__in=answers).order_by("pk"):
-        found = sorted(answers[prompt.pk].values(), key=lambda c: (str(c.batch), c.draw, str(c.pk)))
-        index = {completion.pk: k for k, completion in enumerate(found)}
-        judged = Judged(
-            prompt=str(prompt.pk),
-            answers=tuple(_answer(completion, scores.get(completion.pk)) for completion in found),
-            votes=tuple(
-                Vote(index[a], index[b], p, weight) for a, b, p, weight in said.get(prompt.pk, [])
-            ),
-            length_penalty=experiment.length_penalty,
-        )
-        yield prompt, found, judged
-
-
 def batches(round: Round, purpose: str) -> list[Any]:
     """The ids of a round's jobs for a purpose: sampled completions carry them as `batch`."""
     return list(round.jobs.filter(purpose=purpose).values_list("job_id", flat=True))
 
 
-def _answer(completion: Completion, score: float | None) -> Answer:
-    tokens = completion.token_ids
-    return Answer(
-        id=str(completion.pk),
-        text=completion.text,
-        tokens=len(tokens) if tokens is not None else len(completion.text.split()),
-        truncated=completion.finish_reason == "length",
-        score=score,
-    )
+def sources(round: Round) -> dict[Any, str]:
+    """The round's sampling jobs: by their id, which completions carry as `batch`, the source."""
+    found = {}
+    for purpose, job_id in round.jobs.values_list("purpose", "job_id"):
+        kind, _, source = purpose.partition(":")
+        if kind == SAMPLE:
+            found[job_id] = source
+    return found
+
+
+def validates(prompt: Prompt) -> bool:
+    """Do votes on this prompt choose checkpoints, instead of training them?"""
+    return int(prompt.digest[8:16], 16) % VALIDATION_SHARE == 0

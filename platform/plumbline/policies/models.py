@@ -23,7 +23,8 @@ class Policy(models.Model):
     class State(models.TextChoices):
         CANDIDATE = "candidate", "Candidate"
         PROMOTED = "promoted", "Promoted"
-        REJECTED = "rejected", "Rejected by its gate"
+        REJECTED = "rejected", "Rejected"
+        MIXTURE = "mixture", "Average of others"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, models.CASCADE, related_name="policies")

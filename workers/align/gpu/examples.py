@@ -8,8 +8,9 @@ rejected, weight 0) is left out and counted.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from align import jobs
-from align.algorithm import Algorithm, Labels
+from align.algorithm import MISMATCHED, Algorithm, Labels
 from align.gpu import data
 
 
@@ -36,14 +37,14 @@ class Example:
 
 
 def read(
-    path: Path, algorithm: Algorithm, encoder: data.Encoder, max_length: int
+    path: Path, algorithm: Algorithm, encoder: data.Encoder, max_length: int, seed: int = 0
 ) -> tuple[list[Example], int]:
-    """Examples, and how many rows were left out.
+    """Examples, and how many rows were left out. The seed pairs prompts with mismatched answers.
 
     Raises ValueError naming the row for a label, weight or figure out of bounds or missing, and
     when nothing is left.
     """
-    roles = (*algorithm.roles, *algorithm.probes)
+    roles = tuple(role for role in (*algorithm.roles, *algorithm.probes) if role != MISMATCHED)
     examples, dropped = [], 0
     for row in jobs.read_rows(path):
         _check(row, roles, algorithm.facts)
@@ -57,7 +58,31 @@ def read(
         examples.append(Example(sequences, float(row["p"]), float(row["weight"]), facts))
     if not examples:
         raise ValueError(f"there are no examples to train on ({dropped} were left out)")
+    if MISMATCHED in algorithm.probes:
+        examples = mismatch(examples, algorithm.roles[0], max_length, seed)
     return examples, dropped
+
+
+def mismatch(examples: Sequence[Example], role: str, max_length: int, seed: int) -> list[Example]:
+    """Each prompt with a `role` answer to another prompt beside its own, as MISMATCHED.
+
+    Every answer is used once. An answer meets its own prompt again only where one prompt has more
+    than half of all examples. The pairing depends on the examples and the seed alone.
+    """
+    by_prompt: dict[tuple[int, ...], list[int]] = {}
+    for index, example in enumerate(examples):
+        by_prompt.setdefault(example.sequences[role].prompt, []).append(index)
+    groups = list(by_prompt.values())
+    random.Random(seed).shuffle(groups)
+    order = [index for group in groups for index in group]
+    step = max(len(group) for group in groups)  # whoever is that far on has another prompt
+    found = list(examples)
+    for at, index in enumerate(order):
+        other = examples[order[(at + step) % len(order)]].sequences[role].response
+        prompt = examples[index].sequences[role].prompt[-(max_length - len(other)) :]
+        sequences = {**examples[index].sequences, MISMATCHED: data.Exchange(prompt, other)}
+        found[index] = replace(examples[index], sequences=sequences)
+    return found
 
 
 def labels(

@@ -19,6 +19,11 @@ CHUNK = 4096  # positions whose logits exist at once
 
 def sequence_logps(policy: Policy, batch: Batch) -> Tensor:
     """l(y) = sum_k log pi(y_k | x, y_<k) in nats, shape (B,), fp32."""
+    return token_logps(policy, batch).sum(1)
+
+
+def token_logps(policy: Policy, batch: Batch) -> Tensor:
+    """log pi of each next token, (B, T-1), fp32; 0 where that is no response token."""
     predicted = batch.response[:, 1:]  # (B, T-1): is the next token a response token?
     with policy.precision():
         hidden = hidden_states(policy, batch)[:, :-1][predicted]  # (N, H)
@@ -30,8 +35,7 @@ def sequence_logps(policy: Policy, batch: Batch) -> Tensor:
             ]
         )
     # Not index_add: a sum per row repeats bit for bit on a GPU as well.
-    grid = tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens)  # (B, T-1)
-    return grid.sum(1)
+    return tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens)
 
 
 def sequence_divergences(policy: Policy, frozen: Policy, batch: Batch) -> Tensor:

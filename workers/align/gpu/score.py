@@ -11,7 +11,8 @@ import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,22 @@ from torch import Tensor
 
 from align import jobs
 from align.gpu import data, model, reward
-from align.gpu.logps import sequence_logps
+from align.gpu.logps import token_logps
 from align.jobs import ScoreJob
 from align.run import Run, main
 
-PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value"} a line
+PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value", "tokens"} a line
 REWARD = "reward"  # the reward model as a scorer; policies are "policy:<name>"
 
-Scorer = Callable[[data.Batch], Tensor]
+Scorer = Callable[[data.Batch], Tensor]  # -> (B,), or (B, T-1) by token
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number for a whole answer; by token as well, where the scorer gives that."""
+
+    value: float
+    tokens: list[float]
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -52,8 +61,8 @@ def work(run: Run) -> dict[str, Any]:
             left = [key for key in batch if (name, key) not in sheet.values]
             if left:  # the whole batch again, so that its padding and its bits are the same
                 with torch.no_grad():
-                    values = scorer(data.collate([todo[key] for key in batch], model.device()))
-                found = dict(zip(batch, values.tolist(), strict=True))
+                    scores = _scores(scorer, [todo[key] for key in batch])
+                found = dict(zip(batch, scores, strict=True))
                 sheet.add(name, {key: found[key] for key in left})
             done += len(batch)
             run.progress(done, total, "scores")
@@ -72,17 +81,17 @@ class Sheet:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.values: dict[tuple[str, str], float] = {}
+        self.values: dict[tuple[str, str], Score] = {}
         if path.is_file():
             whole = path.read_bytes()
             whole = whole[: whole.rfind(b"\n") + 1]  # a line torn by a crash is done again
             os.truncate(path, len(whole))
             for line in whole.splitlines():
                 row = json.loads(line)
-                self.values[row["scorer"], row["id"]] = row["value"]
+                self.values[row["scorer"], row["id"]] = Score(row["value"], row["tokens"])
 
-    def add(self, scorer: str, values: Mapping[str, float]) -> None:
-        rows = [{"scorer": scorer, "id": key, "value": value} for key, value in values.items()]
+    def add(self, scorer: str, values: Mapping[str, Score]) -> None:
+        rows = [{"scorer": scorer, "id": key, **asdict(one)} for key, one in values.items()]
         with self.path.open("a", encoding="utf-8") as out:
             out.write("".join(json.dumps(row) + "\n" for row in rows))
             out.flush()
@@ -113,7 +122,17 @@ def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
             host = model.load(ref)
         with model.acting_as(host, ref) as policy:
             encoder = data.Encoder(policy.tokenizer)
-            yield f"policy:{name}", encoder, functools.partial(sequence_logps, policy)
+            yield f"policy:{name}", encoder, functools.partial(token_logps, policy)
+
+
+def _scores(scorer: Scorer, sequences: Sequence[data.Exchange]) -> list[Score]:
+    batch = data.collate(sequences, model.device())
+    values = scorer(batch)
+    if values.dim() == 1:
+        return [Score(value, []) for value in values.tolist()]
+    response = batch.response[:, 1:]
+    tokens = [row[mask].tolist() for row, mask in zip(values, response, strict=True)]
+    return [Score(*pair) for pair in zip(values.sum(1).tolist(), tokens, strict=True)]
 
 
 def _encode(
@@ -137,10 +156,13 @@ def _batches(sequences: Mapping[str, data.Exchange], size: int) -> Iterator[list
 
 def _row(key: str, job: ScoreJob, sheet: Sheet, tokens: int) -> jobs.ScoreRow:
     found = {name: sheet.values.get((f"policy:{name}", key)) for name in job.policies}
+    known = {name: one for name, one in found.items() if one is not None}
+    reward = sheet.values.get((REWARD, key))
     return {
         "id": key,
-        "reward": sheet.values.get((REWARD, key)),
-        "logps": {name: value for name, value in found.items() if value is not None},
+        "reward": reward.value if reward else None,
+        "logps": {name: one.value for name, one in known.items()},
+        "token_logps": {name: one.tokens for name, one in known.items()} if job.by_token else {},
         "tokens": tokens,
     }
 

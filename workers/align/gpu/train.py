@@ -45,7 +45,8 @@ def work(run: Run) -> dict[str, Any]:
         run.log("going on with the start policy's own adapter, in its own rank")
     encoder = data.Encoder(policy.tokenizer)
     rows = run.folder / jobs.EXAMPLES
-    found, dropped = examples.read(rows, algorithm, encoder, job.optimiser.max_length)
+    settings = job.optimiser
+    found, dropped = examples.read(rows, algorithm, encoder, settings.max_length, settings.seed)
     run.log(f"{len(found)} examples to train on, {dropped} left out")
     round_ = Round(run, job, algorithm, policy, found)
     state = round_.loop.fit(at_step=round_.keep)

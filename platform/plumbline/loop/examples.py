@@ -1,0 +1,220 @@
+"""From judged answers to training examples, and which earlier ones are trained on again.
+
+The algorithm makes the examples (`Algorithm.examples`); this file brings it what is known of each
+prompt's answers, freezes what it made, and reads it back for the trainer.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from django.db import transaction
+
+from align import algorithms, jobs
+from align.algorithm import Algorithm
+from align.algorithm import Example as Made
+from align.pairing import Answer, Judged, Mark, Vote
+from plumbline.collect import votes
+from plumbline.collect.models import Completion, Prompt
+from plumbline.judges.models import Score
+from plumbline.loop import rows
+from plumbline.loop.models import Example, ExampleAnswer, Experiment, Round
+
+POLICY, TEACHER = "policy", "teacher"  # what answers are called that no further draw names
+
+
+def freeze(round: Round) -> None:
+    """Make the round's examples, once and for all. Raises ValueError when there are none."""
+    experiment = round.experiment
+    algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
+    made: list[tuple[Prompt, list[Completion], Made]] = []
+    for prompt, answers, judged in judged_prompts(round, algorithm):
+        for one in algorithm.examples(judged, experiment.pair_rule, experiment.seed):
+            made.append((prompt, answers, one))
+    if not made:
+        raise ValueError(
+            "No training examples: every comparison was a tie, cut off, or all bad."
+            if not algorithm.facts
+            else "No training examples: no prompt has the answers that the algorithm needs."
+        )
+    with transaction.atomic():
+        round.examples.all().delete()
+        created = Example.objects.bulk_create(
+            (
+                Example(
+                    round=round,
+                    prompt=prompt,
+                    p=one.p,
+                    weight=one.weight,
+                    facts=dict(one.facts),
+                    rule=experiment.pair_rule,
+                )
+                for prompt, _, one in made
+            ),
+            batch_size=rows.BATCH,
+        )
+        ExampleAnswer.objects.bulk_create(
+            (
+                ExampleAnswer(example=example, role=role, completion=answers[index])
+                for example, (_, answers, one) in zip(created, made, strict=True)
+                for role, index in one.answers.items()
+            ),
+            batch_size=rows.BATCH,
+        )
+
+
+def example_rows(round: Round) -> Iterator[jobs.ExampleRow]:
+    """What the round trains on: its own examples, and those of earlier rounds it replays."""
+    ids = trained_on(round)
+    for start in range(0, len(ids), rows.PAGE):
+        page = (
+            Example.objects.filter(pk__in=ids[start : start + rows.PAGE])
+            .select_related("prompt")
+            .prefetch_related("answers__completion")
+            .order_by("pk")
+        )
+        for example in page:
+            yield {
+                "id": str(example.pk),
+                "messages": example.prompt.messages,
+                "responses": {
+                    one.role: rows.response_row(one.completion) for one in example.answers.all()
+                },
+                "p": example.p,
+                "facts": example.facts,
+                "weight": example.weight,
+            }
+
+
+def trained_on(round: Round) -> list[int]:
+    """Ids of the examples, in order.
+
+    With decay the last round gives at most `replay_share` times this round's count, and each round
+    further back `replay_decay` times as much as the one after it; which ones, the seed decides.
+    """
+    experiment = round.experiment
+    mine = list(round.examples.order_by("pk").values_list("pk", flat=True))
+    if experiment.replay == Experiment.Replay.NONE:
+        return mine
+    earlier: list[int] = []
+    share = experiment.replay_share
+    for number in range(round.number - 1, 0, -1):
+        found = list(
+            Example.objects.filter(round__experiment=experiment, round__number=number)
+            .order_by("pk")
+            .values_list("pk", flat=True)
+        )
+        if experiment.replay == Experiment.Replay.DECAY:
+            count = min(len(found), int(share * len(mine)))
+            found = random.Random(f"{experiment.seed}:{round.number}:{number}").sample(found, count)
+            share *= experiment.replay_decay
+        earlier += found
+    return sorted([*earlier, *mine])
+
+
+def judged_prompts(
+    round: Round, algorithm: Algorithm
+) -> Iterator[tuple[Prompt, list[Completion], Judged]]:
+    """Each prompt of the round with its answers and all that is known of them.
+
+    Answers: those people compared; what further draws of the algorithm gave; all samples with
+    their scores when the experiment pairs by its reward model; the teacher's, for an algorithm
+    that learns from one. Prompts whose votes choose the checkpoint are left out.
+    """
+    experiment = round.experiment
+    by_model = experiment.pairs_from == Experiment.Pairs.REWARD_MODEL
+    sources = rows.sources(round)
+    said: dict[int, list[tuple[Any, Any, float, float, float]]] = {}
+    marks: dict[int, list[tuple[Any, float]]] = {}
+    answers: dict[int, dict[Any, Completion]] = {}
+
+    def add(completion: Completion) -> None:
+        answers.setdefault(completion.prompt_id, {})[completion.pk] = completion
+
+    for comparison, ballots in rows.by_comparison(round.ballots.all()):
+        slots = [slot.completion for slot in comparison.slots.all()]
+        ties = votes.tie_shares(ballots)
+        for completion in slots:
+            add(completion)
+        for i, j, p, weight in votes.preferences(ballots):
+            said.setdefault(comparison.prompt_id, []).append(
+                (slots[i].pk, slots[j].pk, p, weight, ties[i, j])
+            )
+        bad, judged_by = votes.bad_shares(ballots)
+        if bad:
+            marks.setdefault(comparison.prompt_id, []).extend(
+                (completion.pk, bad * judged_by) for completion in slots
+            )
+    wanted = [batch for batch, source in sources.items() if by_model or source != POLICY]
+    for completion in Completion.objects.filter(batch__in=wanted):
+        add(completion)
+    if algorithm.teacher:
+        for completion in Completion.objects.filter(prompt__rounds=round, policy=None):
+            add(completion)
+    scores = _scores(round) if by_model else {}
+    for prompt in Prompt.objects.filter(pk__in=answers).order_by("pk"):
+        if experiment.candidates and rows.validates(prompt):
+            continue
+        found = sorted(answers[prompt.pk].values(), key=lambda c: (str(c.batch), c.draw, str(c.pk)))
+        index = {completion.pk: k for k, completion in enumerate(found)}
+        yield (
+            prompt,
+            found,
+            Judged(
+                prompt=str(prompt.pk),
+                answers=tuple(_answer(c, scores.get(c.pk), sources) for c in found),
+                votes=tuple(
+                    Vote(index[a], index[b], p, weight, tie)
+                    for a, b, p, weight, tie in said.get(prompt.pk, [])
+                ),
+                marks=tuple(
+                    Mark(index[key], good=False, weight=weight)
+                    for key, weight in marks.get(prompt.pk, [])
+                ),
+                length_penalty=experiment.length_penalty,
+            ),
+        )
+
+
+def sample_figures(round: Round) -> dict[str, float]:
+    """Of the round's samples: how many, the shares cut off and said twice, the mean length."""
+    sampled = Completion.objects.filter(batch__in=rows.sources(round)).only(
+        "prompt_id", "text", "token_ids", "finish_reason"
+    )
+    texts: Counter[tuple[int, str]] = Counter()
+    cut = tokens = 0
+    for completion in sampled.iterator():
+        texts[completion.prompt_id, completion.text.strip()] += 1
+        cut += completion.finish_reason == "length"
+        tokens += len(completion.token_ids or ())
+    total = texts.total()
+    if not total:
+        return {}
+    return {
+        "samples": total,
+        "truncated": cut / total,
+        "duplicates": 1 - len(texts) / total,
+        "tokens": tokens / total,
+    }
+
+
+def _scores(round: Round) -> dict[Any, float]:
+    """Every score under the round's reward model, by answer."""
+    scored = Score.objects.filter(reward_model=round.reward_model)
+    return dict(scored.values_list("completion_id", "value"))
+
+
+def _answer(completion: Completion, score: float | None, sources: dict[Any, str]) -> Answer:
+    tokens = completion.token_ids
+    drawn = POLICY if completion.policy_id else TEACHER
+    return Answer(
+        id=str(completion.pk),
+        text=completion.text,
+        tokens=len(tokens) if tokens is not None else len(completion.text.split()),
+        truncated=completion.finish_reason == "length",
+        score=score,
+        source=sources.get(completion.batch, drawn),
+    )

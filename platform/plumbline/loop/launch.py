@@ -1,0 +1,197 @@
+"""What a researcher decides before the first round: the launch form's fields, told in sentences.
+
+The form itself (`loop/forms.py`) adds the knobs of the algorithm and what the project offers.
+"""
+
+from __future__ import annotations
+
+from django import forms
+
+from plumbline.loop.fields import number, real
+from plumbline.loop.models import Experiment
+
+
+class Settings(forms.Form):
+    """The fields, in the groups and the order that people see."""
+
+    name = forms.CharField(
+        label="Name",
+        max_length=80,
+        help_text="What is tried, in a few words.",
+        error_messages={"required": "The experiment needs a name."},
+    )
+    algorithm = forms.ChoiceField(label="Algorithm")
+    start = forms.ChoiceField(
+        label="Start from",
+        required=False,
+        help_text="The policy that answers in round 1. Later rounds start from the best so far.",
+    )
+    prompt_set = forms.ChoiceField(
+        label="Prompt set",
+        help_text="Rounds draw training prompts from it; held-out prompts are for evaluation only.",
+        error_messages={"required": "Choose a prompt set."},
+    )
+    rounds_wanted = number(
+        "Rounds", "How many rounds follow each other by themselves.", least=1, most=100
+    )
+    seed = number(
+        "Seed", "The same seed draws the same prompts and answers.", least=0, most=2**31 - 1
+    )
+
+    prompts_per_round = number(
+        "Prompts a round", "Those the experiment has seen least often.", least=1, most=100_000
+    )
+    samples_per_prompt = number(
+        "Answers to each prompt", "Drawn from the round's policy.", least=1, most=64
+    )
+    temperature = real("Temperature", "Higher draws more varied answers.", least=0, most=2)
+    max_tokens = number("Longest answer", "Longer answers are cut.", least=1, most=32_768)
+
+    labels = forms.ChoiceField(
+        label="Who decides",
+        choices=Experiment.Labels.choices,
+        help_text="Ballots a prompt set already has need no new votes: an offline round.",
+    )
+    overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
+    deadline_minutes = number(
+        "Deadline in minutes", "0 waits for every vote.", least=0, most=60 * 24 * 30
+    )
+    pairs_from = forms.ChoiceField(label="Training pairs from", choices=Experiment.Pairs.choices)
+    pair_rule = forms.ChoiceField(
+        label="Pair rule", help_text="How one prompt's judged answers become training pairs."
+    )
+    length_penalty = real(
+        "Length penalty",
+        "Taken off an answer's score for each token when pairs are chosen; 0 is off.",
+        least=0,
+        most=1,
+    )
+
+    reference = forms.ChoiceField(
+        label="Reference",
+        choices=Experiment.Reference.choices,
+        help_text="The frozen policy that the loss compares with.",
+    )
+    soup_with = forms.ChoiceField(
+        label="Average with",
+        required=False,
+        help_text="The other policy of an averaged reference, in weight space; else unused.",
+    )
+    soup_share = real("Its share", "Of an averaged reference.", least=0, most=1)
+    replay = forms.ChoiceField(
+        label="Replay",
+        choices=Experiment.Replay.choices,
+        help_text="Which earlier rounds' examples are trained on again.",
+    )
+    replay_share = real(
+        "Replayed share",
+        "With a share: from the last round, at most this part of the new examples' number.",
+        least=0,
+        most=10,
+    )
+    replay_decay = real(
+        "Replay decay",
+        "Each round further back gives this much of the next one's.",
+        least=0,
+        most=1,
+    )
+    warm_start = forms.BooleanField(
+        label="Warm start",
+        required=False,
+        help_text="Train on from the round's policy. Off, every round starts from the first one.",
+    )
+    candidates = number(
+        "Checkpoints an epoch",
+        "To choose the best from, by votes kept apart for that: a quarter of the prompts'. "
+        "0 takes the last one and keeps nothing apart.",
+        least=0,
+        most=20,
+    )
+    mode = forms.ChoiceField(
+        label="Weights",
+        choices=[("lora", "LoRA adapter"), ("full", "All weights")],
+        help_text="An adapter is small and is loaded while the engine runs.",
+    )
+    rank = number("LoRA rank", "Size of the adapter; unused with all weights.", least=1, most=512)
+    learning_rate = real("Learning rate", "Peak of AdamW's; warm-up, then cosine.", least=0, most=1)
+    epochs = number("Epochs", "Passes over a round's pairs.", least=1, most=100)
+    batch_size = number("Batch size", "Pairs in an optimiser step.", least=1, most=4096)
+    reward_learning_rate = real(
+        "Reward model's learning rate", "When a reward model is trained.", least=0, most=1
+    )
+    reward_epochs = number(
+        "Reward model's epochs", "Passes over all ballots so far.", least=1, most=100
+    )
+
+    heldout_prompts = number(
+        "Held-out prompts", "Answered by the candidate and its opponents.", least=1, most=100_000
+    )
+    judge = forms.ChoiceField(label="Judged by", choices=Experiment.Judge.choices)
+    gate_win_rate = real(
+        "Win rate to clear",
+        "The whole 95 % interval against the current policy must lie above it.",
+        least=0,
+        most=1,
+    )
+    gate_kl = real(
+        "KL to base, at most",
+        "Nats a sequence: the budget of checkpoints, and what the gate allows.",
+        least=0,
+        most=1e6,
+    )
+    autopilot = forms.BooleanField(
+        label="Autopilot",
+        required=False,
+        help_text="Promote by itself when the gate passes. Off, each round waits for you.",
+    )
+
+    GROUPS = (
+        (
+            "Experiment",
+            "What is tried, on which prompts and from which policy.",
+            ("name", "prompt_set", "start", "rounds_wanted", "seed"),
+        ),
+        (
+            "Sampling",
+            "Fresh answers from the policy the round starts with.",
+            ("prompts_per_round", "samples_per_prompt", "temperature", "max_tokens"),
+        ),
+        (
+            "Labels",
+            "Who compares the answers, and how votes become training pairs.",
+            (
+                "labels",
+                "overlap",
+                "deadline_minutes",
+                "pairs_from",
+                "pair_rule",
+                "length_penalty",
+            ),
+        ),
+        (
+            "Training",
+            "What is trained, and how fast.",
+            (
+                "mode",
+                "rank",
+                "reference",
+                "soup_with",
+                "soup_share",
+                "warm_start",
+                "learning_rate",
+                "epochs",
+                "batch_size",
+                "reward_learning_rate",
+                "reward_epochs",
+                "replay",
+                "replay_share",
+                "replay_decay",
+                "candidates",
+            ),
+        ),
+        (
+            "Evaluation and gate",
+            "What a candidate must show before it may be promoted.",
+            ("heldout_prompts", "judge", "gate_win_rate", "gate_kl", "autopilot"),
+        ),
+    )
