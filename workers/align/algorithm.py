@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "MISMATCHED",
     "Algorithm",
     "Draws",
     "Example",
@@ -28,6 +29,8 @@ __all__ = [
     "knob",
     "logsigmoid",
 ]
+
+MISMATCHED = "mismatched"  # a probe that the trainer makes: another prompt's answer, under this one
 
 
 class LogProbs:
@@ -143,7 +146,8 @@ class Algorithm(Declared):
         pair_rule: the default rule of `align.pairing` that turns judged answers into pairs.
         selection: the strategy that picks which answers people compare.
         facts: figures that every example must carry.
-        probes: roles that are read without gradient over the whole batch, for `baseline`.
+        probes: roles that are read without gradient over the whole batch, for `baseline`;
+            MISMATCHED among them comes from the trainer, not from the examples.
         divergences: references whose full-vocabulary divergence the loss reads (a dear thing).
         teacher: whether answers that were imported with the prompts are candidates as well.
         presets: settings that belong together, by name.

@@ -1,0 +1,110 @@
+"""SuperHF - Supervised Iterative Learning from Human Feedback (arXiv:2310.16763).
+
+Of a prompt's answers the best-scored few are kept and trained on as plain text, with a pull to the
+first policy: CE + c_kl * max(0, KL(pi_0 || pi)) + c_inv / CE, the divergence over the whole
+vocabulary at the response's own positions. Without the pull it is best-of-n distillation.
+
+Departures: the authors add up the divergences of a minibatch whose CE they average (they train on
+one answer at a time, where it is the same), and take c_inv / CE of the minibatch; here both are
+per answer. Answers that were cut off are never kept; a prompt whose answers all score alike says
+nothing and is left out; one text is kept once. The pair rule is not read.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
+from align.pairing import Judged, score
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuperHF(Algorithm):
+    title: ClassVar[str] = "SuperHF"
+    references: ClassVar[tuple[str, ...]] = ("initial",)
+    divergences: ClassVar[tuple[str, ...]] = ("initial",)
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(
+            "The authors' LLaMA run: the best of 32 answers to one prompt a step, divergence "
+            "coefficient 0.23.",
+            knobs={"keep": 1, "kl": 0.23, "inverse": 0.0, "reduction": "mean"},
+            round={
+                "samples_per_prompt": 32,
+                "temperature": 1.0,
+                "pairs_from": "reward_model",
+                "replay": "none",
+                "epochs": 1,
+                "batch_size": 1,
+            },
+        ),
+        "theory": Preset(
+            "Sums over tokens: the likelihood of whole answers, and a divergence on its scale.",
+            knobs={"keep": 1, "kl": 0.23, "inverse": 0.0, "reduction": "sum"},
+            round={
+                "samples_per_prompt": 8,
+                "temperature": 1.0,
+                "pairs_from": "reward_model",
+                "replay": "none",
+                "epochs": 1,
+            },
+        ),
+    }
+
+    keep: int = knob(1, "Answers kept of each prompt, from the best score down.", at_least=1)
+    kl: float = knob(
+        0.23,
+        "Coefficient of the divergence from the first policy; the authors' sweep ends at 0.5. At 0 "
+        "it is not computed, which saves a model in memory.",
+        at_least=0,
+    )
+    inverse: float = knob(
+        0.0,
+        "Coefficient of 1 / cross-entropy, which keeps answers from becoming certain; 0 in the "
+        "authors' runs. The cross-entropy then rests at its square root.",
+        at_least=0,
+    )
+    reduction: str = knob(
+        "mean",
+        "Cross-entropy and divergence are means over an answer's tokens, as in the authors' code, "
+        "or sums, under which long answers weigh more.",
+        choices=("mean", "sum"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.kl:  # the instance asks for less than the class
+            object.__setattr__(self, "divergences", ())
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return ("chosen",)
+
+    def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
+        """The kept answers, best first: by a model's score, else by share of votes."""
+        voted = {index for vote in judged.votes for index in (vote.i, vote.j)}
+        known = [k for k, a in enumerate(judged.answers) if a.score is not None or k in voted]
+        if len({score(judged, index) for index in known}) < 2:
+            return []
+        random.Random(f"{seed}:{judged.prompt}").shuffle(known)  # equal scores: in any order
+        kept: dict[str, int] = {}
+        for index in sorted(known, key=lambda index: -score(judged, index)):
+            if not judged.answers[index].truncated:
+                kept.setdefault(judged.answers[index].text, index)
+        return [Example({"chosen": index}) for index in list(kept.values())[: self.keep]]
+
+    def loss(self, logps: LogProbs, labels: Labels) -> Loss:
+        tokens = labels.tokens["chosen"] if self.reduction == "mean" else 1
+        cross_entropy = -logps.of("policy", "chosen") / tokens  # (B,)
+        losses = cross_entropy + self.inverse / cross_entropy if self.inverse else cross_entropy
+        metrics = {
+            "cross_entropy": cross_entropy,
+            "ratio/initial": logps.ratio("chosen", "initial"),
+        }
+        if self.kl:
+            divergence = logps.divergence("initial", "chosen") / tokens
+            losses = losses + self.kl * divergence.clamp(min=0)
+            metrics["divergence"] = divergence
+        return Loss(losses, metrics)
