@@ -67,11 +67,13 @@ class MarginAlgorithm(Algorithm):
         first, second, even = self._outcomes(margin)
         return -(won * first + lost * second) / scale - tie * even
 
-    def figures(self, logps: LogProbs, margin: Tensor) -> dict[str, Tensor]:
+    def figures(
+        self, logps: LogProbs, margin: Tensor, reference: str = "reference"
+    ) -> dict[str, Tensor]:
         """The figures people know from DPO; rewards are implicit ones, beta * log-ratio."""
         return {
-            "rewards/chosen": self.beta * logps.ratio("chosen", "reference"),
-            "rewards/rejected": self.beta * logps.ratio("rejected", "reference"),
+            "rewards/chosen": self.beta * logps.ratio("chosen", reference),
+            "rewards/rejected": self.beta * logps.ratio("rejected", reference),
             "rewards/margins": margin,
             # Strict: at the start, where every margin is 0, nothing has been learned.
             "rewards/accuracies": (margin > 0).to(margin.dtype),
@@ -98,3 +100,29 @@ class MarginAlgorithm(Algorithm):
         even = math.log(2 * nu) + margin.new_zeros(margin.shape)
         total = half.logaddexp(-half).logaddexp(even)
         return half - total, -half - total, even - total
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogisticOrHinge(MarginAlgorithm):
+    """A margin that may be fitted as a support vector machine instead: max(0, 1 - m).
+
+    The hinge is no likelihood. A soft label weighs both sides, which puts the minimum of any
+    majority at m = 1; a tie leaves m alone within [-1, 1] and pulls it back from outside.
+    """
+
+    form: str = knob(
+        "sigmoid",
+        "What is fitted to the margin m: -log sigmoid(m), which never stops pushing, or the hinge "
+        "max(0, 1 - m), which is exactly flat once the margin is 1.",
+        choices=("sigmoid", "hinge"),
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.form == "hinge" and self.ties != "soft":
+            raise ValueError("ties must be soft with the hinge, which has no probability of a tie")
+
+    def _outcomes(self, margin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.form == "sigmoid":
+            return super()._outcomes(margin)
+        return -(1 - margin).relu(), -(1 + margin).relu(), margin.new_zeros(())

@@ -92,11 +92,15 @@ def preference(judged: Judged, i: int, j: int) -> float:
     return 1 / (1 + math.exp(score(judged, j) - score(judged, i)))
 
 
+def opponents(judged: Judged, index: int) -> list[int]:
+    """The policy's other answers: those that an answer's win rate is over."""
+    return [k for k, a in enumerate(judged.answers) if k != index and a.source == "policy"]
+
+
 def win_rate(judged: Judged, index: int, *, itself: bool = False) -> float:
     """P(y > pi_t), estimated by the answer's mean preference over the policy's other answers; with
     `itself` it also meets itself, at one half. Needs at least one opponent."""
-    rivals = [k for k, a in enumerate(judged.answers) if k != index and a.source == "policy"]
-    rates = [preference(judged, index, rival) for rival in rivals]
+    rates = [preference(judged, index, rival) for rival in opponents(judged, index)]
     if itself:
         rates.append(0.5)
     return sum(rates) / len(rates)
@@ -117,7 +121,7 @@ def voted(judged: Judged, seed: int) -> list[PairChoice]:
 def max_min(judged: Judged, seed: int) -> list[PairChoice]:
     """Best against worst."""
     order = _ranked(judged, seed)
-    return _scored(judged, [(order[0], order[-1])])
+    return _scored(judged, [(order[0], order[-1])]) if order else []
 
 
 def max_max(judged: Judged, seed: int) -> list[PairChoice]:
@@ -128,8 +132,10 @@ def max_max(judged: Judged, seed: int) -> list[PairChoice]:
 
 def max_random(judged: Judged, seed: int) -> list[PairChoice]:
     """Best against one of the others, truly at random."""
-    best, *others = _ranked(judged, seed)
-    return _scored(judged, [(best, _rng(judged, seed).choice(others))]) if others else []
+    order = _ranked(judged, seed)
+    if len(order) < 2:
+        return []
+    return _scored(judged, [(order[0], _rng(judged, seed).choice(order[1:]))])
 
 
 def random_pair(judged: Judged, seed: int) -> list[PairChoice]:
@@ -138,6 +144,11 @@ def random_pair(judged: Judged, seed: int) -> list[PairChoice]:
         return []
     i, j = _rng(judged, seed).sample(range(len(judged.answers)), 2)
     return _scored(judged, [(i, j)])
+
+
+def pair_off(judged: Judged, seed: int) -> list[PairChoice]:
+    """All answers paired off at random, each in one pair (RSO's first round, 2309.06657)."""
+    return _scored(judged, couples(judged, seed))
 
 
 def all_pairs(judged: Judged, seed: int) -> list[PairChoice]:
@@ -171,6 +182,7 @@ RULES: dict[str, Rule] = {
     "max_max": max_max,
     "max_random": max_random,
     "random": random_pair,
+    "pair_off": pair_off,
     "all_pairs": all_pairs,
     "tournament": tournament,
 }
@@ -211,6 +223,13 @@ def _scored(judged: Judged, indices: list[tuple[int, int]]) -> list[PairChoice]:
         if p > 0.5 and (apart or not judged.margin):
             pairs.append(PairChoice(i, j, p, 1.0))
     return usable(judged, pairs)
+
+
+def couples(judged: Judged, seed: int) -> list[tuple[int, int]]:
+    """Disjoint pairs of answers at random, their scores unseen; an odd one is left out."""
+    order = list(range(len(judged.answers)))
+    _rng(judged, seed).shuffle(order)
+    return list(zip(order[::2], order[1::2], strict=False))
 
 
 def usable(judged: Judged, pairs: list[PairChoice]) -> list[PairChoice]:

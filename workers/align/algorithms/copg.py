@@ -1,0 +1,98 @@
+"""CoPG - Contrastive Policy Gradient (arXiv:2406.19185).
+
+Minimises (1 / (2 beta)) * ((R - R') - beta * (rho - rho'))^2 over pairs of independent answers,
+each with a reward of its own: minus the published objective (R_{beta/2} - R'_{beta/2}) (rho - rho')
+with R_b = R - b * rho, up to a constant. The gradient is a policy gradient with the other answer
+as baseline; its only zero is pi_ref exp(R / beta) / Z, from whichever policy the answers come.
+
+Nobody has to win: a pair of equal rewards says that they are equal. With one vote as the reward
+(1 against 0) this is IPO at tau = beta / 2. The paper's beta could not be checked; 0.1 is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
+from align.pairing import RULES, Judged, PairChoice, couples, score, usable
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoPG(Algorithm):
+    title: ClassVar[str] = "CoPG"
+    pair_rule: ClassVar[str] = "pair_off"
+    facts: ClassVar[tuple[str, ...]] = ("reward.chosen", "reward.rejected")
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(
+            "A reward model scores pairs of answers that were drawn beforehand; one round, the "
+            "first policy as reference.",
+            knobs={"beta": 0.1},
+            round={
+                "rounds_wanted": 1,
+                "samples_per_prompt": 2,
+                "pairs_from": "reward_model",
+                "pair_rule": "pair_off",
+                "reference": "initial",
+                "replay": "none",
+            },
+        ),
+        "theory": Preset(
+            "Several answers of each prompt, paired without looking at their scores, and all "
+            "rounds' pairs: any sampling law has the same optimum.",
+            knobs={"beta": 0.1},
+            round={
+                "rounds_wanted": 3,
+                "samples_per_prompt": 4,
+                "temperature": 1.0,
+                "pairs_from": "reward_model",
+                "pair_rule": "pair_off",
+                "reference": "initial",
+                "replay": "all",
+            },
+        ),
+    }
+
+    beta: float = knob(
+        0.1,
+        "How strongly the policy is held to its reference, in units of the reward: a reward that "
+        "is higher by beta makes an answer e times as likely against the reference.",
+        above=0,
+    )
+
+    def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
+        """Rules that pair at random keep pairs of equal reward; others choose as they always do."""
+        if rule in ("random", "pair_off"):
+            pairs = [PairChoice(i, j, 1.0, 1.0) for i, j in couples(judged, seed)]
+            pairs = pairs[:1] if rule == "random" else pairs
+        else:
+            pairs = RULES[rule](judged, seed)
+        pairs = usable(judged, [_oriented(judged, pair) for pair in pairs])
+        return [self.example(judged, pair) for pair in pairs]
+
+    def example(self, judged: Judged, choice: PairChoice) -> Example:
+        made = super().example(judged, choice)
+        rewards = {f"reward.{role}": score(judged, k) for role, k in made.answers.items()}
+        return replace(made, facts={**made.facts, **rewards})
+
+    def loss(self, logps: LogProbs, labels: Labels) -> Loss:
+        h = logps.gap("policy") - logps.gap("reference")  # (B,)
+        apart = labels.of("reward.chosen") - labels.of("reward.rejected")
+        residual = apart - self.beta * h
+        metrics = {
+            "h": h,
+            "reward_gap": apart,
+            "objective": (apart - self.beta / 2 * h) * h,
+            "rewards/margins": self.beta * h,
+            "rewards/accuracies": (h * apart > 0).to(h.dtype),
+        }
+        return Loss(residual**2 / (2 * self.beta), metrics)
+
+
+def _oriented(judged: Judged, pair: PairChoice) -> PairChoice:
+    """The answer of higher reward as chosen. The loss reads no p: 1/2 where rewards are equal."""
+    ahead = score(judged, pair.chosen) - score(judged, pair.rejected)
+    if ahead < 0:
+        pair = replace(pair, chosen=pair.rejected, rejected=pair.chosen)
+    return replace(pair, p=1.0 if ahead else 0.5)
