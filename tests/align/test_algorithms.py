@@ -5,90 +5,178 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from align import algorithms
-from align.algorithm import Algorithm, Labels, LogProbs
+from align.algorithm import Algorithm
 from align.pairing import RULES
+from tests.align.batches import COUNT, NAMES, SETTINGS, SIDES, batch, built, named, of_pairs
 
-NAMES = list(algorithms.discover())
-
-
-def values(algorithm: Algorithm, count: int = 5, seed: int = 0) -> dict[str, dict[str, Tensor]]:
-    """Log-probabilities of `count` examples under every model the algorithm names."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def row() -> Tensor:
-        return -40 * torch.rand(count, generator=generator, dtype=torch.float64)
-
-    models = ("policy", *algorithm.references)
-    found = {name: {role: row() for role in algorithm.roles} for name in models}
-    for leaf in found["policy"].values():
-        leaf.requires_grad_(True)
-    return found
+ROUND = {
+    "rounds_wanted", "samples_per_prompt", "temperature", "overlap", "pairs_from", "pair_rule",
+    "length_penalty", "reference", "replay", "warm_start", "epochs", "batch_size", "candidates",
+}  # fmt: skip
+# What sees only the difference of both answers' log-probabilities.
+OF_DIFFERENCES: list[tuple[str, dict[str, Any]]] = [
+    ("dpo", {}),
+    ("dpo", {"ties": "davidson"}),
+    ("ipo", {}),
+    ("inpo", {}),
+    ("nash_md", {}),
+    ("dno", {}),
+    ("dno_prct", {}),
+    ("fdpo", {"divergence": "reverse_kl"}),
+    ("rso", {}),
+    ("rso", {"form": "hinge"}),
+    ("slic", {"form": "hinge_norm", "strength": 0.0}),
+    ("modpo", {}),
+    ("copg", {}),
+    ("selm", {}),
+    ("vpo", {}),
+]
+OF_EACH_ANSWER: list[tuple[str, dict[str, Any]]] = [
+    ("sppo", {}),
+    ("sppo", {"targets": "hard"}),
+    ("ipo", {"reduction": "mean"}),
+    ("fdpo", {"divergence": "forward_kl"}),
+    ("fdpo", {"divergence": "jensen_shannon"}),
+    ("slic", {"strength": 0.1}),
+    ("xpo", {"alpha": 0.1}),
+]
+# What holds up whoever is called chosen, however the votes went.
+OF_ROLES = [("vpo", "offline")]
 
 
 @pytest.fixture(params=NAMES)
 def algorithm(request: pytest.FixtureRequest) -> Algorithm:
+    """With the settings it has by default."""
     return algorithms.get(request.param)()
 
 
-def certain(count: int = 5) -> Labels:
-    return Labels(p=torch.ones(count, dtype=torch.float64))
+@pytest.fixture(params=SETTINGS, ids=named)
+def setting(request: pytest.FixtureRequest) -> Algorithm:
+    """With the settings it has by default, and with those of its presets."""
+    return built(*request.param)
 
 
-def test_it_gives_one_finite_loss_per_example(algorithm: Algorithm) -> None:
-    found = algorithm.loss(LogProbs(values(algorithm)), certain())
-    assert found.losses.shape == (5,)
+@pytest.fixture(params=of_pairs(SETTINGS), ids=named)
+def paired(request: pytest.FixtureRequest) -> Algorithm:
+    """With all settings under which it reads a chosen and a rejected answer."""
+    return built(*request.param)
+
+
+# The loss -----------------------------------------------------------------------------------------
+
+
+def test_it_gives_one_finite_loss_per_example(setting: Algorithm) -> None:
+    found = batch(setting).loss(setting)
+    assert found.losses.shape == (COUNT,)
     assert found.losses.isfinite().all()
-    for figures in found.metrics.values():
-        assert figures.shape == (5,)
+    for name, figures in found.metrics.items():
+        assert figures.shape == (COUNT,), name
+        assert figures.isfinite().all(), name
 
 
-def test_a_gradient_step_raises_chosen_over_rejected_at_the_start(algorithm: Algorithm) -> None:
-    models = values(algorithm)
-    for role, leaf in models["policy"].items():
-        for name in algorithm.references:
-            models[name][role] = leaf.detach().clone()
-    algorithm.loss(LogProbs(models), certain()).losses.sum().backward()
-    chosen, rejected = models["policy"]["chosen"].grad, models["policy"]["rejected"].grad
+def test_far_from_the_reference_loss_and_gradient_stay_finite(setting: Algorithm) -> None:
+    for sign in (1, -1):
+        data = batch(setting)
+        for step, leaf in enumerate(data.models["policy"].values()):
+            leaf.data += sign * 1e3 * (-1) ** step
+        data = data.mapped(lambda v: v.detach().float().requires_grad_(v.requires_grad))
+        loss = data.loss(setting).losses
+        loss.sum().backward()
+        assert loss.isfinite().all()
+        for role in setting.roles:
+            gradient = data.models["policy"][role].grad
+            assert gradient is not None
+            assert gradient.isfinite().all()
+
+
+def test_a_gradient_step_raises_chosen_over_rejected_at_the_start(paired: Algorithm) -> None:
+    data = batch(paired, at_start=True)
+    data.loss(paired).losses.sum().backward()
+    chosen, rejected = (data.models["policy"][role].grad for role in SIDES)
     assert chosen is not None
     assert rejected is not None
     assert (rejected - chosen > 0).all()
 
 
-def test_frozen_policies_get_no_gradient(algorithm: Algorithm) -> None:
-    models = values(algorithm)
-    algorithm.loss(LogProbs(models), certain()).losses.sum().backward()
-    for name in algorithm.references:
-        assert all(leaf.grad is None for leaf in models[name].values())
+def test_every_answer_it_names_gets_a_gradient_and_nothing_else_does(setting: Algorithm) -> None:
+    data = batch(setting)
+    data.loss(setting).losses.sum().backward()
+    for role in setting.roles:
+        gradient = data.models["policy"][role].grad
+        assert gradient is not None
+        assert gradient.shape == (COUNT,)
+    assert all(data.models["policy"][role].grad is None for role in setting.probes)
+    for name in setting.references:
+        assert all(leaf.grad is None for leaf in data.models[name].values())
 
 
-def test_swapping_the_answers_and_the_label_changes_nothing(algorithm: Algorithm) -> None:
-    if set(algorithm.roles) != {"chosen", "rejected"}:
-        pytest.skip("reads a third answer")
-    models = values(algorithm)
-    p = torch.tensor([0.5, 0.6, 0.75, 0.9, 1.0], dtype=torch.float64)
-    other = {"chosen": "rejected", "rejected": "chosen"}
-    turned = {n: {other[role]: v for role, v in roles.items()} for n, roles in models.items()}
-    there = algorithm.loss(LogProbs(models), Labels(p=p))
-    back = algorithm.loss(LogProbs(turned), Labels(p=1 - p))
+@pytest.mark.parametrize("name", NAMES)
+def test_it_reads_every_policy_it_asks_for(name: str) -> None:
+    """A frozen policy costs a pass over the data: none is asked for in vain."""
+    algorithm = algorithms.get(name).build({"tau": 0.05} if name == "dno" else {})
+    straight = batch(algorithm)
+    for reference in algorithm.references:
+        moved = batch(algorithm)
+        shift = torch.arange(COUNT, dtype=torch.float64)
+        for step, role in enumerate(moved.models[reference]):
+            moved.models[reference][role] = moved.models[reference][role] + (step + 1) * shift
+        before, after = straight.loss(algorithm), moved.loss(algorithm)
+        figures = [torch.equal(v, after.metrics[n]) for n, v in before.metrics.items()]
+        assert not (torch.equal(before.losses, after.losses) and all(figures)), reference
+
+
+@pytest.mark.parametrize("whose", [s for s in of_pairs(SETTINGS) if s not in OF_ROLES], ids=named)
+def test_swapping_the_answers_and_the_label_changes_nothing(whose: tuple[str, str | None]) -> None:
+    paired = built(*whose)
+    data = batch(paired, p=torch.tensor([0.5, 0.6, 0.75, 0.9, 1.0], dtype=torch.float64))
+    there, back = data.loss(paired), data.swapped().loss(paired)
     assert torch.allclose(there.losses, back.losses)
     if "rewards/margins" in there.metrics:
         assert torch.allclose(there.metrics["rewards/margins"], -back.metrics["rewards/margins"])
 
 
-def test_the_order_of_examples_does_not_matter(algorithm: Algorithm) -> None:
-    models = values(algorithm)
+def test_the_order_of_examples_does_not_matter(setting: Algorithm) -> None:
+    data = batch(setting)
     order = torch.tensor([3, 0, 4, 1, 2])
-    turned = {n: {r: v[order] for r, v in roles.items()} for n, roles in models.items()}
-    straight = algorithm.loss(LogProbs(models), certain()).losses
-    assert torch.equal(straight[order], algorithm.loss(LogProbs(turned), certain()).losses)
+    straight = data.loss(setting).losses
+    turned = data.mapped(lambda values: values[order]).loss(setting).losses
+    assert torch.allclose(straight[order], turned, rtol=1e-12)
+
+
+def shifted(name: str, knobs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """Losses before and after both answers became likelier by the same factor."""
+    algorithm = algorithms.get(name).build(knobs)
+    data, moved = batch(algorithm), batch(algorithm)
+    for role in SIDES:
+        moved.models["policy"][role] = moved.models["policy"][role] + 3.25
+    return data.loss(algorithm).losses, moved.loss(algorithm).losses
+
+
+@pytest.mark.parametrize(("name", "knobs"), OF_DIFFERENCES)
+def test_a_shift_of_both_answers_changes_nothing(name: str, knobs: dict[str, Any]) -> None:
+    straight, moved = shifted(name, knobs)
+    assert torch.allclose(straight, moved)
+
+
+@pytest.mark.parametrize(("name", "knobs"), OF_EACH_ANSWER)
+def test_a_shift_of_both_answers_is_seen_where_each_has_its_own_target(
+    name: str, knobs: dict[str, Any]
+) -> None:
+    straight, moved = shifted(name, knobs)
+    assert (straight - moved).abs().max() > 1e-3
+
+
+# What it says of itself ---------------------------------------------------------------------------
 
 
 def test_knobs_survive_json(algorithm: Algorithm) -> None:
@@ -103,15 +191,27 @@ def test_it_says_what_it_is(algorithm: Algorithm) -> None:
     assert all(one.help.endswith(".") for one in algorithm.knobs())
     assert algorithm.pair_rule in RULES
     assert set(algorithm.references) <= {"reference", "initial", "round_start"}
+    assert set(algorithm.divergences) <= {"reference", "initial", "round_start"}
+    assert len({*algorithm.roles, *algorithm.probes}) == len(algorithm.roles + algorithm.probes)
+    assert all(sentence.endswith(".") for sentence in algorithm.warnings())
 
 
-@pytest.mark.parametrize("name", ["dpo"])
-def test_a_shift_of_both_answers_changes_nothing(name: str) -> None:
-    algorithm = algorithms.get(name)()
-    models = values(algorithm)
-    moved = {**models, "policy": {r: v + 3.25 for r, v in models["policy"].items()}}
-    straight = algorithm.loss(LogProbs(models), certain()).losses
-    assert torch.allclose(straight, algorithm.loss(LogProbs(moved), certain()).losses)
+def test_the_published_and_the_theory_faithful_settings_are_presets(algorithm: Algorithm) -> None:
+    assert {"published", "theory"} <= algorithm.presets.keys()
+    for preset in algorithm.presets.values():
+        type(algorithm).build(preset.knobs)
+        assert preset.about.endswith(".")
+        assert preset.round.keys() <= ROUND
+        assert preset.round.get("pair_rule", "voted") in RULES
+        assert preset.round.get("pairs_from", "votes") in {"votes", "reward_model"}
+        assert preset.round.get("reference", "initial") in {"initial", "round_start", "soup"}
+        assert preset.round.get("replay", "none") in {"none", "all", "decay"}
+        if preset.round.get("pairs_from") == "votes":
+            assert preset.round.get("pair_rule", algorithm.pair_rule) == "voted"
+
+
+def test_titles_are_unique() -> None:
+    assert len({cls.title for cls in algorithms.discover().values()}) == len(NAMES)
 
 
 def test_algorithms_and_objectives_are_found_without_torch() -> None:
