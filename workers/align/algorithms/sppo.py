@@ -1,0 +1,111 @@
+"""SPPO - Self-Play Preference Optimization (arXiv:2405.00675).
+
+Each answer's log-ratio to the round's start is drawn to a target of its own, E * (P(y > pi_t) -
+1/2): one step of multiplicative weights in the game of policy against policy, with its log
+normaliser replaced by E / 2. That constant is wrong by as much as tastes are one-sided, so
+absolute targets are biased, their differences are not. Unlike DPO, IPO and INPO the loss sees a
+shift of both answers. As published, win rates come from scores and include the answer itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from align.algorithm import Algorithm, Draws, Example, Labels, LogProbs, Loss, Preset, knob
+from align.pairing import RULES, Judged, PairChoice, opponents, win_rate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SPPO(Algorithm):
+    title: ClassVar[str] = "SPPO"
+    references: ClassVar[tuple[str, ...]] = ("round_start",)
+    pair_rule: ClassVar[str] = "max_min"
+    facts: ClassVar[tuple[str, ...]] = ("win.chosen", "win.rejected")
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "published": Preset(
+            "As the authors' scripts run it: five answers, best against worst, win rates among the "
+            "five, one epoch a round, only this round's pairs (their text says 18 epochs).",
+            knobs={"eta": 1000.0, "targets": "win_rate", "top_p": 0.9},
+            round={
+                "rounds_wanted": 3,
+                "samples_per_prompt": 5,
+                "temperature": 0.7,
+                "pairs_from": "reward_model",
+                "pair_rule": "max_min",
+                "replay": "none",
+                "epochs": 1,
+            },
+        ),
+        "theory": Preset(
+            "Pairs drawn without looking at their scores, from the policy as it is; a step whose "
+            "targets a round can reach.",
+            knobs={"eta": 3.0, "targets": "win_rate"},
+            round={
+                "samples_per_prompt": 8,
+                "temperature": 1.0,
+                "pairs_from": "reward_model",
+                "pair_rule": "random",
+                "replay": "none",
+            },
+        ),
+    }
+
+    eta: float = knob(
+        1000.0,
+        "Step size E: an answer that always wins is drawn E / 2 nats up (the authors' code says "
+        "1 / beta).",
+        above=0,
+    )
+    targets: str = knob(
+        "win_rate",
+        "From each answer's win rate, as published, or from the pair's label alone (hard): "
+        "the winner wins always, and the two squares are summed instead of averaged, as in TRL.",
+        choices=("win_rate", "hard"),
+    )
+    top_p: float = knob(
+        1.0, "Nucleus that answers are drawn from; the authors' is 0.9.", above=0, at_most=1
+    )
+
+    def draws(self, samples_per_prompt: int, temperature: float) -> tuple[Draws, ...]:
+        return (Draws(n=samples_per_prompt, temperature=temperature, top_p=self.top_p),)
+
+    def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
+        """Pairs by the rule; answers that met none of the policy's have no win rate."""
+        return [
+            self.example(judged, pair)
+            for pair in RULES[rule](judged, seed)
+            if opponents(judged, pair.chosen) and opponents(judged, pair.rejected)
+        ]
+
+    def example(self, judged: Judged, choice: PairChoice) -> Example:
+        wins = {
+            "win.chosen": win_rate(judged, choice.chosen, itself=True),
+            "win.rejected": win_rate(judged, choice.rejected, itself=True),
+        }
+        plain = super().example(judged, choice)
+        return replace(plain, facts={**plain.facts, **wins})
+
+    def loss(self, logps: LogProbs, labels: Labels) -> Loss:
+        chosen, rejected = (logps.ratio(role, "round_start") for role in ("chosen", "rejected"))
+        first, second = self._wins(labels)  # (B,) each
+        squares = (chosen - self.eta * (first - 0.5)) ** 2
+        squares = squares + (rejected - self.eta * (second - 0.5)) ** 2
+        metrics = {
+            "rewards/chosen": chosen / self.eta,
+            "rewards/rejected": rejected / self.eta,
+            "rewards/margins": (chosen - rejected) / self.eta,
+            "rewards/accuracies": (chosen > rejected).to(chosen.dtype),
+        }
+        return Loss(squares if self.targets == "hard" else squares / 2, metrics)
+
+    def _wins(self, labels: Labels) -> tuple[Tensor, Tensor]:
+        """P(chosen > pi_t) and P(rejected > pi_t), (B,); a tie stays one with hard targets."""
+        if self.targets == "win_rate":
+            return labels.of("win.chosen"), labels.of("win.rejected")
+        won = ((labels.p > 0.5).to(labels.p.dtype) + (labels.p >= 0.5).to(labels.p.dtype)) / 2
+        return won, 1 - won
