@@ -118,8 +118,8 @@ def accepted(rewards: Sequence[float], wanted: int, beta: float, seed: str) -> l
 
     Passes over the candidates take each with probability exp((r - r_max) / beta), r_max being the
     best reward not accepted before the pass; they end at `wanted`, or when nothing is left. What
-    the first pass takes follows pi exp(r / beta) / Z exactly; later passes have a lower r_max,
-    which leans a little to the best of few candidates.
+    the first pass takes follows pi exp(r / beta) / Z, exactly so where the best possible answer
+    is among the candidates; later passes choose from those turned down, so they lean lower.
     """
     rng = random.Random(seed)
     left, found = list(range(len(rewards))), list[int]()
