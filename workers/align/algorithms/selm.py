@@ -1,8 +1,8 @@
 """SELM - Self-Exploring Language Models (arXiv:2405.19332).
 
-DPO plus optimism: alpha * beta * (l_policy(y_g) - l_reference(y_g)) is added, where y_g is an
-answer of the reference itself. Lowering what the reference already says leaves mass for answers
-that nobody has judged. y_g is judged with the others and may win or lose a pair as well.
+DPO plus optimism: alpha * beta * (l_policy(y_g) - l_reference(y_g)) is added, where y_g is one
+answer of the round's start, which as published is the reference too. Lowering what it already
+says leaves mass for what nobody has judged. y_g is judged with the others and may win or lose.
 The term is linear and has no lower bound: keep alpha small and epochs few, and read the two terms
 apart (`loss/preference`, `loss/explore`). At alpha 0 this is DPO, bit for bit. Departs from the
 paper in that pairs come from fresh answers, where it re-ranks a stored data set's.
