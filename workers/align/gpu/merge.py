@@ -58,20 +58,22 @@ def average_adapters(parts: Sequence[tuple[ModelRef, float]], folder: Path) -> N
         model.check_adapter(path)
         config = json.loads((path / CONFIG).read_text())
         scale = share * _scaling(config, path)
-        for name, tensor in load_file(path / ADAPTER).items():
+        found = load_file(path / ADAPTER)
+        if factors and found.keys() != factors.keys():
+            odd = sorted(found.keys() ^ factors.keys())[0]
+            raise ValueError(f"the adapters do not change the same layers: not all have {odd}")
+        for name, tensor in found.items():
             if not name.endswith((A, B)):
                 raise ValueError(f"{path} has {name}, which is no LoRA factor")
             factors.setdefault(name, []).append(tensor * scale if name.endswith(B) else tensor)
     if not factors:
         raise ValueError("all policies are the bare base: there is nothing to average")
     merged = {
-        name: torch.cat(found, 0 if name.endswith(A) else 1).contiguous()
-        for name, found in factors.items()
+        name: torch.cat(one, 0 if name.endswith(A) else 1).contiguous()
+        for name, one in factors.items()
     }
-    ranks = {tensor.shape[0] for name, tensor in merged.items() if name.endswith(A)}
-    if len(ranks) != 1:
-        raise ValueError("the adapters do not change the same layers")
-    rank = ranks.pop()
+    # One rank everywhere: an adapter whose layers differ in it was refused.
+    rank = next(tensor.shape[0] for name, tensor in merged.items() if name.endswith(A))
     save_file(merged, folder / ADAPTER)
     config |= {"r": rank, "lora_alpha": rank, "use_rslora": False}
     config["base_model_name_or_path"] = parts[0][0].base
@@ -107,7 +109,7 @@ def _scaling(config: Mapping[str, Any], path: Path) -> float:
 def _check(job: MergeJob) -> None:
     if not job.shares or job.shares.keys() != job.policies.keys():
         raise ValueError("every policy to average needs a share, and every share a policy")
-    if any(share < 0 for share in job.shares.values()):
+    if not all(share >= 0 for share in job.shares.values()):
         raise ValueError("shares must be 0 or more")
     if abs(sum(job.shares.values()) - 1) > 1e-9:
         raise ValueError(f"shares must sum to 1, not {sum(job.shares.values()):g}")

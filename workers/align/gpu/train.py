@@ -152,11 +152,16 @@ class Round:
             self.commit(self.run.folder / jobs.CANDIDATES / f"step-{step:06d}")
 
     def candidates(self, last: int, manifest: checkpoint.Manifest) -> list[dict[str, Any]]:
-        """Weights to choose from, oldest first; the finished ones come last."""
+        """Weights to choose from, oldest first; the finished ones come last. One that a disk spoilt
+        is no choice."""
         found = []
         for step in self._kept_steps():
             path = Path(jobs.CANDIDATES) / f"step-{step:06d}"
-            sha256 = checkpoint.verify(self.run.folder / path).sha256
+            try:
+                sha256 = checkpoint.verify(self.run.folder / path).sha256
+            except ValueError as error:
+                self.run.log(f"candidate passed over: {error}")
+                continue
             found.append({"step": step, "weights": str(path), "sha256": sha256})
         return [*found, {"step": last, "weights": jobs.WEIGHTS, "sha256": manifest.sha256}]
 
