@@ -102,6 +102,11 @@ def test_an_answer_that_loops_can_only_lose() -> None:
     assert sides(RUBRIC.examples(teacher, "all_pairs", 0)) == {(0, 1)}
 
 
+def test_without_any_margin_a_loop_still_loses() -> None:
+    bare = DNOPrct(threshold=0, margin=0, student_margin=0)
+    assert sides(bare.examples(judged([1, 9], looping=[1]), "all_pairs", 0)) == {(0, 1)}
+
+
 def test_the_detector_can_be_turned_off() -> None:
     off = DNOPrct(threshold=5, margin=2, student_margin=1, repeat_share=1)
     assert sides(off.examples(judged([5, 6], looping=[1]), "all_pairs", 0)) == {(1, 0)}

@@ -135,9 +135,9 @@ class DNOPrct(MarginAlgorithm):
         rule: str,
         seed: int,
     ) -> list[PairChoice]:
-        """Pairs of scored answers by a rule that sees an answer that repeats itself a full margin
-        below all others; of these, the ones that are clear."""
-        lowest = min(score(judged, k) for k in scored) - self.margin
+        """Pairs of scored answers by a rule that sees all that repeat themselves on one level, more
+        than a margin below the rest; of these, the ones that are clear."""
+        lowest = min(score(judged, k) for k in scored) - self.margin - 1
         ranked = [
             replace(judged.answers[k], score=lowest if repeats[k] else score(judged, k))
             for k in scored
@@ -146,8 +146,7 @@ class DNOPrct(MarginAlgorithm):
         pairs = [
             replace(pair, chosen=scored[pair.chosen], rejected=scored[pair.rejected])
             for pair in RULES[rule](known, seed)
-            if not repeats[scored[pair.chosen]]
-            and self._clear(ranked[pair.chosen], ranked[pair.rejected])
+            if self._clear(ranked[pair.chosen], ranked[pair.rejected])
         ]
         if rule == "all_pairs":  # one prompt's pairs weigh as one, however many are left
             return [replace(pair, weight=1 / len(pairs)) for pair in pairs]
