@@ -145,7 +145,8 @@ class Algorithm(Declared):
             (what the round's reference mode says), "initial" (pi_0) and "round_start" (pi_t).
         pair_rule: the default rule of `align.pairing` that turns judged answers into pairs.
         selection: the strategy that picks which answers people compare.
-        facts: figures that every example must carry.
+        facts: figures that every example must carry. What these are, like `divergences`, an
+            instance may say anew where it depends on a knob.
         probes: roles that are read without gradient over the whole batch, for `baseline`;
             MISMATCHED among them comes from the trainer, not from the examples.
         divergences: references whose full-vocabulary divergence the loss reads (a dear thing).

@@ -6,8 +6,9 @@ vocabulary at the response's own positions. Without the pull it is best-of-n dis
 
 Departures: the authors add up the divergences of a minibatch whose CE they average (they train on
 one answer at a time, where it is the same), and take c_inv / CE of the minibatch; here both are
-per answer. Answers that were cut off are never kept; a prompt whose answers all score alike says
-nothing and is left out; one text is kept once. The pair rule is not read.
+per answer. Draws are plain, not from the top 0.95. Answers that were cut off are never kept; a
+prompt whose answers all score alike says nothing and is left out; one text is kept once. The pair
+rule is not read.
 """
 
 from __future__ import annotations
