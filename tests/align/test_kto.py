@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from torch import Tensor
 from align import algorithms, jobs
 from align.algorithm import MISMATCHED, Labels, LogProbs
 from align.algorithms.kto import KTO
-from align.gpu import model, optimise, train
+from align.gpu import train
 from align.pairing import Answer, Judged, Mark, Vote
 from tests.align.conftest import do, metrics, response, train_job
 from tests.align.test_train import training
@@ -286,50 +285,3 @@ def test_a_round_starts_at_half_and_lifts_good_answers_over_bad_ones(
     assert last["loss"] < 0.48
     assert last["rewards/accuracies"] > 0.9
     assert last["rewards/margins"] > 0.1
-
-
-def test_loss_and_gradient_are_trls(
-    rundir: Rundir, tiny_base: Path, adapter: Path, tmp_path: Path
-) -> None:
-    """TRL's own trainer, shown the same token ids, the same mismatched ones among them."""
-    trl = pytest.importorskip("trl")
-    datasets = pytest.importorskip("datasets")
-    plain = [{**one, "weight": 1.0} for one in rows()]
-    asked = dataclasses.replace(
-        job(tiny_base, adapter, batch_size=12),
-        weights=jobs.Weights(mode="full"),
-        knobs={"beta": 0.1, "desirable": 1.0, "undesirable": 1.5},
-    )
-    with training(rundir, asked, "run", plain) as round_:
-        peer = trl.KTOTrainer(
-            model=copy.deepcopy(round_.policy.model),
-            ref_model=model.load(jobs.ModelRef(base=str(tiny_base))).model,
-            args=trl.KTOConfig(
-                output_dir=str(tmp_path / "trl"), beta=0.1, undesirable_weight=1.5, report_to=[],
-                use_cpu=True, bf16=False, gradient_checkpointing=False, max_length=200,
-                per_device_train_batch_size=2, disable_tqdm=True,
-            ),
-            train_dataset=datasets.Dataset.from_list(
-                [{"prompt": "a", "completion": "b", "label": bool(n)} for n in range(2)]
-            ),
-            processing_class=round_.policy.tokenizer,
-        )  # fmt: skip
-        batch = [
-            {
-                "prompt_ids": list(one.sequences["answer"].prompt),
-                "completion_ids": list(one.sequences["answer"].response),
-                "KL_completion_ids": list(one.sequences[MISMATCHED].response),
-                "label": one.p == 1,
-            }
-            for one in round_.examples
-        ]
-        theirs = peer.compute_loss(peer.model, peer.data_collator(batch))
-        theirs.backward()
-        ours = optimise.means(round_.loop._gradient(range(12)))["loss"]
-        assert round_.baseline is not None
-        assert round_.baseline.item() > 0.01
-        assert ours == pytest.approx(theirs.item(), rel=1e-5)
-        gradients = dict(peer.model.named_parameters())
-        for name, p in round_.loop.parameters.items():
-            assert p.grad is not None
-            assert torch.allclose(p.grad, gradients[name].grad, rtol=1e-3, atol=1e-6), name
