@@ -44,7 +44,8 @@ def sent(prompts) -> dict[str, object]:
         "temperature": 1.0, "max_tokens": 96, "labels": "people", "overlap": 1,
         "deadline_minutes": 0, "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
-        "replay_share": 0.3, "replay_decay": 0.5, "warm_start": "on", "candidates": 0, "mode": "lora", "rank": 16, "learning_rate": 5e-5,
+        "replay_share": 0.3, "replay_decay": 0.5, "warm_start": "on", "candidates": 0,
+        "mode": "lora", "rank": 16, "learning_rate": 5e-5,
         "epochs": 1, "batch_size": 16, "reward_learning_rate": 5e-5, "reward_epochs": 1,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
         "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
@@ -201,6 +202,17 @@ def test_every_preset_fits_the_form(name, researcher, sent):
         assert set(preset.round) <= set(Settings.base_fields)
     for preset in algorithms.discover()[name].presets:
         assert researcher.get(URL, sent | {"algorithm": name, "preset": preset}).status_code == 200
+
+
+def knobs(name: str) -> dict[str, object]:
+    return {f"knob-{one.name}": one.default for one in algorithms.get(name).knobs()}
+
+
+def test_an_algorithm_is_given_the_answers_it_reads(researcher, sent):
+    few = knobs("brain") | {"algorithm": "brain", "samples_per_prompt": 3, "knob-n": 4}
+    assert "reads 4 answers to each prompt" in text(researcher.post(URL, sent | few))
+    given = knobs("selm") | {"algorithm": "selm", "labels": "ballots"}
+    assert "also draws answers of its own" in text(researcher.post(URL, sent | given))
 
 
 def test_an_averaged_reference_needs_a_second_policy(researcher, sent):

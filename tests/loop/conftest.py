@@ -34,7 +34,7 @@ SMALL = {"learning_rate": 1e-3, "batch_size": 4, "micro_batch_size": 4, "checkpo
 def prompt_set(project: Project) -> PromptSet:
     found = PromptSet.objects.create(project=project, name="Questions")
     for split in ("train", "heldout"):
-        for k, text in enumerate(prompts.texts(split)[:12]):
+        for text in prompts.texts(split)[:12]:
             Prompt.objects.create(
                 set=found,
                 split=split,

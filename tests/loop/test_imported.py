@@ -46,7 +46,9 @@ def show(round, project, engine) -> None:
     assert {ballot.annotator.kind for ballot in round.ballots.all()} == {"import"}
     assert Ballot.objects.count() >= round.ballots.count()
     assert round.reward_model.ballots_used == round.ballots.count()
-    assert not Job.objects.filter(asked_by__round=round, kind="sample", asked_by__purpose__startswith="sample").exists()
+    assert not Job.objects.filter(
+        asked_by__round=round, kind="sample", asked_by__purpose__startswith="sample"
+    ).exists()
     assert round.examples.exists()
     assert round.evaluations.get(against="current").wins >= 0
     assert project.deployments.get().policy == round.policy_out

@@ -25,13 +25,16 @@ TITLES = {
     "rewards/accuracies": "Pairs ordered as labelled",
     "accuracy": "Accuracy",
     "log_loss": "Log loss",
+    "h": "Log-ratio of the pair, h",
     "logps": "Log-probabilities",
+    "drift": "Log-probabilities since the round's start",
+    "tokens": "Answer length in tokens",
     "chosen_longer": "Pairs whose chosen answer is longer",
     "grad_norm": "Gradient norm",
     "learning_rate": "Learning rate",
 }
 ORDER = list(TITLES)
-JOBS = {"train": "Training", "reward": "Reward model"}
+JOBS = {"train": "Training", "reward": "Reward model", "validator": "Validation model"}
 SHARES = {"rewards/accuracies", "accuracy", "chosen_longer"}  # between 0 and 1
 HIDDEN = {"epoch"}
 

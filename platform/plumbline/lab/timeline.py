@@ -13,9 +13,13 @@ from plumbline.loop.models import OVER, Round, RoundJob, RoundStage, Stage
 
 PURPOSES = {
     "sample": "Sample answers",
+    "mixture": "Average policies to sample from",
     "reward": "Train reward model",
+    "validator": "Train validation model",
     "score": "Score samples",
+    "soup": "Average policies for the reference",
     "train": "Train policy",
+    "validate": "Compare checkpoints",
     "answers": "Held-out answers",
     "judge": "Judge answers",
 }

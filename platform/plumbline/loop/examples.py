@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -36,9 +37,8 @@ def freeze(round: Round) -> None:
             made.append((prompt, answers, one))
     if not made:
         raise ValueError(
-            "No training examples: every comparison was a tie, cut off, or all bad."
-            if not algorithm.facts
-            else "No training examples: no prompt has the answers that the algorithm needs."
+            "No training examples: every comparison was a tie, cut off or all bad, or no prompt "
+            f"has the answers that {algorithm.title} needs ({', '.join(algorithm.roles)})."
         )
     with transaction.atomic():
         round.examples.all().delete()
@@ -115,68 +115,82 @@ def trained_on(round: Round) -> list[int]:
     return sorted([*earlier, *mine])
 
 
+@dataclass
+class Known:
+    """What is known of a round's answers, by prompt."""
+
+    answers: dict[int, dict[Any, Completion]]
+    said: dict[int, list[tuple[Any, Any, float, float, float]]]  # answers' ids, p, weight, tie
+    bad: dict[int, list[tuple[Any, float]]]  # answer's id, how many ballots called all bad
+
+    def add(self, completion: Completion) -> None:
+        self.answers.setdefault(completion.prompt_id, {})[completion.pk] = completion
+
+
 def judged_prompts(
     round: Round, algorithm: Algorithm
 ) -> Iterator[tuple[Prompt, list[Completion], Judged]]:
     """Each prompt of the round with its answers and all that is known of them.
 
-    Answers: those people compared; what further draws of the algorithm gave; all samples with
-    their scores when the experiment pairs by its reward model; the teacher's, for an algorithm
-    that learns from one. Prompts whose votes choose the checkpoint are left out.
+    Answers: those people compared; what further draws of the algorithm gave; all samples when the
+    experiment pairs by its reward model, and then only those it could score; the teacher's, for an
+    algorithm that learns from one. Prompts whose votes choose the checkpoint are left out.
     """
     experiment = round.experiment
     by_model = experiment.pairs_from == Experiment.Pairs.REWARD_MODEL
     sources = rows.sources(round)
-    said: dict[int, list[tuple[Any, Any, float, float, float]]] = {}
-    marks: dict[int, list[tuple[Any, float]]] = {}
-    answers: dict[int, dict[Any, Completion]] = {}
+    known = _votes(round)
+    wanted = [batch for batch, source in sources.items() if by_model or source != POLICY]
+    for completion in Completion.objects.filter(batch__in=wanted):
+        known.add(completion)
+    if algorithm.teacher:
+        for completion in Completion.objects.filter(prompt__rounds=round, policy=None):
+            known.add(completion)
+    scores = _scores(round) if by_model else {}
+    for prompt in Prompt.objects.filter(pk__in=known.answers).order_by("pk"):
+        if experiment.candidates and rows.validates(prompt):
+            continue
+        found = sorted(
+            (c for c in known.answers[prompt.pk].values() if not by_model or c.pk in scores),
+            key=lambda c: (str(c.batch), c.draw, str(c.pk)),
+        )
+        index = {completion.pk: k for k, completion in enumerate(found)}
+        judged = Judged(
+            prompt=str(prompt.pk),
+            answers=tuple(_answer(c, scores.get(c.pk), sources) for c in found),
+            votes=tuple(
+                Vote(index[a], index[b], p, weight, tie)
+                for a, b, p, weight, tie in known.said.get(prompt.pk, [])
+                if {a, b} <= index.keys()
+            ),
+            marks=tuple(
+                Mark(index[key], good=False, weight=weight)
+                for key, weight in known.bad.get(prompt.pk, [])
+                if key in index
+            ),
+            length_penalty=experiment.length_penalty,
+        )
+        yield prompt, found, judged
 
-    def add(completion: Completion) -> None:
-        answers.setdefault(completion.prompt_id, {})[completion.pk] = completion
 
+def _votes(round: Round) -> Known:
+    """What people said on the round's frozen ballots."""
+    known = Known({}, {}, {})
     for comparison, ballots in rows.by_comparison(round.ballots.all()):
         slots = [slot.completion for slot in comparison.slots.all()]
-        ties = votes.tie_shares(ballots)
         for completion in slots:
-            add(completion)
+            known.add(completion)
+        ties = votes.tie_shares(ballots)
         for i, j, p, weight in votes.preferences(ballots):
-            said.setdefault(comparison.prompt_id, []).append(
+            known.said.setdefault(comparison.prompt_id, []).append(
                 (slots[i].pk, slots[j].pk, p, weight, ties[i, j])
             )
         bad, judged_by = votes.bad_shares(ballots)
         if bad:
-            marks.setdefault(comparison.prompt_id, []).extend(
+            known.bad.setdefault(comparison.prompt_id, []).extend(
                 (completion.pk, bad * judged_by) for completion in slots
             )
-    wanted = [batch for batch, source in sources.items() if by_model or source != POLICY]
-    for completion in Completion.objects.filter(batch__in=wanted):
-        add(completion)
-    if algorithm.teacher:
-        for completion in Completion.objects.filter(prompt__rounds=round, policy=None):
-            add(completion)
-    scores = _scores(round) if by_model else {}
-    for prompt in Prompt.objects.filter(pk__in=answers).order_by("pk"):
-        if experiment.candidates and rows.validates(prompt):
-            continue
-        found = sorted(answers[prompt.pk].values(), key=lambda c: (str(c.batch), c.draw, str(c.pk)))
-        index = {completion.pk: k for k, completion in enumerate(found)}
-        yield (
-            prompt,
-            found,
-            Judged(
-                prompt=str(prompt.pk),
-                answers=tuple(_answer(c, scores.get(c.pk), sources) for c in found),
-                votes=tuple(
-                    Vote(index[a], index[b], p, weight, tie)
-                    for a, b, p, weight, tie in said.get(prompt.pk, [])
-                ),
-                marks=tuple(
-                    Mark(index[key], good=False, weight=weight)
-                    for key, weight in marks.get(prompt.pk, [])
-                ),
-                length_penalty=experiment.length_penalty,
-            ),
-        )
+    return known
 
 
 def sample_figures(round: Round) -> dict[str, float]:

@@ -18,10 +18,11 @@ from django.db import transaction
 from django.db.models import Count, Q
 
 from align import algorithms, jobs
+from align.algorithm import Algorithm
 from align.pairing import RULES
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Prompt, PromptSet
-from plumbline.loop import refusals
+from plumbline.loop import examples, refusals
 from plumbline.loop.fields import knob_field
 from plumbline.loop.launch import Settings
 from plumbline.loop.models import Experiment
@@ -226,7 +227,24 @@ class ExperimentForm(Settings):
                 self.add_error(name, f"{str(error).replace(one.name, label, 1)}.")
         if not any(name.startswith(KNOB) for name in self.errors):
             try:
-                self.chosen.build(values)
+                self._check_answers(self.chosen.build(values), data)
             except ValueError as error:  # knobs that are each fine but not together
                 self.add_error(NON_FIELD_ERRORS, str(error))
         data["knobs"] = values
+
+    def _check_answers(self, algorithm: Algorithm, data: dict[str, Any]) -> None:
+        """Does the round give the algorithm the answers that its examples are made of?"""
+        plan = algorithm.draws(data.get("samples_per_prompt", 2), data.get("temperature", 1.0))
+        if data.get("labels") == Experiment.Labels.PEOPLE:
+            if sum(draws.n for draws in plan) < len(algorithm.roles):
+                self.add_error(
+                    "samples_per_prompt",
+                    f"{algorithm.title} reads {len(algorithm.roles)} answers to each prompt; "
+                    "draw at least as many.",
+                )
+        elif any(draws.source != examples.POLICY for draws in plan):
+            self.add_error(
+                "labels",
+                f"{algorithm.title} also draws answers of its own to learn from, which ballots "
+                "that are already there do not hold. Let people compare fresh answers.",
+            )

@@ -59,7 +59,7 @@ def references(round: Round) -> dict[str, ModelRef] | None:
 def job(round: Round, named: dict[str, ModelRef]) -> Job:
     """The round's training job, asked for at first sight."""
     experiment = round.experiment
-    algorithm = algorithms.get(experiment.algorithm)
+    algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
     names = {*algorithm.references, *algorithm.divergences}
     start = round.policy_in if experiment.warm_start else experiment.start
     spec = jobs.TrainJob(

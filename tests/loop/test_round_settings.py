@@ -1,0 +1,155 @@
+"""What every round can be told: its reference, what it replays, which checkpoint it keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from align import algorithms, jobs
+from plumbline.collect.models import Completion
+from plumbline.fleet.models import Job
+from plumbline.loop import checkpoints, evaluation, examples, rounds, rows, training
+from plumbline.loop.models import Example, ExampleAnswer, Stage
+from plumbline.policies.models import Policy
+from tests.loop.conftest import run_round
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _engine(engine, settings):
+    settings.ENGINE_URL = engine.url
+
+
+def fill(round, count: int) -> None:
+    """Give a round examples without running anything."""
+    prompt = round.experiment.prompt_set.prompts.first()
+    for k in range(count):
+        example = Example.objects.create(round=round, prompt=prompt, rule="voted")
+        for role in ("chosen", "rejected"):
+            completion = Completion.objects.create(prompt=prompt, text=f"{role} {k}")
+            ExampleAnswer.objects.create(example=example, role=role, completion=completion)
+
+
+def later(experiment, counts: list[int]):
+    """The last of several rounds with this many examples each."""
+    for count in counts:
+        round = rounds.begin(experiment)
+        fill(round, count)
+        experiment.rounds.filter(pk=round.pk).update(stage=Stage.DONE)
+    return round
+
+
+@pytest.mark.parametrize(
+    ("replay", "by_round"),
+    [("none", [0, 0, 10]), ("all", [8, 4, 10]), ("decay", [1, 3, 10])],
+)
+def test_replay_takes_none_all_or_a_share_that_fades_with_age(experiment_of, replay, by_round):
+    experiment = experiment_of(replay=replay, replay_share=0.3, replay_decay=0.5)
+    round = later(experiment, [8, 4, 10])
+    chosen = examples.trained_on(round)
+    found = [
+        Example.objects.filter(pk__in=chosen, round__number=number).count() for number in (1, 2, 3)
+    ]
+    assert found == by_round
+    assert examples.trained_on(round) == chosen
+    assert [row["id"] for row in examples.example_rows(round)] == [str(pk) for pk in chosen]
+
+
+def test_a_share_larger_than_an_old_round_takes_all_of_it(experiment_of):
+    round = later(experiment_of(replay="decay", replay_share=2.0), [3, 10])
+    assert len(examples.trained_on(round)) == 13
+
+
+def test_the_best_of_several_checkpoints_by_a_judge_that_labelled_nothing(
+    experiment_of, rater, prompt_set
+):
+    experiment = experiment_of(candidates=2, prompts_per_round=12, heldout_prompts=4)
+    round = run_round(rounds.begin(experiment), rater)
+    assert round.stage == Stage.DONE, round.error
+    table = round.figures["checkpoints"]
+    assert len(table) == 2
+    assert table[0]["step"] < table[1]["step"]
+    assert str(round.policy_out.pk) == round.figures["chosen"]
+    assert all(row["kl_k3"] >= 0 for row in table)
+    others = Policy.objects.filter(pk__in=[row["policy"] for row in table])
+    assert set(others.exclude(pk=round.policy_out.pk).values_list("state", flat=True)) == {
+        "rejected"
+    }
+    # No vote was used twice: what chose the checkpoint trained neither policy nor reward model.
+    kept = {str(p.pk) for p in prompt_set.prompts.filter(split="train") if rows.validates(p)}
+    assert kept
+    trained = round.examples.values_list("prompt_id", flat=True)
+    assert not kept & set(map(str, trained))
+    for purpose, apart in (("reward", False), ("validator", True)):
+        job = round.jobs.get(purpose=purpose).job
+        asked = [row["messages"] for row in jobs.read_rows(job.folder / jobs.COMPARISONS)]
+        texts = {str(p.messages) for p in prompt_set.prompts.all() if str(p.pk) in kept}
+        assert asked
+        assert all((str(messages) in texts) == apart for messages in asked)
+    assert evaluation.judge(round) == round.validator != round.reward_model
+
+
+def test_among_checkpoints_beyond_the_budget_the_nearest_one_is_kept(experiment_of, rater):
+    experiment = experiment_of(candidates=2, prompts_per_round=12, gate_kl=-1.0)
+    round = run_round(rounds.begin(experiment), rater)
+    table = round.figures["checkpoints"]
+    assert round.figures["chosen"] == min(table, key=lambda row: row["kl"])["policy"]
+    assert not round.gate["passed"]
+
+
+def test_an_averaged_reference_is_made_first_and_trained_against(experiment_of, rater, project):
+    first = run_round(rounds.begin(experiment_of(name="First")), rater)
+    second = experiment_of(name="Second", reference="soup", soup_with=first.policy_out)
+    round = run_round(rounds.begin(second), rater)
+    assert round.stage == Stage.DONE, round.error
+    merge = Job.objects.get(asked_by__round=round, kind="merge")
+    trained = Job.objects.get(asked_by__round=round, kind="train")
+    reference = trained.spec["references"]["reference"]
+    assert reference["adapter"] == str(merge.folder / "weights")
+    assert merge.spec["shares"] == {"initial": 0.5, "other": 0.5}
+
+
+def test_the_average_of_a_policy_with_itself_is_the_policy(experiment_of):
+    experiment = experiment_of(reference="soup")
+    experiment.soup_with = experiment.start
+    experiment.save()
+    round = rounds.begin(experiment)
+    assert training.references(round)["reference"] == experiment.start.ref
+    assert not Job.objects.exists()
+
+
+def test_without_a_warm_start_every_round_trains_from_the_first_policy(experiment_of, rater):
+    first = run_round(rounds.begin(experiment_of(name="First")), rater)
+    experiment = experiment_of(name="Cold", warm_start=False)
+    round = rounds.begin(experiment)
+    round.policy_in = first.policy_out
+    round.save()
+    fill(round, 2)
+    job = training.job(round, training.references(round))
+    assert job.spec["start"]["adapter"] is None
+
+
+def test_what_was_sampled_and_trained_on_is_counted(experiment_of, rater):
+    round = run_round(rounds.begin(experiment_of()), rater)
+    sampled, trained = round.figures["sampled"], round.figures["trained"]
+    assert sampled["samples"] == 20
+    assert 0 <= sampled["truncated"] <= 1
+    assert 0 <= sampled["duplicates"] < 1
+    assert trained["examples"] == round.examples.count()
+    assert 0 <= trained["chosen_longer"] <= 1
+    assert trained["drift_chosen"] is not None
+    row = round.evaluations.get(against="current")
+    assert row.kl_k3 >= 0
+    assert row.kl_start == pytest.approx(row.kl)  # round 1 starts from the base
+
+
+def test_two_draws_from_one_policy_differ(experiment_of, rater):
+    experiment = experiment_of(algorithm="xpo", samples_per_prompt=4)
+    round = rounds.begin(experiment)
+    plan = algorithms.get("xpo")().draws(4, 1.0)
+    assert len(plan) == 2
+    run_round(round, rater)
+    drawn = Job.objects.filter(asked_by__purpose__startswith="sample:")
+    seeds = {job.spec["seed"] for job in drawn}
+    assert len(seeds) == 2
+    assert checkpoints.ONE.source == "policy"
