@@ -36,5 +36,5 @@ def test_with_one_answer_there_is_nothing_to_ask():
 
 
 def test_an_unknown_strategy_is_named():
-    with pytest.raises(ValueError, match="no strategy 'best'; there are random"):
+    with pytest.raises(ValueError, match="no strategy 'best'; there are across, random"):
         selection.choose("best", answers("a", "b"), random.Random(0))
