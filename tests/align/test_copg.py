@@ -154,12 +154,21 @@ def test_every_answer_is_paired_once_with_the_better_one_first() -> None:
         assert example.facts["reward.chosen"] >= example.facts["reward.rejected"]
 
 
-def test_pairs_of_equal_reward_are_kept_where_pairs_are_drawn_at_random() -> None:
-    for rule in ("pair_off", "random"):
-        (found,) = CoPG().examples(judged([1.0, 1.0]), rule, 0)
+def test_pairs_of_equal_reward_are_kept_where_rewards_do_not_choose_the_pairs() -> None:
+    for rule in ("pair_off", "random", "all_pairs"):
+        (found,) = CoPG().examples(judged([1.0, 1.0], margin=9.0), rule, 0)
         assert found.p == 0.5
         assert found.facts["reward.chosen"] == found.facts["reward.rejected"] == 1.0
-    assert CoPG().examples(judged([1.0, 1.0]), "all_pairs", 0) == []
+    assert CoPG().examples(judged([1.0, 1.0]), "max_min", 0) == []
+
+
+def test_all_pairs_of_a_prompt_weigh_as_one_however_many_are_left() -> None:
+    for cut in (-1, 1, 2):  # the best answer of three is 1
+        found = CoPG().examples(judged([0.1, 2.0, -1.0], cut=cut), "all_pairs", 0)
+        assert len(found) == (1 if cut == 1 else 3)
+        assert sum(example.weight for example in found) == pytest.approx(1)
+    voted = judged([0.1, 2.0, -1.0], (Vote(2, 1, 1.0, 4.0),), cut=1)  # against the scores
+    assert sum(x.weight for x in CoPG().examples(voted, "all_pairs", 0)) == pytest.approx(1)
 
 
 def test_the_reward_decides_who_is_chosen_and_votes_only_without_one() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from align.algorithms.dpo import DPO
-from align.pairing import RULES, Answer, Judged, PairChoice, Vote, preference
+from align.pairing import RULES, Answer, Judged, PairChoice, Vote, preference, win_rate
 
 
 def judged(
@@ -113,6 +113,31 @@ def test_what_people_said_of_a_pair_beats_the_scores() -> None:
     data = judged([2.0, 0.0], [Vote(1, 0, 0.9, 3.0)])
     assert preference(data, 0, 1) == pytest.approx(0.1)
     assert sides(RULES["max_min"](data, 0)) == [(1, 0)]
+
+
+def test_several_votes_on_a_pair_are_one_by_their_weights() -> None:
+    # Three of four for the first, and once more, written the other way round, one of one.
+    votes = [Vote(0, 1, 0.75, 4.0), Vote(1, 0, 0.0, 1.0, 0.0), Vote(0, 1, 0.5, 1.0, 0.6)]
+    data = judged([None] * 3, [*votes, Vote(1, 2, 1.0, 1.0)])
+    assert preference(data, 0, 1) == pytest.approx(4.5 / 6)
+    assert preference(data, 1, 0) == pytest.approx(1.5 / 6)
+    first, second = RULES["voted"](data, 0)
+    assert sides([first, second]) == [(0, 1), (1, 2)]
+    assert (first.p, first.weight, first.tie) == pytest.approx((0.75, 6.0, 0.1))
+    # Whom an answer met most often does not decide alone what it is worth.
+    assert win_rate(data, 1) == pytest.approx((0.25 + 1) / 2)
+    assert sides(RULES["max_min"](data, 0)) == [(0, 2)]
+
+
+def test_a_vote_of_no_weight_says_nothing() -> None:
+    data = judged([2.0, 0.0], [Vote(1, 0, 1.0, 0.0)])
+    assert preference(data, 0, 1) == pytest.approx(1 / (1 + math.exp(-2.0)))
+    assert RULES["voted"](data, 0) == []
+
+
+def test_scores_that_are_worlds_apart_are_a_certain_preference() -> None:
+    assert preference(judged([1e4, -1e4]), 0, 1) == 1
+    assert preference(judged([1e4, -1e4]), 1, 0) == 0
 
 
 def test_a_tournament_keeps_its_pair_only_if_the_winner_beats_the_loser() -> None:

@@ -52,7 +52,7 @@ def test_a_loss_worked_by_hand() -> None:
 def test_hard_targets_make_the_winner_win_always() -> None:
     # Targets 5 and -5, squares summed: 16 + 12.25; the win rates are not read.
     hard = SPPO(eta=10, targets="hard")
-    assert hard.loss(logps(1.0, -1.5), labels(0.8, 0.3)).losses.item() == pytest.approx(28.25)
+    assert hard.loss(logps(1.0, -1.5), Labels(p=row(1.0))).losses.item() == pytest.approx(28.25)
     assert hard.loss(logps(1.0, -1.5), labels(0.1, 0.9)).losses.item() == pytest.approx(28.25)
     assert hard.loss(logps(1.0, -1.5), labels(0.8, 0.3, p=0.75)).losses.item() == pytest.approx(
         28.25
@@ -126,6 +126,14 @@ def test_win_rates_count_a_draw_with_oneself() -> None:
 def test_answers_that_met_none_of_the_policys_take_no_part() -> None:
     imported = judged([None, None], [Vote(0, 1, 1.0, 1.0)], ["teacher", "teacher"])
     assert SPPO().examples(imported, "voted", 0) == []
+
+
+def test_hard_targets_ask_for_no_win_rates() -> None:
+    assert SPPO().facts == ("win.chosen", "win.rejected")
+    assert SPPO(targets="hard").facts == ()
+    imported = judged([None, None], [Vote(0, 1, 1.0, 1.0)], ["teacher", "teacher"])
+    (found,) = SPPO(targets="hard").examples(imported, "voted", 0)
+    assert found.facts == {"tie": 0.0}
 
 
 def test_draws_come_from_the_wanted_nucleus() -> None:

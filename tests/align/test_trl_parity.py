@@ -152,14 +152,12 @@ def settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def both_ways(algorithm: str) -> list[dict[str, Any]]:
-    """Pairs of which every other one is turned around, with whatever figures are asked for."""
+def both_ways() -> list[dict[str, Any]]:
+    """Pairs of which every other one is turned around."""
     rows = pairs()
     for row in rows[::2]:
         found = row["responses"]
         row["responses"] = {"chosen": found["rejected"], "rejected": found["chosen"]}
-    for row in rows:
-        row["facts"] = dict.fromkeys(algorithms.get(algorithm).facts, 0.5)
     return rows
 
 
@@ -197,7 +195,7 @@ def test_pairs_give_trls_loss_and_gradient(
     case: str, rundir: Rundir, tiny_base: Path, sharp_base: Path, tmp_path: Path
 ) -> None:
     algorithm, knobs, options, times = SAME[case]
-    rows = both_ways(algorithm)
+    rows = both_ways()
     mine, round_ = ours(rundir, algorithm, knobs, rows, policy=sharp_base, reference=tiny_base)
     texts = [
         {
@@ -223,7 +221,7 @@ def test_the_batch_has_margins_on_both_sides_of_a_hinge(
     rundir: Rundir, tiny_base: Path, sharp_base: Path
 ) -> None:
     """Otherwise parity would be tested on one half of the losses."""
-    rows = both_ways("dpo")
+    rows = both_ways()
     _, round_ = ours(rundir, "dpo", {}, rows, policy=sharp_base, reference=tiny_base)
     mine, frozen = round_.logps(range(len(rows)), ("chosen", "rejected")), round_.frozen
     logps = LogProbs({"policy": mine, "reference": frozen["reference"]})

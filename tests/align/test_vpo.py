@@ -175,6 +175,24 @@ def test_pessimism_on_the_chosen_answers_adds_fine_tuning_to_dpo() -> None:
         assert torch.allclose(one, other)
 
 
+@pytest.mark.parametrize(("soft", "p", "term"), [(True, 0.75, 1.5), (False, 0.75, 3.0)])
+def test_of_a_split_vote_either_answer_was_chosen_by_its_share(
+    soft: bool, p: float, term: float
+) -> None:
+    # The chosen answer gained 3 nats, the other lost 3: 0.75 * 3 - 0.25 * 3 = 1.5.
+    values = LogProbs(
+        {
+            "policy": {"chosen": row(-10.0), "rejected": row(-13.0)},
+            "reference": {"chosen": row(-13.0), "rejected": row(-10.0)},
+        }
+    )
+    algorithm = VPO(
+        beta=0.1, alpha=0.5, uncertainty="pessimism", calibration="chosen", soft_labels=soft
+    )
+    found = algorithm.loss(values, Labels(p=row(p))).metrics["loss/value"].item()
+    assert found == pytest.approx(-0.05 * term)
+
+
 def judged(scores: Sequence[float], sources: Sequence[str]) -> Judged:
     answers = tuple(
         Answer(str(k), f"text {k}", 10, False, score, source)

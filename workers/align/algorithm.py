@@ -8,7 +8,7 @@ from the same declaration the trainer runs. The trainer never asks which algorit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.knobs import Declared, knob
@@ -117,6 +117,16 @@ class Example:
     weight: float = 1.0
     facts: Mapping[str, float] = field(default_factory=dict)
 
+    def adding(
+        self, *, answers: Mapping[str, int] | None = None, facts: Mapping[str, float] | None = None
+    ) -> Example:
+        """The same example with further answers and figures."""
+        return replace(
+            self,
+            answers={**self.answers, **(answers or {})},
+            facts={**self.facts, **(facts or {})},
+        )
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -140,26 +150,21 @@ def logsigmoid(x: Tensor) -> Tensor:
 class Algorithm(Declared):
     """Base of all algorithms; the fields of a subclass are its knobs.
 
+    What the loss reads (`roles`, `references`, `facts`, `divergences`) may depend on the knobs: a
+    subclass overrides the property, or puts a ClassVar in its place where it is always the same.
+
     Attributes:
-        references: frozen policies whose log-probabilities the loss reads, out of "reference"
-            (what the round's reference mode says), "initial" (pi_0) and "round_start" (pi_t).
         pair_rule: the default rule of `align.pairing` that turns judged answers into pairs.
         selection: the strategy that picks which answers people compare.
-        facts: figures that every example must carry. What these are, like `divergences`, an
-            instance may say anew where it depends on a knob.
         probes: roles that are read without gradient over the whole batch, for `baseline`;
             MISMATCHED among them comes from the trainer, not from the examples.
-        divergences: references whose full-vocabulary divergence the loss reads (a dear thing).
         teacher: whether answers that were imported with the prompts are candidates as well.
         presets: settings that belong together, by name.
     """
 
-    references: ClassVar[tuple[str, ...]] = ("reference",)
     pair_rule: ClassVar[str] = "voted"
     selection: ClassVar[str] = "random"
-    facts: ClassVar[tuple[str, ...]] = ()
     probes: ClassVar[tuple[str, ...]] = ()
-    divergences: ClassVar[tuple[str, ...]] = ()
     teacher: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Preset]] = {}
 
@@ -167,6 +172,22 @@ class Algorithm(Declared):
     def roles(self) -> tuple[str, ...]:
         """The responses of an example that the loss reads with a gradient."""
         return ("chosen", "rejected")
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Frozen policies whose log-probabilities the loss reads: "reference" (what the round's
+        reference mode says), "initial" (pi_0), "round_start" (pi_t). Each costs a pass."""
+        return ("reference",)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """Figures that every example must carry, by name."""
+        return ()
+
+    @property
+    def divergences(self) -> tuple[str, ...]:
+        """References whose whole-vocabulary divergence the loss reads; each is kept in memory."""
+        return ()
 
     def warnings(self) -> tuple[str, ...]:
         """Sentences on settings that are allowed and likely to disappoint."""

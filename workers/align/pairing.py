@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Judged:
     answers: tuple[Answer, ...]
     votes: tuple[Vote, ...] = ()
     marks: tuple[Mark, ...] = ()
-    length_penalty: float = 0.0  # subtracted from the score per token, at selection only
+    length_penalty: float = 0.0  # off the score per token; what people said of a pair stays
     margin: float = 0.0  # least score difference of a pair, for the rules that read scores
 
 
@@ -67,29 +68,47 @@ class PairChoice:
     weight: float
     tie: float = 0.0
 
+    def turned(self) -> PairChoice:
+        """The same, said from the other side."""
+        return replace(self, chosen=self.rejected, rejected=self.chosen, p=1 - self.p)
+
 
 Rule = Callable[[Judged, int], list[PairChoice]]
 
 
+def said(judged: Judged, i: int, j: int) -> Vote | None:
+    """All votes on exactly these two as one on (i, j): their mean by weight; None without any."""
+    votes = [v for v in judged.votes if {v.i, v.j} == {i, j}]
+    weight = sum(v.weight for v in votes)
+    if not weight:
+        return None
+    p = sum(v.weight * (v.p if v.i == i else 1 - v.p) for v in votes) / weight
+    return Vote(i, j, p, weight, sum(v.weight * v.tie for v in votes) / weight)
+
+
 def score(judged: Judged, index: int) -> float:
-    """The answer's score less its length penalty; without a model's score, its mean vote share."""
+    """The answer's score less its length penalty; without a model's score, its mean share of the
+    votes against each answer it met."""
     answer = judged.answers[index]
     if answer.score is not None:
         return answer.score - judged.length_penalty * answer.tokens
-    shares = [v.p for v in judged.votes if v.i == index]
-    shares += [1 - v.p for v in judged.votes if v.j == index]
+    met = {v.i + v.j - index for v in judged.votes if index in (v.i, v.j)}
+    shares = [vote.p for rival in sorted(met) if (vote := said(judged, index, rival))]
     share = sum(shares) / len(shares) if shares else 0.5
     return share - judged.length_penalty * answer.tokens
 
 
 def preference(judged: Judged, i: int, j: int) -> float:
     """P(i > j): what raters said of exactly these two, else the scores' logistic difference."""
-    for vote in judged.votes:
-        if (vote.i, vote.j) == (i, j):
-            return vote.p
-        if (vote.i, vote.j) == (j, i):
-            return 1 - vote.p
-    return 1 / (1 + math.exp(score(judged, j) - score(judged, i)))
+    if vote := said(judged, i, j):
+        return vote.p
+    return (1 + math.tanh((score(judged, i) - score(judged, j)) / 2)) / 2
+
+
+def known(judged: Judged) -> list[int]:
+    """The answers of which anything is known: a model's score, or a vote."""
+    voted = {index for vote in judged.votes for index in (vote.i, vote.j)}
+    return [k for k, a in enumerate(judged.answers) if a.score is not None or k in voted]
 
 
 def opponents(judged: Judged, index: int) -> list[int]:
@@ -107,14 +126,13 @@ def win_rate(judged: Judged, index: int, *, itself: bool = False) -> float:
 
 
 def voted(judged: Judged, seed: int) -> list[PairChoice]:
-    """Exactly the pairs people compared, with their vote share as soft label; split votes are
-    kept as ties (p = 0.5)."""
+    """Exactly the pairs people compared, each once, with their vote share as soft label; split
+    votes are kept as ties (p = 0.5)."""
     pairs = []
-    for vote in judged.votes:
-        chosen, rejected, p = (vote.i, vote.j, vote.p)
-        if p < 0.5:
-            chosen, rejected, p = rejected, chosen, 1 - p
-        pairs.append(PairChoice(chosen, rejected, p, vote.weight, vote.tie))
+    for i, j in {frozenset((v.i, v.j)): (v.i, v.j) for v in judged.votes}.values():
+        if vote := said(judged, i, j):
+            pair = PairChoice(i, j, vote.p, vote.weight, vote.tie)
+            pairs.append(pair if vote.p >= 0.5 else pair.turned())
     return usable(judged, pairs)
 
 
@@ -153,9 +171,7 @@ def pair_off(judged: Judged, seed: int) -> list[PairChoice]:
 
 def all_pairs(judged: Judged, seed: int) -> list[PairChoice]:
     """Every pair whose scores differ by more than the margin; together they weigh as one."""
-    order = _ranked(judged, seed)
-    pairs = _scored(judged, [(a, b) for k, a in enumerate(order) for b in order[k + 1 :]])
-    return [PairChoice(x.chosen, x.rejected, x.p, 1 / len(pairs)) for x in pairs]
+    return as_one(_scored(judged, list(combinations(_ranked(judged, seed), 2))))
 
 
 def tournament(judged: Judged, seed: int) -> list[PairChoice]:
@@ -230,6 +246,24 @@ def couples(judged: Judged, seed: int) -> list[tuple[int, int]]:
     order = list(range(len(judged.answers)))
     _rng(judged, seed).shuffle(order)
     return list(zip(order[::2], order[1::2], strict=False))
+
+
+def meetings(judged: Judged, rule: str, seed: int) -> list[PairChoice]:
+    """Which answers a rule lets meet, for losses that learn from equals too: no margin and no tie
+    leaves a pair out. Rules that do not look at scores give p = 0.5; who is chosen, and whether
+    the pairs are usable, is the caller's to say."""
+    if rule == "all_pairs":
+        indices = list(combinations(range(len(judged.answers)), 2))
+    elif rule in ("random", "pair_off"):
+        indices = couples(judged, seed)[: 1 if rule == "random" else None]
+    else:
+        return RULES[rule](replace(judged, margin=0.0), seed)
+    return [PairChoice(i, j, 0.5, 1.0) for i, j in indices]
+
+
+def as_one(pairs: list[PairChoice]) -> list[PairChoice]:
+    """The same pairs, weighing as much as a single one together."""
+    return [replace(pair, weight=1 / len(pairs)) for pair in pairs]
 
 
 def usable(judged: Judged, pairs: list[PairChoice]) -> list[PairChoice]:

@@ -19,7 +19,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
 from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
-from align.pairing import Judged, score
+from align.pairing import Judged, known, score
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,14 +75,13 @@ class BRAIn(Algorithm):
         choices=("softmax", "argmax"),
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        # Which figures an example must carry depends on n, so the instance says, not the class.
-        object.__setattr__(self, "facts", tuple(f"reward.{role}" for role in self.roles))
-
     @property
     def roles(self) -> tuple[str, ...]:
         return tuple(f"answer_{i}" for i in range(1, self.n + 1))
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        return tuple(f"reward.{role}" for role in self.roles)
 
     def warnings(self) -> tuple[str, ...]:
         if self.target == "softmax" or self.n == 2:
@@ -91,12 +90,7 @@ class BRAIn(Algorithm):
 
     def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
         """Groups of n draws with their rewards: a model's scores, else their shares of votes."""
-        voted = {index for vote in judged.votes for index in (vote.i, vote.j)}
-        drawn = [
-            index
-            for index, answer in enumerate(judged.answers)
-            if not answer.truncated and (answer.score is not None or index in voted)
-        ]
+        drawn = [index for index in known(judged) if not judged.answers[index].truncated]
         random.Random(f"{seed}:{judged.prompt}").shuffle(drawn)
         groups = [drawn[at : at + self.n] for at in range(0, len(drawn) - self.n + 1, self.n)]
         told = [g for g in groups if len({judged.answers[index].text for index in g}) > 1]

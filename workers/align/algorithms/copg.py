@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
-from align.pairing import RULES, Judged, PairChoice, couples, score, usable
+from align.pairing import Judged, PairChoice, as_one, meetings, score, usable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +62,14 @@ class CoPG(Algorithm):
     )
 
     def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
-        """Rules that pair at random keep pairs of equal reward; others choose as they always do."""
-        if rule in ("random", "pair_off"):
-            pairs = [PairChoice(i, j, 1.0, 1.0) for i, j in couples(judged, seed)]
-            pairs = pairs[:1] if rule == "random" else pairs
-        else:
-            pairs = RULES[rule](judged, seed)
-        pairs = usable(judged, [_oriented(judged, pair) for pair in pairs])
-        return [self.example(judged, pair) for pair in pairs]
+        """Pairs with the answer of higher reward as chosen; a rule says which answers meet."""
+        pairs = usable(judged, [_oriented(judged, x) for x in meetings(judged, rule, seed)])
+        return [self.example(judged, x) for x in (as_one(pairs) if rule == "all_pairs" else pairs)]
 
     def example(self, judged: Judged, choice: PairChoice) -> Example:
-        made = super().example(judged, choice)
-        rewards = {f"reward.{role}": score(judged, k) for role, k in made.answers.items()}
-        return replace(made, facts={**made.facts, **rewards})
+        plain = super().example(judged, choice)
+        rewards = {f"reward.{role}": score(judged, k) for role, k in plain.answers.items()}
+        return plain.adding(facts=rewards)
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         h = logps.gap("policy") - logps.gap("reference")  # (B,)
@@ -93,6 +88,4 @@ class CoPG(Algorithm):
 def _oriented(judged: Judged, pair: PairChoice) -> PairChoice:
     """The answer of higher reward as chosen. The loss reads no p: 1/2 where rewards are equal."""
     ahead = score(judged, pair.chosen) - score(judged, pair.rejected)
-    if ahead < 0:
-        pair = replace(pair, chosen=pair.rejected, rejected=pair.chosen)
-    return replace(pair, p=1.0 if ahead else 0.5)
+    return replace(pair.turned() if ahead < 0 else pair, p=1.0 if ahead else 0.5)

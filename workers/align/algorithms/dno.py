@@ -14,17 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import ClassVar
 
-from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob, logsigmoid
-from align.pairing import RULES, Judged, PairChoice, couples, opponents, usable, win_rate
+from align.algorithm import Example, Labels, LogProbs, Loss, Preset, knob, logsigmoid
+from align.mirror import MirrorStep
+from align.pairing import Judged, PairChoice, as_one, meetings, opponents, usable, win_rate
 
 
 @dataclass(frozen=True, kw_only=True)
-class DNO(Algorithm):
+class DNO(MirrorStep):
     title: ClassVar[str] = "DNO"
-    references: ClassVar[tuple[str, ...]] = ("initial", "round_start")
     pair_rule: ClassVar[str] = "all_pairs"
     facts: ClassVar[tuple[str, ...]] = ("win.chosen", "win.rejected")
     presets: ClassVar[Mapping[str, Preset]] = {
@@ -76,43 +75,30 @@ class DNO(Algorithm):
         above=0,
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tau > self.eta:
-            raise ValueError(f"tau must be at most eta, {self.eta:g}, not {self.tau:g}")
-
     def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
         """Pairs oriented by win rate; a rule says which pairs, and none is too close to count.
 
         Answers that met none of the policy's have no win rate and take no part.
         """
         pairs = []
-        for i, j, weight, tie in _couples(judged, rule, seed):
-            if not (opponents(judged, i) and opponents(judged, j)):
+        for pair in meetings(judged, rule, seed):
+            if not (opponents(judged, pair.chosen) and opponents(judged, pair.rejected)):
                 continue
-            apart = win_rate(judged, i) - win_rate(judged, j)
+            apart = win_rate(judged, pair.chosen) - win_rate(judged, pair.rejected)
             if apart < 0:
-                i, j, apart = j, i, -apart
-            z = 1 / (1 + math.exp(-self.reward_scale * apart))
-            pairs.append(PairChoice(i, j, z, weight, tie))
+                pair, apart = pair.turned(), -apart
+            pairs.append(replace(pair, p=1 / (1 + math.exp(-self.reward_scale * apart))))
         kept = usable(judged, pairs)
-        if rule == "all_pairs":  # one prompt's pairs weigh as one, however many are left
-            kept = [replace(pair, weight=1 / len(kept)) for pair in kept]
-        return [self.example(judged, pair) for pair in kept]
+        return [self.example(judged, x) for x in (as_one(kept) if rule == "all_pairs" else kept)]
 
     def example(self, judged: Judged, choice: PairChoice) -> Example:
-        wins = {
-            "win.chosen": win_rate(judged, choice.chosen),
-            "win.rejected": win_rate(judged, choice.rejected),
-        }
         plain = super().example(judged, choice)
-        return replace(plain, facts={**plain.facts, **wins})
+        wins = {f"win.{role}": win_rate(judged, k) for role, k in plain.answers.items()}
+        return plain.adding(facts=wins)
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
-        share, c = self.tau / self.eta, self.reward_scale
-        base = share * logps.gap("initial") + (1 - share) * logps.gap("round_start")
-        h = logps.gap("policy") - base  # (B,)
-        margin = c * self.eta * h
+        h, c = self.tilt(logps), self.reward_scale
+        margin = c * self.eta * h  # (B,)
         apart = c * (labels.of("win.chosen") - labels.of("win.rejected"))
         z = apart.sigmoid()
         losses = -z * logsigmoid(margin) - (1 - z) * logsigmoid(-margin)
@@ -125,17 +111,3 @@ class DNO(Algorithm):
             "rewards/accuracies": (h * apart > 0).to(h.dtype),
         }
         return Loss(losses, metrics)
-
-
-def _couples(judged: Judged, rule: str, seed: int) -> list[tuple[int, int, float, float]]:
-    """Which answers meet: indices, weight and share of ties. No margin and no tie leaves any out,
-    for a win rate's difference of zero is a target like any other."""
-    indices = range(len(judged.answers))
-    if rule == "all_pairs":
-        return [(i, j, 1.0, 0.0) for i, j in combinations(indices, 2)]
-    if rule == "random":
-        return [(i, j, 1.0, 0.0) for i, j in couples(judged, seed)[:1]]
-    if rule == "pair_off":
-        return [(i, j, 1.0, 0.0) for i, j in couples(judged, seed)]
-    found = RULES[rule](replace(judged, margin=0.0), seed)
-    return [(pair.chosen, pair.rejected, pair.weight, pair.tie) for pair in found]

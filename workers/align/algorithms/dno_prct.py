@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from align.algorithm import Draws, Example, Labels, LogProbs, Loss, Preset, knob
 from align.margin import MarginAlgorithm
-from align.pairing import RULES, Answer, Judged, PairChoice, score
+from align.pairing import RULES, Answer, Judged, PairChoice, as_one, score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +148,7 @@ class DNOPrct(MarginAlgorithm):
             for pair in RULES[rule](known, seed)
             if self._clear(ranked[pair.chosen], ranked[pair.rejected])
         ]
-        if rule == "all_pairs":  # one prompt's pairs weigh as one, however many are left
-            return [replace(pair, weight=1 / len(pairs)) for pair in pairs]
-        return pairs
+        return as_one(pairs) if rule == "all_pairs" else pairs
 
     def _clear(self, positive: Answer, negative: Answer) -> bool:
         """Whether the positive is good enough, and its negative far enough below it."""

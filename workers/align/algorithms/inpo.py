@@ -14,15 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from align.algorithm import Algorithm, Labels, LogProbs, Loss, Preset, knob
-
-CYCLE = 0.1  # largest |Im| of a taste's linearised game, of which the default warns: a mild cycle
+from align.algorithm import Labels, LogProbs, Loss, Preset, knob
+from align.mirror import CYCLE, MirrorStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class INPO(Algorithm):
+class INPO(MirrorStep):
     title: ClassVar[str] = "INPO"
-    references: ClassVar[tuple[str, ...]] = ("initial", "round_start")
     pair_rule: ClassVar[str] = "tournament"
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
@@ -61,28 +59,10 @@ class INPO(Algorithm):
         at_least=0,
     )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tau > self.eta:
-            raise ValueError(f"tau must be at most eta, {self.eta:g}, not {self.tau:g}")
-
     def warnings(self) -> tuple[str, ...]:
         if self.tau and self.eta > (self.tau**2 + CYCLE**2) / (2 * self.tau):
             return ()
-        return (
-            f"With eta = {self.eta:g} and tau = {self.tau:g} rounds would circle instead of "
-            "settling if raters' tastes are cyclic; they settle when eta is above "
-            f"(tau^2 + s^2) / (2 tau), with s near {CYCLE:g} for a mild cycle and 0 for none.",
-        )
+        return (self.circling("eta is above (tau^2 + s^2) / (2 tau)"),)
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
-        share = self.tau / self.eta
-        opponent = share * logps.gap("initial") + (1 - share) * logps.gap("round_start")
-        h = logps.gap("policy") - opponent  # (B,)
-        pull = 2 * labels.p - 1
-        metrics = {
-            "h": h,
-            "raw": (h - pull / (2 * self.eta)) ** 2,
-            "rewards/accuracies": (h > 0).to(h.dtype),
-        }
-        return Loss(self.eta * h**2 - pull * h, metrics)
+        return self.square(self.tilt(logps), labels)

@@ -9,7 +9,7 @@ Bradley-Terry logit. The paper's sum over several further rewards is one here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from align.algorithm import Example, Labels, LogProbs, Loss, Preset, knob
@@ -79,9 +79,9 @@ class MODPO(LogisticOrHinge):
         return super().examples(judged, "voted" if self.second == "score" else rule, seed)
 
     def example(self, judged: Judged, choice: PairChoice) -> Example:
-        made = super().example(judged, choice)
-        seconds = {f"second.{role}": self._second(judged, k) for role, k in made.answers.items()}
-        return replace(made, facts={**made.facts, **seconds})
+        plain = super().example(judged, choice)
+        seconds = {f"second.{role}": self._second(judged, k) for role, k in plain.answers.items()}
+        return plain.adding(facts=seconds)
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         owed = (1 - self.weight) * (labels.of("second.chosen") - labels.of("second.rejected"))

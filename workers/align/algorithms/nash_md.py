@@ -17,15 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from align.algorithm import Algorithm, Draws, Labels, LogProbs, Loss, Preset, knob
-
-CYCLE = 0.1  # largest |Im| of a taste's linearised game, of which the default warns: a mild cycle
+from align.algorithm import Draws, Labels, LogProbs, Loss, Preset, knob
+from align.mirror import CYCLE, MirrorStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class NashMD(Algorithm):
+class NashMD(MirrorStep):
     title: ClassVar[str] = "Nash-MD"
-    references: ClassVar[tuple[str, ...]] = ("initial", "round_start")
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "An even mixture and a pull of 0.1, the widely used implementation's settings, in "
@@ -66,25 +64,11 @@ class NashMD(Algorithm):
         at_least=0,
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tau > self.eta:
-            raise ValueError(f"tau must be at most eta, {self.eta:g}, not {self.tau:g}")
-
-    @property
-    def share(self) -> float:
-        """The first policy's share of the mixture."""
-        return self.tau / self.eta
-
     def warnings(self) -> tuple[str, ...]:
         # The map's multipliers are (1 - c)(1 +- i s / eta) where tastes are cyclic: our derivation.
         if (1 - self.share) ** 2 * (1 + (CYCLE / self.eta) ** 2) < 1:
             return ()
-        return (
-            f"With eta = {self.eta:g} and tau = {self.tau:g} rounds would circle instead of "
-            "settling if raters' tastes are cyclic; they settle when (1 - tau / eta)^2 "
-            f"(1 + s^2 / eta^2) is below 1, with s near {CYCLE:g} for a mild cycle and 0 for none.",
-        )
+        return (self.circling("(1 - tau / eta)^2 (1 + s^2 / eta^2) is below 1"),)
 
     def draws(self, samples_per_prompt: int, temperature: float) -> tuple[Draws, ...]:
         """All answers from the mixture; from one policy alone where it has the whole share."""
@@ -102,12 +86,4 @@ class NashMD(Algorithm):
         )
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
-        mixture = self.share * logps.gap("initial") + (1 - self.share) * logps.gap("round_start")
-        h = logps.gap("policy") - mixture  # (B,)
-        pull = 2 * labels.p - 1
-        metrics = {
-            "h": h,
-            "raw": (h - pull / (2 * self.eta)) ** 2,
-            "rewards/accuracies": (h > 0).to(h.dtype),
-        }
-        return Loss(self.eta * h**2 - pull * h, metrics)
+        return self.square(self.tilt(logps), labels)

@@ -11,7 +11,7 @@ paper in that pairs come from fresh answers, where it re-ranks a stored data set
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from align.algorithm import Draws, Example, Labels, LogProbs, Loss, Preset, knob
@@ -105,7 +105,7 @@ class SELM(MarginAlgorithm):
     def example(self, judged: Judged, choice: PairChoice) -> Example:
         sources = [answer.source for answer in judged.answers]
         plain = super().example(judged, choice)
-        return replace(plain, answers={**plain.answers, "explore": sources.index("explore")})
+        return plain.adding(answers={"explore": sources.index("explore")})
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         margin = self.beta * (logps.gap("policy") - logps.gap("reference"))  # (B,)

@@ -12,7 +12,7 @@ were an example. A tie therefore trains nothing in the hinge while the gap is wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
@@ -75,26 +75,25 @@ class SLiC(Algorithm):
         choices=("chosen", "best"),
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.form == "hinge":  # the class names all that any form reads; this one reads none
-            object.__setattr__(self, "references", ())
-
     @property
     def roles(self) -> tuple[str, ...]:
         return ("chosen", "rejected", "target") if self._third else ("chosen", "rejected")
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        return ("reference",) if self.form == "hinge_norm" else ()
 
     @property
     def _third(self) -> bool:
         return self.target == "best" and self.strength > 0
 
     def example(self, judged: Judged, choice: PairChoice) -> Example:
-        made = super().example(judged, choice)
+        plain = super().example(judged, choice)
         if not self._third:
-            return made
+            return plain
         whole = [k for k, answer in enumerate(judged.answers) if not answer.truncated]
         best = max(whole, key=lambda k: score(judged, k))
-        return replace(made, answers={**made.answers, "target": best})
+        return plain.adding(answers={"target": best})
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         p, gap = labels.p, logps.gap("policy")  # (B,)

@@ -10,7 +10,7 @@ shift of both answers. As published, win rates come from scores and include the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from align.algorithm import Algorithm, Draws, Example, Labels, LogProbs, Loss, Preset, knob
@@ -25,7 +25,6 @@ class SPPO(Algorithm):
     title: ClassVar[str] = "SPPO"
     references: ClassVar[tuple[str, ...]] = ("round_start",)
     pair_rule: ClassVar[str] = "max_min"
-    facts: ClassVar[tuple[str, ...]] = ("win.chosen", "win.rejected")
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "As the authors' scripts run it: five answers, best against worst, win rates among the "
@@ -71,24 +70,29 @@ class SPPO(Algorithm):
         1.0, "Nucleus that answers are drawn from; the authors' is 0.9.", above=0, at_most=1
     )
 
+    @property
+    def facts(self) -> tuple[str, ...]:
+        return ("win.chosen", "win.rejected") if self.targets == "win_rate" else ()
+
     def draws(self, samples_per_prompt: int, temperature: float) -> tuple[Draws, ...]:
         return (Draws(n=samples_per_prompt, temperature=temperature, top_p=self.top_p),)
 
     def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
-        """Pairs by the rule; answers that met none of the policy's have no win rate."""
+        """Pairs by the rule; where win rates are read, not of answers that met none of the
+        policy's and have none."""
         return [
             self.example(judged, pair)
             for pair in RULES[rule](judged, seed)
-            if opponents(judged, pair.chosen) and opponents(judged, pair.rejected)
+            if self.targets == "hard"
+            or (opponents(judged, pair.chosen) and opponents(judged, pair.rejected))
         ]
 
     def example(self, judged: Judged, choice: PairChoice) -> Example:
-        wins = {
-            "win.chosen": win_rate(judged, choice.chosen, itself=True),
-            "win.rejected": win_rate(judged, choice.rejected, itself=True),
-        }
         plain = super().example(judged, choice)
-        return replace(plain, facts={**plain.facts, **wins})
+        if self.targets == "hard":
+            return plain
+        sides = plain.answers.items()
+        return plain.adding(facts={f"win.{r}": win_rate(judged, k, itself=True) for r, k in sides})
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         chosen, rejected = (logps.ratio(role, "round_start") for role in ("chosen", "rejected"))

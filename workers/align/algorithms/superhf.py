@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
-from align.pairing import Judged, score
+from align.pairing import Judged, known, score
 
 
 @dataclass(frozen=True, kw_only=True)
 class SuperHF(Algorithm):
     title: ClassVar[str] = "SuperHF"
-    references: ClassVar[tuple[str, ...]] = ("initial",)
-    divergences: ClassVar[tuple[str, ...]] = ("initial",)
+    references: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "The authors' LLaMA run: the best of 32 answers to one prompt a step, divergence "
@@ -74,24 +73,22 @@ class SuperHF(Algorithm):
         choices=("mean", "sum"),
     )
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.kl:  # the instance asks for less than the class
-            object.__setattr__(self, "divergences", ())
-
     @property
     def roles(self) -> tuple[str, ...]:
         return ("chosen",)
 
+    @property
+    def divergences(self) -> tuple[str, ...]:
+        return ("initial",) if self.kl else ()
+
     def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
         """The kept answers, best first: by a model's score, else by share of votes."""
-        voted = {index for vote in judged.votes for index in (vote.i, vote.j)}
-        known = [k for k, a in enumerate(judged.answers) if a.score is not None or k in voted]
-        if len({score(judged, index) for index in known}) < 2:
+        told = known(judged)
+        if len({score(judged, index) for index in told}) < 2:
             return []
-        random.Random(f"{seed}:{judged.prompt}").shuffle(known)  # equal scores: in any order
+        random.Random(f"{seed}:{judged.prompt}").shuffle(told)  # equal scores: in any order
         kept: dict[str, int] = {}
-        for index in sorted(known, key=lambda index: -score(judged, index)):
+        for index in sorted(told, key=lambda index: -score(judged, index)):
             if not judged.answers[index].truncated:
                 kept.setdefault(judged.answers[index].text, index)
         return [Example({"chosen": index}) for index in list(kept.values())[: self.keep]]
@@ -100,10 +97,7 @@ class SuperHF(Algorithm):
         tokens = labels.tokens["chosen"] if self.reduction == "mean" else 1
         cross_entropy = -logps.of("policy", "chosen") / tokens  # (B,)
         losses = cross_entropy + self.inverse / cross_entropy if self.inverse else cross_entropy
-        metrics = {
-            "cross_entropy": cross_entropy,
-            "ratio/initial": logps.ratio("chosen", "initial"),
-        }
+        metrics = {"cross_entropy": cross_entropy}
         if self.kl:
             divergence = logps.divergence("initial", "chosen") / tokens
             losses = losses + self.kl * divergence.clamp(min=0)

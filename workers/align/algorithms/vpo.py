@@ -13,7 +13,7 @@ the reference it is SELM's loss; offline with cal the chosen answers it is DPO p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from align.algorithm import Draws, Example, Labels, LogProbs, Loss, Preset, knob
@@ -118,13 +118,13 @@ class VPO(MarginAlgorithm):
         if self.calibration not in DRAWN:
             return plain
         index = [answer.source for answer in judged.answers].index("calibration")
-        return replace(plain, answers={**plain.answers, "calibration": index})
+        return plain.adding(answers={"calibration": index})
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         margin = self.beta * (logps.gap("policy") - logps.gap("reference"))  # (B,)
         preference = self.likelihood(margin, labels)
         sign = 1 if self.uncertainty == "optimism" else -1
-        term = sign * self.alpha * self.beta * self._drift(logps)
+        term = sign * self.alpha * self.beta * self._drift(logps, labels)
         metrics = {
             **self.figures(logps, margin),
             "loss/preference": preference,
@@ -132,10 +132,11 @@ class VPO(MarginAlgorithm):
         }
         return Loss(preference + term, metrics)
 
-    def _drift(self, logps: LogProbs) -> Tensor:
+    def _drift(self, logps: LogProbs, labels: Labels) -> Tensor:
         """log pi - log pi_ref of the answers calibrated on, (B,)."""
-        if self.calibration == "pair":
-            roles = ("chosen", "rejected")
-            return (logps.ratio(roles[0], "reference") + logps.ratio(roles[1], "reference")) / 2
-        role = "chosen" if self.calibration == "chosen" else "calibration"
-        return logps.ratio(role, "reference")
+        if self.calibration in DRAWN:
+            return logps.ratio("calibration", "reference")
+        # Of a split vote either answer was chosen, by its share.
+        p = self._label(labels.p) if self.calibration == "chosen" else 0.5
+        chosen, rejected = (logps.ratio(role, "reference") for role in ("chosen", "rejected"))
+        return p * chosen + (1 - p) * rejected

@@ -11,13 +11,13 @@ not be read. Pairs of two policy answers never arise here: they hold no answer t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
 
 from align.algorithm import Draws, Example, Labels, LogProbs, Loss, Preset, knob
 from align.margin import MarginAlgorithm
-from align.pairing import RULES, Judged, PairChoice, preference, usable
+from align.pairing import RULES, Judged, PairChoice, as_one, preference, usable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +87,7 @@ class XPO(MarginAlgorithm):
             "explored.chosen": float(_first(judged, choice.chosen)),
             "explored.rejected": float(_first(judged, choice.rejected)),
         }
-        plain = super().example(judged, choice)
-        return replace(plain, facts={**plain.facts, **explored})
+        return super().example(judged, choice).adding(facts=explored)
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         margin = self.beta * (logps.gap("policy") - logps.gap("reference"))  # (B,)
@@ -124,6 +123,7 @@ def _couples(judged: Judged, *, everyone: bool) -> list[PairChoice]:
     for i, j in couples:
         p = preference(judged, i, j)
         if p != 0.5:
-            pairs.append(PairChoice(i, j, p, 1.0) if p > 0.5 else PairChoice(j, i, 1 - p, 1.0))
+            pair = PairChoice(i, j, p, 1.0)
+            pairs.append(pair if p > 0.5 else pair.turned())
     found = usable(judged, pairs)
-    return [replace(pair, weight=1 / len(found)) for pair in found] if everyone else found
+    return as_one(found) if everyone else found
