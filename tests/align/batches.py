@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from align import algorithms
 from align.algorithm import Algorithm, Labels, LogProbs, Loss
+from align.knobs import Knob
+from align.mirror import MirrorStep
 
-NAMES = list(algorithms.discover())
-SETTINGS: list[tuple[str, str | None]] = [
-    (name, preset) for name, cls in algorithms.discover().items() for preset in (None, *cls.presets)
-]
 COUNT = 5
 SIDES = {"chosen": "rejected", "rejected": "chosen"}
+
+
+def presets() -> dict[str, Algorithm]:
+    """Every algorithm with the settings it has by default, and with those of its presets."""
+    found = {}
+    for name, cls in algorithms.discover().items():
+        found[name] = cls()
+        found |= {f"{name}-{n}": cls.build(p.knobs) for n, p in cls.presets.items()}
+    return found
+
+
+def varied() -> dict[str, Algorithm]:
+    """These, and the default settings with one knob moved to a choice or to an end."""
+    found = presets()
+    for name, cls in algorithms.discover().items():
+        for one in cls.knobs():
+            for value in ends(cls, one):
+                with suppress(ValueError):  # not together with the others' defaults
+                    found[f"{name}-{one.name}={value}"] = cls.build({one.name: value})
+    return found
+
+
+def ends(cls: type[Algorithm], one: Knob) -> list[Any]:
+    if one.type is bool:
+        return [True, False]
+    if one.name == "tau" and issubclass(cls, MirrorStep):
+        return [0.0, cls().eta / 2, cls().eta]
+    return [*(one.choices or ()), *({one.at_least, one.at_most} - {None})]
+
+
+NAMES = list(algorithms.discover())
+SETTINGS, VARIED = presets(), varied()
 
 
 @dataclass(frozen=True)
@@ -101,14 +133,5 @@ def batch(algorithm: Algorithm, *, p: Tensor | None = None, at_start: bool = Fal
     return Batch(models, labels, apart)
 
 
-def built(name: str, preset: str | None) -> Algorithm:
-    cls = algorithms.get(name)
-    return cls.build(cls.presets[preset].knobs) if preset else cls()
-
-
-def of_pairs(settings: list[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
-    return [setting for setting in settings if set(SIDES) <= set(built(*setting).roles)]
-
-
-def named(setting: tuple[str, str | None]) -> str:
-    return "-".join(part for part in setting if part)
+def of_pairs(settings: Mapping[str, Algorithm]) -> dict[str, Algorithm]:
+    return {label: it for label, it in settings.items() if set(SIDES) <= set(it.roles)}

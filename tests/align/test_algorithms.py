@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from align import algorithms
 from align.algorithm import Algorithm
 from align.pairing import RULES
-from tests.align.batches import COUNT, NAMES, SETTINGS, SIDES, batch, built, named, of_pairs
+from tests.align.batches import COUNT, NAMES, SETTINGS, SIDES, VARIED, batch, of_pairs
 
 ROUND = {
     "rounds_wanted", "samples_per_prompt", "temperature", "overlap", "pairs_from", "pair_rule",
@@ -50,8 +50,7 @@ OF_EACH_ANSWER: list[tuple[str, dict[str, Any]]] = [
     ("slic", {"strength": 0.1}),
     ("xpo", {"alpha": 0.1}),
 ]
-# What holds up whoever is called chosen, however the votes went.
-OF_ROLES = [("vpo", "offline")]
+SHARES = torch.tensor([0.5, 0.6, 0.75, 0.9, 1.0], dtype=torch.float64)
 
 
 @pytest.fixture(params=NAMES)
@@ -60,16 +59,16 @@ def algorithm(request: pytest.FixtureRequest) -> Algorithm:
     return algorithms.get(request.param)()
 
 
-@pytest.fixture(params=SETTINGS, ids=named)
+@pytest.fixture(params=VARIED)
 def setting(request: pytest.FixtureRequest) -> Algorithm:
-    """With the settings it has by default, and with those of its presets."""
-    return built(*request.param)
+    """With the settings it has by default, those of its presets, and each knob moved."""
+    return VARIED[request.param]
 
 
-@pytest.fixture(params=of_pairs(SETTINGS), ids=named)
+@pytest.fixture(params=of_pairs(VARIED))
 def paired(request: pytest.FixtureRequest) -> Algorithm:
     """With all settings under which it reads a chosen and a rejected answer."""
-    return built(*request.param)
+    return VARIED[request.param]
 
 
 # The loss -----------------------------------------------------------------------------------------
@@ -120,25 +119,32 @@ def test_every_answer_it_names_gets_a_gradient_and_nothing_else_does(setting: Al
         assert all(leaf.grad is None for leaf in data.models[name].values())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_it_reads_every_policy_it_asks_for(name: str) -> None:
-    """A frozen policy costs a pass over the data: none is asked for in vain."""
-    algorithm = algorithms.get(name).build({"tau": 0.05} if name == "dno" else {})
-    straight = batch(algorithm)
-    for reference in algorithm.references:
-        moved = batch(algorithm)
-        shift = torch.arange(COUNT, dtype=torch.float64)
-        for step, role in enumerate(moved.models[reference]):
-            moved.models[reference][role] = moved.models[reference][role] + (step + 1) * shift
-        before, after = straight.loss(algorithm), moved.loss(algorithm)
-        figures = [torch.equal(v, after.metrics[n]) for n, v in before.metrics.items()]
-        assert not (torch.equal(before.losses, after.losses) and all(figures)), reference
+def test_it_asks_for_what_its_loss_reads_and_for_nothing_else(setting: Algorithm) -> None:
+    """A frozen policy costs a pass over the data. A batch holds no more than was asked for."""
+    before = batch(setting, p=SHARES).loss(setting).losses
+    asked = [("models", name) for name in setting.references]
+    asked += [("divergences", name) for name in setting.divergences]
+    for kind, name in asked:
+        moved = batch(setting, p=SHARES)
+        values = getattr(moved, kind)[name]
+        for step, role in enumerate(values, start=1):
+            values[role] = values[role] + 40 * step * torch.arange(COUNT)
+        assert not torch.equal(before, moved.loss(setting).losses), name
 
 
-@pytest.mark.parametrize("whose", [s for s in of_pairs(SETTINGS) if s not in OF_ROLES], ids=named)
-def test_swapping_the_answers_and_the_label_changes_nothing(whose: tuple[str, str | None]) -> None:
-    paired = built(*whose)
-    data = batch(paired, p=torch.tensor([0.5, 0.6, 0.75, 0.9, 1.0], dtype=torch.float64))
+@pytest.mark.parametrize("name", SETTINGS)
+def test_it_reads_every_figure_it_asks_for(name: str) -> None:
+    setting = SETTINGS[name]
+    before = batch(setting, p=SHARES).loss(setting).losses
+    for fact in setting.facts:
+        moved = batch(setting, p=SHARES)
+        facts = {**moved.labels.facts, fact: moved.labels.facts[fact] + 1.5}
+        moved = replace(moved, labels=replace(moved.labels, facts=facts))
+        assert not torch.equal(before, moved.loss(setting).losses), fact
+
+
+def test_swapping_the_answers_and_the_label_changes_nothing(paired: Algorithm) -> None:
+    data = batch(paired, p=SHARES)
     there, back = data.loss(paired), data.swapped().loss(paired)
     assert torch.allclose(there.losses, back.losses)
     if "rewards/margins" in there.metrics:
