@@ -22,29 +22,42 @@ USUAL = {"rao_kupper": 3.0, "davidson": 1.0}  # either means half ties at a marg
 class MarginAlgorithm(Algorithm):
     """An algorithm whose loss is the negative log-likelihood of votes on a margin."""
 
-    beta: float = knob(0.1, "How strongly the policy is held to its reference.", above=0)
+    beta: float = knob(
+        0.1,
+        "How strongly the policy is held to its reference: a higher beta allows less drift. 0.1 "
+        "is TRL's default and the RLHF Workflow's value.",
+        above=0,
+    )
     noise: str = knob(
         "none",
-        "How wrong votes are met: not at all, by mixing in the flipped label (conservative), or by "
-        "un-biasing the loss for a known flip rate (robust).",
+        "What is done about wrong votes: nothing (none), mixing in the flipped label "
+        "(conservative), or correcting the loss so that a known share of wrong votes does not "
+        "bias it (robust, arXiv:2403.00409).",
         choices=("none", "conservative", "robust"),
     )
     flip_rate: float = knob(
-        0.1, "Share of votes assumed wrong; read unless noise is none.", at_least=0, below=0.5
+        0.1,
+        "Share of votes taken to be wrong. Only read when noise is not none.",
+        at_least=0,
+        below=0.5,
     )
     soft_labels: bool = knob(
-        True, "Use the share of votes as a soft label; off, the majority counts as certain."
+        True,
+        "Train on the share of votes, so that 3 votes against 1 count as 75 %. Off, the "
+        "majority is taken as certain.",
     )
     ties: str = knob(
         "soft",
-        "What a tie says: half a win for each side (soft), or an outcome of its own with a "
-        "probability under the Rao-Kupper or the Davidson model (arXiv:2409.17431).",
+        "How a tie enters the loss: as half a win for each side (soft), or as a third outcome "
+        "with a probability of its own under the Rao-Kupper or the Davidson model "
+        "(arXiv:2409.17431).",
         choices=("soft", *USUAL),
     )
     tie_strength: float = knob(
         0.0,
-        "The tie model's nu; 0 takes the usual one, under which half of equal pairs tie "
-        "(3 for Rao-Kupper, where it must exceed 1; 1 for Davidson).",
+        "How common the tie model takes ties to be (its nu). 0 means the usual value, under "
+        "which two equal answers tie half of the time: 3 for Rao-Kupper, which needs more than "
+        "1, and 1 for Davidson.",
         at_least=0,
     )
 
@@ -112,8 +125,8 @@ class LogisticOrHinge(MarginAlgorithm):
 
     form: str = knob(
         "sigmoid",
-        "What is fitted to the margin m: -log sigmoid(m), which never stops pushing, or the hinge "
-        "max(0, 1 - m), which is exactly flat once the margin is 1.",
+        "The loss on the margin m: -log sigmoid(m), which always asks for more (sigmoid), or "
+        "max(0, 1 - m), which is content once the margin is 1 (hinge).",
         choices=("sigmoid", "hinge"),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from align.algorithm import Algorithm, Labels, LogProbs, Loss, knob
+from align.algorithm import Algorithm, Labels, LogProbs, Loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,18 +22,8 @@ CYCLE = 0.1  # largest |Im| of a taste's linearised game, of which algorithms wa
 class MirrorStep(Algorithm):
     """An algorithm whose round is such a step."""
 
-    eta: float = knob(
-        0.1,
-        "Inverse step size of a round: a pair that one side always wins is to end 1 / (2 eta) nats "
-        "further apart, so a smaller eta is a larger step.",
-        above=0,
-    )
-    tau: float = knob(
-        0.0,
-        "Pull to the first policy, at most eta; tau / eta is the first policy's share of what the "
-        "round starts from.",
-        at_least=0,
-    )
+    eta: float  # inverse step size; a knob of each algorithm, with its own default, like tau
+    tau: float  # pull to the first policy
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -58,20 +58,23 @@ class BRAIn(Algorithm):
 
     n: int = knob(
         4,
-        "Draws in one example; what a prompt has beyond them makes further examples.",
+        "How many answers make one example; a prompt with more of them gives several examples. "
+        "The authors use 8.",
         at_least=2,
         at_most=8,
     )
     gamma: float = knob(
         1.0,
-        "Reward difference that makes an answer e times as likely under the target; towards 0 "
-        "only the best draw counts.",
+        "Temperature of the rewards: an answer whose reward is higher by gamma should be e "
+        "(2.7) times as likely. Near 0 only the best answer counts. 1 is ours; fit it to the "
+        "spread of your scores.",
         above=0,
     )
     target: str = knob(
         "softmax",
-        "The target's weights of the draws: in proportion, or all on the likeliest draw, which "
-        "with n = 2 and the round's start as reference is DPO with beta 1 (DPO-sft).",
+        "How an example's answers share the target: in proportion to their weights (softmax), "
+        "or all to the heaviest (argmax). Argmax with n = 2 and the round's start as reference "
+        "is DPO with beta 1, the paper's DPO-sft.",
         choices=("softmax", "argmax"),
     )
 

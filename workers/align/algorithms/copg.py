@@ -56,8 +56,9 @@ class CoPG(Algorithm):
 
     beta: float = knob(
         0.1,
-        "How strongly the policy is held to its reference, in units of the reward: a reward that "
-        "is higher by beta makes an answer e times as likely against the reference.",
+        "How strongly the policy is held to its reference, on the scale of the rewards: an "
+        "answer whose reward is higher by beta should be e (2.7) times as likely. 0.1 is ours; "
+        "fit it to the spread of your rewards.",
         above=0,
     )
 

@@ -59,19 +59,21 @@ class DNO(MirrorStep):
 
     eta: float = knob(
         0.1,
-        "Step size of a round, as its inverse: an answer's log-odds move by win rate / eta nats.",
+        "Inverse step size of a round: an answer that wins 10 % more often than another gains "
+        "0.1 / eta nats on it. The paper takes 0.1 or 0.05.",
         above=0,
     )
     tau: float = knob(
         0.0,
-        "Pull to the first policy, at most eta, as the paper's Algorithm 3 has it; its Algorithm 1 "
-        "is 0.",
+        "Pull back to the first policy, at most eta, as in the paper's Algorithm 3. 0 is its "
+        "Algorithm 1, which has none.",
         at_least=0,
     )
     reward_scale: float = knob(
         1.0,
-        "Sharpens targets, sigmoid(scale * (r1 - r2)), and the margin alike: the optimum stays, "
-        "gradients grow. At the paper's 1 targets lie within [0.27, 0.73].",
+        "Multiplies differences of win rates and the margin alike, which leaves the optimum "
+        "where it is and makes gradients larger. At the paper's 1 all targets lie between 0.27 "
+        "and 0.73.",
         above=0,
     )
 

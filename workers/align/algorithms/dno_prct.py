@@ -66,32 +66,40 @@ class DNOPrct(MarginAlgorithm):
 
     threshold: float = knob(
         0.0,
-        "Least score of a positive, in the score's own units. The paper's is 5 on a rubric of 0 "
-        "to 6; 0 suits a reward model whose scores are centred.",
+        "Lowest score that may win. The paper asks for 5 on a rubric of 0 to 6; 0 suits a "
+        "reward model whose scores are centred at 0.",
     )
     margin: float = knob(
-        2.0, "How far below its positive a negative must score; 2 rubric points in the paper.",
+        2.0,
+        "How much lower than the winner the loser must score. The paper asks for 2 points of "
+        "its rubric.",
         at_least=0,
-    )  # fmt: skip
+    )
     student_margin: float = knob(
         1.0,
-        "The same where the positive is the policy's own answer, not the teacher's; 1 rubric point "
-        "in the paper.",
+        "The same where the winner is the policy's own answer and not the teacher's. The paper "
+        "asks for 1 point of its rubric.",
         at_least=0,
     )
     repeat_words: int = knob(
-        4, "Length in words of the runs that count as a repetition (the paper names none).",
+        4,
+        "Length, in words, of the runs whose repetition is counted. The paper gives no number; "
+        "4 is ours.",
         at_least=1,
-    )  # fmt: skip
+    )
     repeat_share: float = knob(
         0.5,
-        "An answer is only ever a negative when more than this share of its runs of words came "
-        "before in it; 1 turns this off (the paper names no figure).",
+        "An answer can only lose when more than this share of its runs of words came up earlier "
+        "in it. 1 turns this off. The paper gives no number; 0.5 is ours.",
         at_least=0,
         at_most=1,
     )
     top_p: float = knob(
-        1.0, "Nucleus that answers are drawn from; the paper's is 0.95.", above=0, at_most=1
+        1.0,
+        "Answers are drawn from the likeliest tokens that together have this probability; 1 is "
+        "all of them. The paper takes 0.95.",
+        above=0,
+        at_most=1,
     )
 
     def __post_init__(self) -> None:

@@ -32,6 +32,7 @@ class DPO(MarginAlgorithm):
                 "reference": "initial",
                 "replay": "none",
                 "epochs": 2,
+                "batch_size": 128,
             },
         ),
         "theory": Preset(
@@ -40,6 +41,7 @@ class DPO(MarginAlgorithm):
             knobs={"beta": 0.1},
             round={
                 "samples_per_prompt": 2,
+                "overlap": 1,
                 "pairs_from": "votes",
                 "pair_rule": "voted",
                 "reference": "initial",

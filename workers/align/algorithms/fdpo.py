@@ -59,15 +59,17 @@ class FDPO(MarginAlgorithm):
 
     divergence: str = knob(
         "jensen_shannon",
-        "What holds the policy to its reference: reverse_kl is DPO; forward_kl keeps all that the "
-        "reference says; alpha lies between them; jensen_shannon lets answers go as reverse_kl "
-        "does, but pays a bounded reward for making one likelier, and starts with half the slope.",
+        "How the distance to the reference is measured. reverse_kl is DPO; forward_kl keeps "
+        "everything that the reference might say; alpha lies between these two; jensen_shannon, "
+        "which the authors run on HH, lets answers go as reverse_kl does, bounds the reward of "
+        "making one likelier, and starts with half of DPO's gradient.",
         choices=("reverse_kl", "forward_kl", "jensen_shannon", "alpha"),
     )
     alpha: float = knob(
         0.5,
-        "Place of the alpha divergence between reverse KL (0) and forward KL (1), as the paper "
-        "has it; TRL's alpha is 1 minus this one. Read only with alpha.",
+        "Where the alpha divergence lies between reverse KL (0) and forward KL (1). The authors "
+        "try 0.3, 0.5 and 0.7; TRL counts from the other end (1 minus this). Only read with "
+        "alpha.",
         above=0,
         below=1,
     )

@@ -26,7 +26,7 @@ class INPO(MirrorStep):
         "published": Preset(
             "Eight answers, a knock-out among them whose winner must beat its loser once more; "
             "eta 0.005, tau a third of it; only this round's pairs.",
-            knobs={"eta": 0.005, "tau": 0.005 / 3},
+            knobs={"eta": 0.005, "tau": 0.001667},
             round={
                 "rounds_wanted": 3,
                 "samples_per_prompt": 8,
@@ -34,6 +34,7 @@ class INPO(MirrorStep):
                 "pair_rule": "tournament",
                 "replay": "none",
                 "epochs": 2,
+                "batch_size": 128,
             },
         ),
         "theory": Preset(
@@ -42,6 +43,8 @@ class INPO(MirrorStep):
             knobs={"eta": 0.3, "tau": 0.1},
             round={
                 "samples_per_prompt": 2,
+                "temperature": 1.0,
+                "overlap": 1,
                 "pairs_from": "votes",
                 "pair_rule": "voted",
                 "replay": "none",
@@ -51,13 +54,16 @@ class INPO(MirrorStep):
 
     eta: float = knob(
         0.005,
-        "Step size of a round, as its inverse: the target of a certain pair is 1 / (2 eta) nats.",
+        "Inverse step size of a round: smaller is a larger step. A pair that one side always "
+        "wins is driven 1 / (2 eta) nats apart. The paper tried 0.002 to 0.1 and takes 0.005.",
         above=0,
     )
     tau: float = knob(
-        0.005 / 3, "Pull to the first policy, at most eta; at 0 only the step size holds.",
+        0.001667,
+        "Pull back to the first policy, from 0 (none) to eta (each step is then taken from it "
+        "alone). The paper takes a third of eta.",
         at_least=0,
-    )  # fmt: skip
+    )
 
     def warnings(self) -> tuple[str, ...]:
         if self.tau and self.eta > (self.tau**2 + CYCLE**2) / (2 * self.tau):

@@ -23,20 +23,36 @@ class IPO(Algorithm):
         "published": Preset(
             "As widely trained: log-ratios divided by their answer's length, best against worst.",
             knobs={"tau": 0.1, "reduction": "mean"},
-            round={"pair_rule": "max_min", "pairs_from": "reward_model", "replay": "none"},
+            round={
+                "pairs_from": "reward_model",
+                "pair_rule": "max_min",
+                "reference": "initial",
+                "replay": "none",
+            },
         ),
         "theory": Preset(
             "The paper's formula: sums over tokens, pairs drawn without looking at their scores.",
             knobs={"tau": 0.1, "reduction": "sum"},
-            round={"samples_per_prompt": 2, "pair_rule": "voted", "pairs_from": "votes"},
+            round={
+                "samples_per_prompt": 2,
+                "pairs_from": "votes",
+                "pair_rule": "voted",
+                "reference": "initial",
+            },
         ),
     }
 
-    tau: float = knob(0.1, "How strongly the policy is held to its reference.", above=0)
+    tau: float = knob(
+        0.1,
+        "How strongly the policy is held to its reference: a pair that one side always wins is "
+        "driven 1 / (2 tau) apart, and held there. Usual with means are 0.01 to 0.1.",
+        above=0,
+    )
     reduction: str = knob(
         "sum",
-        "Log-ratios are summed over tokens, as the paper defines them, or divided by the answer's "
-        "length, as its authors later advised; tau means something else in each.",
+        "Whether log-ratios are summed over an answer's tokens (sum), as the paper defines "
+        "them, or divided by their number (mean), as its authors later advised and TRL does. "
+        "tau means something else in each.",
         choices=("sum", "mean"),
     )
 

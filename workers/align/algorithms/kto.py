@@ -67,20 +67,28 @@ class KTO(Algorithm):
     }
 
     beta: float = knob(
-        0.1, "How fast gains and losses saturate; higher holds closer to the reference.", above=0
+        0.1,
+        "How fast the loss flattens as an answer moves away from the reference: a higher beta "
+        "holds the policy closer. 0.1 is TRL's default.",
+        above=0,
     )
     desirable: float = knob(
         1.0,
-        "Weight of good answers (lambda_D). The paper advises desirable x good answers / "
-        "(undesirable x bad answers) between 1 and 4/3 (summaries of it also say 3/2).",
+        "Weight of good answers (lambda_D); raise it where they are rare. The paper advises "
+        "weight times number of the good, divided by that of the bad, between 1 and 4/3 (some "
+        "summaries say 3/2).",
         at_least=0,
     )
     undesirable: float = knob(
-        1.0, "Weight of bad answers (lambda_U); above the other it makes losses loom.", at_least=0
+        1.0,
+        "Weight of bad answers (lambda_U). Above the other weight, losses count for more than "
+        "gains.",
+        at_least=0,
     )
     soft_labels: bool = knob(
         True,
-        "A split vote counts an answer as good to its share; off, the majority's word is certain.",
+        "An answer in a split vote counts as good by its share of the votes. Off, the "
+        "majority's word is certain.",
     )
 
     def __post_init__(self) -> None:

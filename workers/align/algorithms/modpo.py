@@ -55,23 +55,24 @@ class MODPO(LogisticOrHinge):
 
     weight: float = knob(
         0.5,
-        "Weight w of what people voted on; the second objective has 1 - w, and at 1 this is DPO. "
-        "Near 0 votes are magnified without limit. The authors' scripts sum weights to 1 in one "
-        "place and not in another; dividing beta and both weights by their sum gives these.",
+        "Weight w of what people voted on; the second objective has 1 - w. At 1 this is DPO; "
+        "near 0 votes are magnified without limit. Weights that do not sum to 1, as in some of "
+        "the authors' scripts, become these when beta and both weights are divided by their "
+        "sum.",
         above=0,
         at_most=1,
     )
     second: str = knob(
         "brevity",
-        "The second objective: fewer tokens, or a reward model's score. With score only the pairs "
-        "that people compared are trained on, whatever the pair rule, or one model would judge "
-        "both objectives.",
+        "What is wanted besides votes: short answers (brevity), or a reward model's score "
+        "(score). With score only pairs that people compared are trained on, whatever the pair "
+        "rule, or one model would judge both objectives.",
         choices=("brevity", "score"),
     )
     per_token: float = knob(
         0.01,
-        "What a saved token is worth, in logits of the votes. The authors take 1; at 0.01 it "
-        "takes 100 tokens to make up for odds of e to 1.",
+        "What a token less is worth, on the scale of the votes' log-odds: at 0.01, an answer "
+        "that is 100 tokens shorter makes up for odds of e (2.7) to 1. The authors take 1.",
         at_least=0,
     )
 

@@ -45,6 +45,7 @@ class NashMD(MirrorStep):
             round={
                 "samples_per_prompt": 2,
                 "temperature": 1.0,
+                "overlap": 1,
                 "pairs_from": "votes",
                 "pair_rule": "voted",
                 "replay": "none",
@@ -54,13 +55,14 @@ class NashMD(MirrorStep):
 
     eta: float = knob(
         0.2,
-        "Step size of a round, as its inverse: the target of a certain pair is 1 / (2 eta) nats.",
+        "Inverse step size of a round: smaller is a larger step. A pair that one side always "
+        "wins is driven 1 / (2 eta) nats apart. With tau 0.1, 0.2 is TRL's even mixture.",
         above=0,
     )
     tau: float = knob(
         0.1,
-        "Pull to the first policy, at most eta. tau / eta is the first policy's share of the "
-        "mixture; the usual ones are 0.125 to 0.5.",
+        "Pull back to the first policy, at most eta. tau / eta is the first policy's share of "
+        "the mixture that answers are drawn from; the usual shares are 0.125 to 0.5.",
         at_least=0,
     )
 

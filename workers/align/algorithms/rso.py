@@ -65,24 +65,25 @@ class RSO(LogisticOrHinge):
 
     beta: float = knob(
         0.5,
-        "Temperature of the rejection sampling, in units of the reward: at 0 the best answers are "
-        "kept, far above the rewards' spread any answer. The loss does not read it (see gamma).",
+        "How selective the sampling is, on the scale of the rewards: at 0 the best answers are "
+        "kept, far above the rewards' spread any answer. The paper found 0.5 best. The loss "
+        "does not read it; see gamma.",
         at_least=0,
     )
     gamma: float = knob(
         0.05,
-        "Slope of the loss: how strongly the policy is held to its reference, which is DPO's beta. "
-        "The paper takes it apart from the sampling's beta.",
+        "How strongly the policy is held to its reference, which is DPO's beta. The paper sets "
+        "it apart from the sampling's beta and found 0.05 best.",
         above=0,
     )
     accept: int = knob(
-        8, "How many answers of each prompt the rejection sampling keeps.", at_least=2
+        8, "How many answers to each prompt are kept. The paper keeps 8 of 64.", at_least=2
     )
     reward: str = knob(
         "score",
-        "What an answer is accepted by: its score (its share of votes where no model scored it), "
-        "or, as published, the logit of its chance to beat another answer drawn at random. With "
-        "a reward model's scores both accept alike.",
+        "What answers are accepted by: their score, or their share of votes where no model "
+        "scored them (score); or, as published, the log-odds that they beat one other answer "
+        "drawn at random (baseline). With a reward model's scores both accept alike.",
         choices=("score", "baseline"),
     )
 

@@ -28,7 +28,7 @@ class SELM(MarginAlgorithm):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "Two answers and the policy's greedy one are ranked; best against worst. The reference "
-            "moves with every round, each on fresh prompts.",
+            "moves with every round, each on fresh prompts. Alpha and batches are the Zephyr run's.",
             knobs={"beta": 0.01, "alpha": 0.001, "coefficient": "alpha_beta", "explore": "greedy"},
             round={
                 "rounds_wanted": 3,
@@ -38,7 +38,7 @@ class SELM(MarginAlgorithm):
                 "reference": "round_start",
                 "replay": "none",
                 "epochs": 1,
-                "batch_size": 128,
+                "batch_size": 256,
             },
         ),
         "theory": Preset(
@@ -48,6 +48,7 @@ class SELM(MarginAlgorithm):
             round={
                 "samples_per_prompt": 2,
                 "temperature": 1.0,
+                "overlap": 1,
                 "pairs_from": "votes",
                 "pair_rule": "voted",
                 "reference": "round_start",
@@ -58,20 +59,22 @@ class SELM(MarginAlgorithm):
 
     alpha: float = knob(
         0.0005,
-        "Weight of the exploration term. The paper tried 0.0001 (no better than DPO) to 0.01 "
-        "(harmful), at beta 0.01.",
+        "Weight of the exploration term. At its beta of 0.01 the paper advises 0.001 to 0.005, "
+        "calls 0.0001 no better than DPO and 0.01 harmful; at a beta of 0.1, 0.0005 weighs as "
+        "much as its 0.005.",
         at_least=0,
     )
     coefficient: str = knob(
         "alpha_beta",
-        "What multiplies the term: alpha * beta, as in the paper's objective and the authors' "
-        "code, or alpha alone, as its Algorithm 1 prints.",
+        "What multiplies the term: alpha times beta, as in the paper's objective and the "
+        "authors' code (alpha_beta), or alpha alone, as the paper's Algorithm 1 prints (alpha).",
         choices=("alpha_beta", "alpha"),
     )
     explore: str = knob(
         "sampled",
-        "How the explored answer is drawn: like the others, as the objective says, or greedily, "
-        "as the authors' code does, which pushes the likeliest answer down from the first step.",
+        "How the explored answer is drawn: like the others, as the objective says (sampled), or "
+        "as the likeliest one, as in the authors' code, which lowers it from the first step "
+        "(greedy).",
         choices=("sampled", "greedy"),
     )
 

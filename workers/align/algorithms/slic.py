@@ -53,25 +53,26 @@ class SLiC(Algorithm):
 
     form: str = knob(
         "hinge",
-        "Margin between log-likelihoods, as published, or between log-ratios to the reference "
-        "policy (hinge_norm), which is harder to cheat.",
+        "What the margin is between: the answers' log-likelihoods, as published (hinge), or "
+        "their log-ratios to the reference (hinge_norm), which RSO found harder to cheat.",
         choices=("hinge", "hinge_norm"),
     )
     delta: float = knob(
         1.0,
-        "Margin in nats; a pair that has it trains no further. RSO writes it 1 / gamma, "
-        "and prefers 20.",
+        "Margin to reach, in nats; a pair that has it trains no further. RSO's best gamma of "
+        "0.05 is a margin of 20.",
         above=0,
     )
     strength: float = knob(
         0.1,
-        "Weight of the target's log-likelihood (lambda). The paper prints no value; RSO found no "
-        "benefit and takes 0.",
+        "Weight of keeping a good answer likely (lambda). The paper prints no value and 0.1 is "
+        "ours; RSO found no benefit and takes 0.",
         at_least=0,
     )
     target: str = knob(
         "chosen",
-        "Whose likelihood is held up: the pair's chosen answer, or the best answer to the prompt.",
+        "Which answer is kept likely: the pair's winner (chosen), or the best answer to the "
+        "prompt (best).",
         choices=("chosen", "best"),
     )
 

@@ -56,18 +56,23 @@ class SPPO(Algorithm):
 
     eta: float = knob(
         1000.0,
-        "Step size E: an answer that always wins is drawn E / 2 nats up (the authors' code says "
-        "1 / beta).",
+        "Step size E of a round: an answer that always wins is to become E / 2 nats likelier. "
+        "The authors take 1000, which their code calls a beta of 0.001.",
         above=0,
     )
     targets: str = knob(
         "win_rate",
-        "From each answer's win rate, as published, or from the pair's label alone (hard): "
-        "the winner wins always, and the two squares are summed instead of averaged, as in TRL.",
+        "What an answer's target is made of: its win rate among the prompt's answers, as "
+        "published (win_rate), or the pair's label alone, the winner winning always (hard). "
+        "With hard the two squares are summed and not averaged, as in TRL.",
         choices=("win_rate", "hard"),
     )
     top_p: float = knob(
-        1.0, "Nucleus that answers are drawn from; the authors' is 0.9.", above=0, at_most=1
+        1.0,
+        "Answers are drawn from the likeliest tokens that together have this probability; 1 is "
+        "all of them. The authors take 0.9.",
+        above=0,
+        at_most=1,
     )
 
     @property

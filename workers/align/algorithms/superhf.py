@@ -53,23 +53,28 @@ class SuperHF(Algorithm):
         ),
     }
 
-    keep: int = knob(1, "Answers kept of each prompt, from the best score down.", at_least=1)
+    keep: int = knob(
+        1,
+        "How many answers to each prompt are trained on, from the best score down. The authors "
+        "keep 1 of 32.",
+        at_least=1,
+    )
     kl: float = knob(
         0.23,
-        "Coefficient of the divergence from the first policy; the authors' sweep ends at 0.5. At 0 "
-        "it is not computed, which saves a model in memory.",
+        "Weight of the divergence from the first policy. The authors take 0.23; their sweep "
+        "ends at 0.5. At 0 it is not computed, which saves a model in memory.",
         at_least=0,
     )
     inverse: float = knob(
         0.0,
-        "Coefficient of 1 / cross-entropy, which keeps answers from becoming certain; 0 in the "
-        "authors' runs. The cross-entropy then rests at its square root.",
+        "Weight of 1 / cross-entropy, which keeps answers from becoming certain: cross-entropy "
+        "then settles at the weight's square root. The authors take 0.",
         at_least=0,
     )
     reduction: str = knob(
         "mean",
-        "Cross-entropy and divergence are means over an answer's tokens, as in the authors' code, "
-        "or sums, under which long answers weigh more.",
+        "Whether cross-entropy and divergence are averaged over an answer's tokens, as in the "
+        "authors' code (mean), or summed, which gives long answers more weight (sum).",
         choices=("mean", "sum"),
     )
 

@@ -7,7 +7,8 @@ given (offline). Votes leave a reward free up to a constant; fixing it by E_cal[
 V = -beta * E_cal[log pi - log pi_ref], hence L_DPO +- alpha * beta * E_cal[log pi - log pi_ref].
 The paper's text could not be read: its idea is from its abstract, the rest is worked out as above
 and checked against the constrained problem itself on a bandit (tests/align/test_vpo.py). With cal
-the reference it is SELM's loss; offline with cal the chosen answers it is DPO plus fine-tuning.
+the reference it is SELM's loss; offline with cal the chosen answers (of a split vote both, by
+their shares) it is DPO plus fine-tuning.
 """
 
 from __future__ import annotations
@@ -73,18 +74,22 @@ class VPO(MarginAlgorithm):
     }
 
     alpha: float = knob(
-        0.0005, "Weight of the value; the term is alpha * beta a nat. 0 is DPO.", at_least=0
+        0.0005,
+        "Weight of the value term, which is multiplied by beta as well; 0 is DPO. The paper's "
+        "value could not be read: 0.0005 is ours, as small as SELM's.",
+        at_least=0,
     )
     uncertainty: str = knob(
         "optimism",
-        "Seek value where votes leave it open (optimism, for rounds that gather new votes) or shun "
-        "it (pessimism, for data that is given).",
+        "What is expected where votes leave rewards open: the best (optimism), for rounds that "
+        "gather new votes, or the worst (pessimism), for data that is given.",
         choices=("optimism", "pessimism"),
     )
     calibration: str = knob(
         "initial",
-        "The law under which rewards average to zero: answers drawn for it from the first policy "
-        "or from the round's start, the chosen answers, or both answers of each pair.",
+        "The answers over which rewards are taken to average to zero: one drawn for this from "
+        "the first policy (initial) or from the round's start (round_start), the winners "
+        "(chosen), or both answers of each pair (pair).",
         choices=(*DRAWN, "chosen", "pair"),
     )
 

@@ -61,8 +61,8 @@ class XPO(MarginAlgorithm):
 
     alpha: float = knob(
         1e-5,
-        "Weight per nat of the exploration term; TRL's default (it also takes one for each epoch), "
-        "while another implementation takes 5e-6.",
+        "Weight of the exploration term for each nat. 1e-5 is TRL's default, which may also "
+        "change from epoch to epoch; another implementation takes 5e-6.",
         at_least=0,
     )
 
