@@ -195,6 +195,7 @@ def test_it_says_what_it_is(algorithm: Algorithm) -> None:
     assert "arXiv:" in (source.__doc__ or "")
     assert algorithm.title
     assert all(one.help.endswith(".") for one in algorithm.knobs())
+    assert all(len(str(one.default)) < 9 for one in algorithm.knobs() if one.type is float)
     assert algorithm.pair_rule in RULES
     assert set(algorithm.references) <= {"reference", "initial", "round_start"}
     assert set(algorithm.divergences) <= {"reference", "initial", "round_start"}
@@ -212,6 +213,8 @@ def test_the_published_and_the_theory_faithful_settings_are_presets(algorithm: A
         assert preset.round.get("pairs_from", "votes") in {"votes", "reward_model"}
         assert preset.round.get("reference", "initial") in {"initial", "round_start", "soup"}
         assert preset.round.get("replay", "none") in {"none", "all", "decay"}
+        if "one vote" in preset.about.lower():
+            assert preset.round["overlap"] == 1
         if preset.round.get("pairs_from") == "votes":
             assert preset.round.get("pair_rule", algorithm.pair_rule) == "voted"
 

@@ -28,7 +28,7 @@ class SELM(MarginAlgorithm):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "Two answers and the policy's greedy one are ranked; best against worst. The reference "
-            "moves with every round, each on fresh prompts. Alpha and batches are the Zephyr run's.",
+            "moves with every round, each on fresh prompts. Alpha and batches as for Zephyr.",
             knobs={"beta": 0.01, "alpha": 0.001, "coefficient": "alpha_beta", "explore": "greedy"},
             round={
                 "rounds_wanted": 3,
