@@ -65,9 +65,9 @@ class RSO(LogisticOrHinge):
 
     beta: float = knob(
         0.5,
-        "How selective the sampling is, on the scale of the rewards: at 0 the best answers are "
-        "kept, far above the rewards' spread any answer. The paper found 0.5 best. The loss "
-        "does not read it; see gamma.",
+        "How selective the rejection sampling is, on the scale of the rewards: at 0 the best "
+        "answers are kept, far above the rewards' spread any answer. The paper found 0.5 best. "
+        "The loss does not read it; see gamma.",
         at_least=0,
     )
     gamma: float = knob(
