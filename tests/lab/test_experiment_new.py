@@ -70,7 +70,8 @@ def text(response) -> str:
 
 def test_the_form_starts_at_vetted_defaults_that_fit_the_prompt_set(researcher, prompts):
     page = text(researcher.get(URL))
-    assert "How strongly the policy is held to its reference. Above 0." in page
+    assert "How strongly the policy is held to its reference" in page
+    assert "the RLHF Workflow's value. Above 0." in page
     assert 'name="knob-beta" value="0.1"' in page
     assert 'name="prompts_per_round" value="10"' in page
     assert 'name="heldout_prompts" value="6"' in page
