@@ -108,6 +108,12 @@ def test_a_pull_to_the_first_policy_mixes_the_two_references() -> None:
     assert found.metrics["h"].item() == pytest.approx(2)
 
 
+def test_as_published_it_never_looks_at_the_first_policy() -> None:
+    assert DNO().references == ("round_start",)
+    assert DNO.build(DNO.presets["published"].knobs).references == ("round_start",)
+    assert DNO(eta=0.4, tau=0.1).references == ("initial", "round_start")
+
+
 def test_a_shift_of_both_answers_changes_nothing() -> None:
     values = logps(4.0, 1.0)
     moved = LogProbs(

@@ -115,6 +115,12 @@ def test_at_tau_zero_it_is_ipo_against_the_rounds_start() -> None:
     assert torch.allclose(found, ipo_like(0.2, values, "round_start"))
 
 
+def test_a_policy_without_a_share_in_the_step_is_not_asked_for() -> None:
+    assert INPO(eta=0.2, tau=0.2).references == ("initial",)
+    assert INPO(eta=0.2, tau=0.1).references == ("initial", "round_start")
+    assert INPO(eta=0.2, tau=0.0).references == ("round_start",)
+
+
 @pytest.mark.parametrize("tau", [0.0, 0.05, 0.2])
 def test_the_first_round_is_ipo_whatever_tau_is(tau: float) -> None:
     values = models()
