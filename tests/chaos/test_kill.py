@@ -32,11 +32,16 @@ def stacks(tmp_path, engine):
         stack.stop()
 
 
-def finish(stack: Stack) -> dict:
+def wait_for(stack: Stack, condition, seconds: float, pause: float = 0.05):
+    """Wait; where it is in vain, say what everybody was doing."""
     try:
-        wait_until(lambda: stack.stage() in ("done", "failed"), ROUND_SECONDS, 0.5)
-    except AssertionError:
-        raise AssertionError(f"stuck at {stack.stage()}\n{stack.logs()}") from None
+        return wait_until(condition, seconds, pause)
+    except AssertionError as late:
+        raise AssertionError(f"{late}: stuck at {stack.stage()}\n{stack.logs()}") from None
+
+
+def finish(stack: Stack) -> dict:
+    wait_for(stack, lambda: stack.stage() in ("done", "failed"), ROUND_SECONDS, 0.5)
     return stack.result()
 
 
@@ -47,7 +52,7 @@ def kill_in(stack: Stack, kind: str, landed) -> None:
         folder = stack.folder(kind)
         return folder if folder is not None and landed(folder) else None
 
-    wait_until(there, 120, 0.005)
+    wait_for(stack, there, 120, 0.005)
     stack.kill_tree("worker")
 
 
@@ -55,7 +60,7 @@ def kill_in_mid_save(stack: Stack) -> int:
     """Kill until a half-written checkpoint stays behind; how many kills that took."""
     for kills in range(1, 9):
         before = stack.attempt("train")
-        wait_until(lambda before=before: stack.attempt("train") > before, 60)
+        wait_for(stack, lambda before=before: stack.attempt("train") > before, 60)
         folder = stack.folder("train")
         assert folder is not None
         old = set(strays(folder))
@@ -86,7 +91,7 @@ def test_a_round_under_fire_ends_as_an_undisturbed_one(stacks):
     faults.append("redis flushed")
     fire.start("worker")
 
-    wait_until(lambda: fire.stage() in ("select", "label", "reward"), 120)
+    wait_for(fire, lambda: fire.stage() in ("select", "label", "reward"), 120)
     fire.kill_tree("raters")
     fire.kill_tree("loop")
     faults += ["raters", "loop"]
