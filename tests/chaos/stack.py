@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,9 +161,12 @@ class Stack:
         return json.loads(self.python(RESULT).splitlines()[-1])
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """A look at the database that takes no lock anybody could wait for."""
-        at = f"file:{self.home / 'db.sqlite3'}?mode=ro"
-        with sqlite3.connect(at, uri=True, timeout=5) as connection:
+        """A look at the database that takes no lock anybody could wait for.
+
+        It is opened for writing: after a kill the first to look must recover the log.
+        """
+        at = f"file:{self.home / 'db.sqlite3'}?mode=rw"
+        with closing(sqlite3.connect(at, uri=True, timeout=5)) as connection:
             return connection.execute(query).fetchall()
 
     def stage(self) -> str:
