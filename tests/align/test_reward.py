@@ -134,13 +134,13 @@ def test_each_answer_is_forwarded_once_per_comparison(
     rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths: list[int] = []
-    real = reward.RewardModel.scores
+    real = reward.RewardModel.verdicts
 
     def counted(self: reward.RewardModel, batch: data.Batch) -> torch.Tensor:
         widths.append(len(batch.ids))
         return real(self, batch)
 
-    monkeypatch.setattr(reward.RewardModel, "scores", counted)
+    monkeypatch.setattr(reward.RewardModel, "verdicts", counted)
     do(work, rundir(reward_job(tiny_base, epochs=1), comparisons=comparisons(8, heldout=0)))
     assert sum(widths) == 8 * 3
 

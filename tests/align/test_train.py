@@ -194,6 +194,54 @@ def test_soft_labels_and_weights_reach_the_loss(rundir: Rundir, tiny_base: Path)
     assert abs(metrics(folder)[-1]["rewards/margins"]) < 0.01
 
 
+def test_an_anchor_adds_the_chosen_answers_cross_entropy_per_token(
+    rundir: Rundir, tiny_base: Path
+) -> None:
+    rows = [{**row, "weight": 0.5 + n % 3} for n, row in enumerate(pairs(5))]
+    found = {}
+    for anchor in (0.0, 0.7):
+        job = dataclasses.replace(train_job(tiny_base, batch_size=5), anchor=anchor)
+        with training(rundir, job, f"anchor-{anchor}", rows) as round_:
+            figures = optimise.means(round_.loop._gradient(range(5)))
+            parameters = round_.loop.parameters
+            gradients = {n: p.grad.clone() for n, p in parameters.items() if p.grad is not None}
+            found[anchor] = figures, gradients
+    # The same by hand: each chosen answer's mean cross-entropy, weighted like its example.
+    weights = torch.tensor([row["weight"] for row in rows])
+    each = [e.sequences["chosen"] for e in round_.examples]
+    lengths = torch.tensor([len(one.response) for one in each])
+    assert len(set(lengths.tolist())) > 1
+    round_.loop.adam.zero_grad()
+    surprise = -sequence_logps(round_.policy, data.collate(each, round_.policy.device)) / lengths
+    extra = (weights * surprise).sum() / weights.sum()
+    (0.7 * extra).backward()
+    (plain, before), (anchored, after) = found[0.0], found[0.7]
+    assert anchored["loss"] == pytest.approx(plain["loss"] + 0.7 * extra.item(), rel=1e-5)
+    assert anchored["anchor/cross_entropy"] == pytest.approx(surprise.mean().item(), rel=1e-5)
+    assert anchored["rewards/margins"] == plain["rewards/margins"]
+    assert "anchor/cross_entropy" not in plain
+    for name, parameter in parameters.items():
+        by_hand = before[name] + parameter.grad
+        assert torch.allclose(after[name], by_hand, rtol=1e-4, atol=1e-6), name
+
+
+def test_an_anchor_of_nothing_changes_no_bit_and_another_keeps_the_chosen_likely(
+    rundir: Rundir, tiny_base: Path
+) -> None:
+    weights, drift = {}, {}
+    for name, anchor in (("unsaid", None), ("none", 0.0), ("some", 1.0)):
+        job = train_job(tiny_base)
+        folder = rundir(dataclasses.replace(job, anchor=anchor or 0.0), name, examples=pairs())
+        if anchor is None:  # as it was asked for before there were anchors
+            asked = json.loads((folder / jobs.JOB).read_text())
+            del asked["anchor"]
+            jobs.write_json(folder / jobs.JOB, asked)
+        drift[name] = do(work, folder)["drift_chosen"]
+        weights[name] = (folder / "weights" / "adapter_model.safetensors").read_bytes()
+    assert weights["unsaid"] == weights["none"] != weights["some"]
+    assert drift["some"] > drift["none"]
+
+
 def empty(prompt: str) -> dict[str, Any]:
     row = pair(prompt, "", "x", id="empty")
     row["responses"]["chosen"]["token_ids"] = []
@@ -243,6 +291,9 @@ def test_bad_data_gets_a_sentence(
         ({"knobs": {"beta": -1}}, "beta must be above 0"),
         ({"references": {}}, "the job names no policy for reference"),
         ({"start": ModelRef(base="/nowhere")}, "/nowhere is not a folder"),
+        ({"anchor": -1.0}, "anchor must be 0 or more, not -1.0"),
+        ({"anchor": math.nan}, "anchor must be 0 or more, not nan"),
+        ({"algorithm": "kto", "anchor": 1.0}, "KTO has no chosen answers for an anchor"),
     ],
 )
 def test_a_bad_job_gets_a_sentence(

@@ -170,11 +170,13 @@ class ScoreJob:
 @dataclass(frozen=True, kw_only=True)
 class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
-    rows, which are never trained on."""
+    rows, which are never trained on. `likelihood`: they also weigh the base's own log-likelihood
+    of an answer into its score (`align.gpu.blend`)."""
 
     kind: ClassVar[str] = "reward"
     base: ModelRef
     objective: str = "bradley_terry"
+    likelihood: bool = False
     knobs: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
@@ -187,7 +189,8 @@ class TrainJob:
 
     `references` maps each name the algorithm declares to the frozen policy behind it. `candidates`
     is how many weights an epoch leaves behind to choose from, evenly spaced, the last ones
-    included; at 0 there is no choice.
+    included; at 0 there is no choice. `anchor` times the chosen answer's cross-entropy per token is
+    added to whatever the loss is (RPO, arXiv:2404.19733).
     """
 
     kind: ClassVar[str] = "train"
@@ -198,6 +201,7 @@ class TrainJob:
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
     candidates: int = 0
+    anchor: float = 0.0
     schema: int = SCHEMA
 
 

@@ -2,13 +2,14 @@
 
 A scalar head on the backbone of a language model reads the hidden state of an answer's last
 token. Each answer is scored once per comparison, however many preferences mention it. Held-out
-comparisons are measured before, between and after epochs and never trained on.
+comparisons are measured before, between and after epochs and never trained on; where a job asks
+for it, they weigh that verdict against the base's likelihood, and accuracy stays the verdict's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from align import jobs, objectives
-from align.gpu import checkpoint, data, model
+from align.gpu import blend, checkpoint, data, model
+from align.gpu.blend import Blend
 from align.gpu.logps import hidden_states
 from align.gpu.optimise import (
     Examples,
@@ -43,19 +45,29 @@ HEAD_SCALE = 10.0  # the head starts from nothing, so it learns faster than the 
 
 @dataclass
 class RewardModel:
-    """A language model's backbone and a linear head in fp32."""
+    """A language model's backbone and a linear head in fp32; what its base thinks may be blended
+    in."""
 
     policy: model.Policy
     head: nn.Linear
+    blend: Blend | None = None
 
     def scores(self, batch: data.Batch) -> Tensor:
         """The reward of each row's response, (B,), in fp32."""
+        verdicts = self.verdicts(batch)
+        if self.blend is None:
+            return verdicts
+        likelihood = blend.base_logps(self.policy, batch)
+        return self.blend.verdict * verdicts + self.blend.likelihood * likelihood
+
+    def verdicts(self, batch: data.Batch) -> Tensor:
+        """What the head says by itself, (B,)."""
         with self.policy.precision():
             hidden = hidden_states(self.policy, batch)  # (B, T, H)
         last = batch.mask.sum(1) - 1  # (B,)
         rows = torch.arange(len(last), device=last.device)
-        scores: Tensor = self.head(hidden[rows, last].float()).squeeze(-1)
-        return scores
+        verdicts: Tensor = self.head(hidden[rows, last].float()).squeeze(-1)
+        return verdicts
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return {**self.policy.parameters(), "head.weight": cast(nn.Parameter, self.head.weight)}
@@ -63,6 +75,8 @@ class RewardModel:
     def save(self, folder: Path) -> None:
         model.save(self.policy, folder)
         save_file({"weight": self.head.weight.detach().contiguous()}, folder / HEAD)
+        if self.blend is not None:
+            self.blend.save(folder)
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,7 @@ def load(folder: Path) -> RewardModel:
     head = _head(policy)
     head.load_state_dict(load_file(folder / HEAD))
     head.requires_grad_(False)
-    return RewardModel(policy, head)
+    return RewardModel(policy, head, Blend.load(folder))
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -107,6 +121,11 @@ def work(run: Run) -> dict[str, Any]:
     if not isinstance(job, RewardJob):
         raise ValueError(f"align.gpu.reward runs reward jobs, not {job.kind} jobs")
     check(job.optimiser)
+    if job.likelihood and job.weights.mode != "lora":
+        raise ValueError(
+            "the base's likelihood is read with the adapter switched off, and full weights have "
+            "none; train an adapter, or leave likelihood off"
+        )
     objective = objectives.get(job.objective).build(job.knobs)
     checkpoint.sweep(run.folder)
     model.deterministic(job.optimiser.seed)
@@ -117,6 +136,10 @@ def work(run: Run) -> dict[str, Any]:
     run.log(f"{len(trained)} comparisons to train on, {len(heldout)} held out, {dropped} left out")
     study = Study(run, job, objective, reward, trained, heldout)
     state = study.loop.fit(study.at_epoch)
+    if job.likelihood and heldout:
+        study.blend()
+    elif job.likelihood:
+        run.log("No comparison was held out to weigh the base's likelihood by; it has no weight.")
     manifest = study.commit()
     final, last = means(study.heldout_sums), means(state.sums)
     return {
@@ -132,6 +155,7 @@ def work(run: Run) -> dict[str, Any]:
         "steps": state.step,
         "seconds": round(state.seconds, 3),
         "tokens": study.loop.tokens,
+        **blend.figures(reward.blend),
     }
 
 
@@ -174,15 +198,26 @@ class Study:
     def at_epoch(self, epoch: int, state: State) -> None:
         """Measure the held-out comparisons and log them beside the epoch's training figures."""
         self.heldout_sums = {}
-        tokens = [one.tokens for one in self.heldout]
-        size = self.job.optimiser.micro_batch_size
-        for indices in micro_batches(range(len(self.heldout)), tokens, size):
-            self.run.check()
+        for indices in self._heldout():
             found = agreement(*self._forward([self.heldout[index] for index in indices]))
             add(self.heldout_sums, found)
         figures = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
         figures |= {f"train/{name}": value for name, value in means(state.sums).items()}
         self.run.metrics(state.step, {"epoch": epoch, **figures})
+
+    @torch.no_grad()
+    def blend(self) -> None:
+        """Weigh the head's verdict and the base's likelihood by the held-out votes."""
+        parts: list[tuple[Tensor, ...]] = []
+        for indices in self._heldout():
+            batch, preferences = self._batch([self.heldout[index] for index in indices])
+            found = (self.reward.verdicts(batch), blend.base_logps(self.reward.policy, batch))
+            i, j = preferences.i, preferences.j
+            differences = [value[i] - value[j] for value in found]
+            parts.append((*differences, preferences.p, preferences.weight))
+        columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
+        self.reward.blend = blend.fit(*columns)
+        self.run.log(f"The score is {self.reward.blend}, by {len(columns[0])} held-out votes.")
 
     def commit(self) -> checkpoint.Manifest:
         for name, p in self.reward.parameters().items():
@@ -191,8 +226,20 @@ class Study:
         metadata = provenance(self.reward.policy, self.job, self.data_sha256)
         return checkpoint.commit(self.run.folder / jobs.WEIGHTS, self.reward.save, metadata)
 
+    def _heldout(self) -> Iterator[list[int]]:
+        """The held-out comparisons in micro-batches; stops where the run is told to."""
+        tokens = [one.tokens for one in self.heldout]
+        size = self.job.optimiser.micro_batch_size
+        for indices in micro_batches(range(len(self.heldout)), tokens, size):
+            self.run.check()
+            yield indices
+
     def _forward(self, comparisons: Sequence[Comparison]) -> tuple[Tensor, Preferences]:
-        """Scores of all responses (R,), and the preferences between them by index."""
+        """Verdicts on all responses (R,), and the preferences between them by index."""
+        batch, preferences = self._batch(comparisons)
+        return self.reward.verdicts(batch), preferences
+
+    def _batch(self, comparisons: Sequence[Comparison]) -> tuple[data.Batch, Preferences]:
         place = self.reward.policy.device
         sequences: list[data.Exchange] = []
         rows: list[tuple[int, int, float, float]] = []
@@ -207,7 +254,7 @@ class Study:
             p=torch.tensor(p, device=place),
             weight=torch.tensor(weight, device=place),
         )
-        return self.reward.scores(data.collate(sequences, place)), preferences
+        return data.collate(sequences, place), preferences
 
 
 def agreement(scores: Tensor, preferences: Preferences) -> Sums:

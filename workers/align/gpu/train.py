@@ -7,6 +7,7 @@ never asks which algorithm it has. Killed at any instant, it ends as if nothing 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def work(run: Run) -> dict[str, Any]:
         raise ValueError(f"align.gpu.train runs train jobs, not {job.kind} jobs")
     check(job.optimiser)
     algorithm = algorithms.get(job.algorithm).build(job.knobs)
+    _check_anchor(job, algorithm)
     checkpoint.sweep(run.folder)
     checkpoint.sweep(run.folder / jobs.CANDIDATES)
     model.deterministic(job.optimiser.seed)
@@ -62,6 +64,15 @@ def work(run: Run) -> dict[str, Any]:
         "seconds": round(state.seconds, 3),
         "tokens": round_.loop.tokens,
     }
+
+
+def _check_anchor(job: TrainJob, algorithm: Algorithm) -> None:
+    if not (math.isfinite(job.anchor) and job.anchor >= 0):
+        raise ValueError(f"anchor must be 0 or more, not {job.anchor}")
+    if job.anchor and "chosen" not in algorithm.roles:
+        raise ValueError(
+            f"{algorithm.title} has no chosen answers for an anchor to hold on to; it must be 0"
+        )
 
 
 def _figures(state: State) -> dict[str, float | None]:
@@ -122,12 +133,16 @@ class Round:
         weights = torch.tensor([e.weight for e in found], device=self.policy.device)
         logps = LogProbs({"policy": mine, **self._frozen_at(indices)}, self._divergences(indices))
         loss = self.algorithm.loss(logps, given)
-        figures = {**loss.metrics, **self._drift(logps, given)}
+        losses, figures = loss.losses, {**loss.metrics, **self._drift(logps, given)}
+        if self.job.anchor:
+            surprise = -logps.of("policy", "chosen") / given.tokens["chosen"]  # (B,)
+            losses = losses + self.job.anchor * surprise
+            figures["anchor/cross_entropy"] = surprise
         longer = [value for e in found if (value := examples.chosen_longer(e)) is not None]
         if longer:
             figures["chosen_longer"] = torch.tensor(longer)
         sums = {n: (v.detach().sum().item(), v.numel()) for n, v in figures.items()}
-        return Share((weights * loss.losses).sum(), sums)
+        return Share((weights * losses).sum(), sums)
 
     @torch.no_grad()
     def probe(self, batch: Sequence[Sequence[int]]) -> None:
