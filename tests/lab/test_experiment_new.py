@@ -41,10 +41,11 @@ def sent(prompts) -> dict[str, object]:
     return {
         "name": "Warmer answers", "algorithm": "dpo", "start": "", "prompt_set": prompts.pk,
         "rounds_wanted": 2, "seed": 0, "prompts_per_round": 8, "samples_per_prompt": 4,
-        "temperature": 1.0, "max_tokens": 96, "labels": "people", "overlap": 1,
-        "deadline_minutes": 0, "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
+        "temperature": 1.0, "other_temperature": "", "max_tokens": 96, "labels": "people",
+        "prompts_compared": 0, "overlap": 1, "deadline_minutes": 0, "pairs_from": "votes",
+        "pair_rule": "voted", "length_penalty": 0,
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
-        "replay_share": 0.3, "replay_decay": 0.5, "warm_start": "on", "candidates": 0,
+        "replay_share": 0.3, "replay_decay": 0.5, "anchor": 0, "warm_start": "on", "candidates": 0,
         "mode": "lora", "rank": 16, "learning_rate": 5e-5,
         "epochs": 1, "batch_size": 16, "reward_learning_rate": 5e-5, "reward_epochs": 1,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
@@ -119,6 +120,21 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
         ({"knob-flip_rate": 0.5}, "Flip rate must be below 0.5, not 0.5."),
         ({"pair_rule": "best"}, "best is not one of the available choices"),
         ({"gate_win_rate": 2}, "Win rate to clear must be between 0 and 1."),
+        ({"anchor": -1}, "Anchor must be between 0 and 1000."),
+        ({"anchor": ""}, "Anchor is missing."),
+        ({"other_temperature": 3}, "Other temperature must be between 0 and 2."),
+        ({"other_temperature": 0}, "At temperature 0 all 2 answers of that half are the same"),
+        ({"prompts_compared": ""}, "Prompts compared is missing."),
+        ({"prompts_compared": 9}, "A round has 8 prompts; people cannot compare answers to 9."),
+        ({"prompts_compared": 5}, "nobody compares train nothing when pairs come from votes."),
+        (
+            {"prompts_compared": 5, "labels": "ballots"},
+            "Ballots that are already there are all read; nobody compares anything.",
+        ),
+        (
+            {"reward_likelihood": "on", "mode": "full"},
+            "with all weights trained there is none. Train a LoRA adapter, or leave this off.",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(researcher, sent, changed, sentence):
@@ -214,6 +230,60 @@ def test_an_algorithm_is_given_the_answers_it_reads(researcher, sent):
     assert "reads 4 answers to each prompt" in text(researcher.post(URL, sent | few))
     given = knobs("selm") | {"algorithm": "selm", "labels": "ballots"}
     assert "also draws answers of its own" in text(researcher.post(URL, sent | given))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "changed", "sentence"),
+    [
+        ("kto", {"anchor": 1}, "KTO chooses no answer to hold on to; leave this at 0."),
+        ("xpo", {"other_temperature": 0.3}, "compares answers of two policies with each other"),
+        (
+            "copg",
+            {"other_temperature": 0.3, "samples_per_prompt": 1},
+            "A comparison needs at least two answers to each prompt.",
+        ),
+    ],
+)
+def test_a_setting_that_an_algorithm_cannot_follow_is_refused(
+    researcher, sent, algorithm, changed, sentence
+):
+    response = researcher.post(URL, sent | knobs(algorithm) | {"algorithm": algorithm} | changed)
+    assert response.status_code == 422
+    assert text(response).count('class="errorlist"') == 1
+    assert sentence in text(response)
+
+
+def test_what_is_drawn_asked_and_counted_besides_is_stored_shown_and_repeated(researcher, sent):
+    besides = {
+        "other_temperature": 0.3, "prompts_compared": 5, "pairs_from": "reward_model",
+        "pair_rule": "max_min", "reward_likelihood": "on", "anchor": 0.5,
+    }  # fmt: skip
+    assert researcher.post(URL, sent | besides).status_code == 302
+    made = Experiment.objects.get()
+    assert (made.other_temperature, made.prompts_compared) == (0.3, 5)
+    assert (made.reward_likelihood, made.anchor) == (True, 0.5)
+    page = text(researcher.get(URL, {"like": made.pk}))
+    assert 'name="other_temperature" value="0.3"' in page
+    assert re.search(r'name="reward_likelihood"[^>]* checked', page)
+    shown = text(researcher.get(f"/p/alpha/lab/experiments/{made.pk}/"))
+    for setting in ("<dt>Other temperature</dt><dd>0.3</dd>", "<dt>Anchor</dt><dd>0.5</dd>"):
+        assert setting in shown
+    researcher.post(URL, sent | {"name": "Plain"})
+    plain = Experiment.objects.get(name="Plain")
+    assert (plain.other_temperature, plain.prompts_compared, plain.anchor) == (None, 0, 0.0)
+    assert plain.reward_likelihood is False
+    shown = text(researcher.get(f"/p/alpha/lab/experiments/{plain.pk}/"))
+    assert "<dt>Other temperature</dt><dd>none</dd>" in shown
+
+
+def test_as_many_prompts_compared_as_there_are_may_train_on_votes(researcher, sent):
+    assert researcher.post(URL, sent | {"prompts_compared": 8}).status_code == 302
+
+
+def test_a_wrong_field_is_told_once(researcher, sent):
+    page = text(researcher.post(URL, sent | {"prompts_per_round": 0, "prompts_compared": 3}))
+    assert "Prompts a round must be between 1 and 100000." in page
+    assert "cannot compare answers" not in page
 
 
 def test_an_averaged_reference_needs_a_second_policy(researcher, sent):

@@ -67,6 +67,26 @@ def test_one_comparison_a_prompt_opens_however_often_it_is_looked_at(round):
     assert round.campaign.comparisons.count() == 10
 
 
+def test_comparisons_opened_just_before_a_crash_are_not_opened_again(round):
+    at_label(round)
+    assert advance.open_comparisons(round) == Stage.LABEL
+    assert Campaign.objects.count() == 1
+
+
+def test_prompts_with_nothing_to_compare_take_nobodys_place(experiment_of):
+    round = rounds.begin(experiment_of(prompts_compared=2, pairs_from="reward_model"))
+    advance.choose_prompts(round)
+    job = Job.objects.create(project=round.experiment.project, kind="sample", queue="cpu", spec={})
+    RoundJob.objects.create(round=round, purpose="sample:policy", job=job)
+    for k, prompt in enumerate(round.prompts.order_by("pk")):
+        for draw, text in enumerate(("Yes.", "No." if k in (3, 8) else "Yes.")):
+            Completion.objects.create(prompt=prompt, text=text, batch=job.pk, draw=draw)
+    assert advance.open_comparisons(round) == Stage.LABEL
+    asked = list(round.prompts.order_by("pk").values_list("pk", flat=True))
+    found = round.campaign.comparisons.order_by("pk").values_list("prompt_id", flat=True)
+    assert list(found) == [asked[3], asked[8]]
+
+
 def test_labelling_waits_for_every_vote(round, rater):
     at_label(round)
     advance.advance(round)

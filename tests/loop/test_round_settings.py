@@ -1,13 +1,16 @@
-"""What every round can be told: its reference, what it replays, which checkpoint it keeps."""
+"""What every round can be told: its reference, what it replays, which checkpoint it keeps, what
+is drawn and asked, and what its rewards and losses count besides."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 
 from align import algorithms, jobs
-from plumbline.collect.models import Completion
-from plumbline.fleet.models import Job
-from plumbline.loop import checkpoints, evaluation, examples, rounds, rows, training
+from plumbline.collect.models import Campaign, Comparison, Completion
+from plumbline.fleet.models import Job, Metric
+from plumbline.loop import campaigns, checkpoints, evaluation, examples, rounds, rows, training
 from plumbline.loop.models import Example, ExampleAnswer, Stage
 from plumbline.policies.models import Policy
 from tests.loop.conftest import run_round
@@ -153,3 +156,114 @@ def test_two_draws_from_one_policy_differ(experiment_of, rater):
     seeds = {job.spec["seed"] for job in drawn}
     assert len(seeds) == 2
     assert checkpoints.ONE.source == "policy"
+
+
+def plan(experiment) -> list[tuple[str, str, int, float]]:
+    """What a round of the experiment draws, without drawing it."""
+    found = training.draws(rounds.begin(experiment))
+    return [(purpose, one.source, one.n, one.temperature) for purpose, one in found]
+
+
+@pytest.mark.parametrize(
+    ("fields", "drawn"),
+    [
+        ({"samples_per_prompt": 5}, [("sample:policy", "policy", 5, 1.0)]),
+        (
+            {"samples_per_prompt": 5, "other_temperature": 0.3},
+            [("sample:policy", "policy", 3, 1.0), ("sample:policy:other", "policy", 2, 0.3)],
+        ),
+        (
+            {"samples_per_prompt": 2, "other_temperature": 0.0},
+            [("sample:policy", "policy", 1, 1.0), ("sample:policy:other", "policy", 1, 0.0)],
+        ),
+        (
+            {"samples_per_prompt": 1, "other_temperature": 0.3},
+            [("sample:policy", "policy", 1, 1.0)],
+        ),
+        (
+            {"algorithm": "selm", "samples_per_prompt": 4, "other_temperature": 0.3},
+            [
+                ("sample:policy", "policy", 2, 1.0),
+                ("sample:policy:other", "policy", 2, 0.3),
+                ("sample:explore", "explore", 1, 1.0),
+            ],
+        ),
+    ],
+)
+def test_half_of_the_policys_answers_are_drawn_at_the_other_temperature(
+    experiment_of, fields, drawn
+):
+    assert plan(experiment_of(**fields)) == drawn
+
+
+def test_the_other_half_is_drawn_like_the_first_but_for_its_temperature(experiment_of):
+    fields = {"algorithm": "nash_md", "samples_per_prompt": 4, "other_temperature": 0.3}
+    (_, first), (_, second) = training.draws(rounds.begin(experiment_of(**fields)))
+    assert first.model == second.model == "mixture"
+    assert first.initial_share == second.initial_share
+
+
+def ask(experiment, prompts: list[int]) -> list[int]:
+    """A round in which people compare answers to some of these prompts; to which."""
+    round = rounds.begin(experiment)
+    asked = campaigns.asked_about(round, prompts)
+    assert campaigns.asked_about(round, reversed(prompts)) == asked
+    round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
+    round.evaluation_campaign = campaigns.open_campaign(round, Campaign.Purpose.EVALUATE)
+    round.stage = Stage.DONE
+    round.save()
+    for prompt in asked:
+        Comparison.objects.create(campaign=round.campaign, prompt_id=prompt, p_select=1.0)
+    # What is asked of an evaluation does not count.
+    Comparison.objects.create(campaign=round.evaluation_campaign, prompt_id=prompts[0], p_select=1)
+    return asked
+
+
+def test_people_compare_answers_to_all_prompts_in_turn(experiment_of, prompt_set):
+    prompts = sorted(prompt_set.prompts.filter(split="train").values_list("pk", flat=True))[:10]
+    experiment = experiment_of(prompts_compared=4, pairs_from="reward_model")
+    times: Counter[int] = Counter()
+    rounds_asked = [ask(experiment, prompts) for _ in range(5)]
+    for asked in rounds_asked:
+        assert len(asked) == 4
+        times.update(asked)
+        assert max(times.values()) - min(times[prompt] for prompt in prompts) <= 1
+    assert set(times.values()) == {2}
+    again = experiment_of(name="Again", prompts_compared=4, pairs_from="reward_model")
+    assert [ask(again, prompts) for _ in range(5)] == rounds_asked
+    other = experiment_of(name="Other", prompts_compared=4, seed=1)
+    assert ask(other, prompts) != rounds_asked[0]
+    assert ask(experiment_of(name="All"), prompts) == prompts
+    assert ask(experiment_of(name="Few", prompts_compared=99), prompts) == prompts
+
+
+def test_a_round_of_few_votes_leans_on_the_likelihood_and_is_anchored(experiment_of, rater):
+    experiment = experiment_of(
+        samples_per_prompt=4, other_temperature=0.3, prompts_compared=6,
+        pairs_from="reward_model", pair_rule="max_min", reward_likelihood=True, anchor=0.5,
+    )  # fmt: skip
+    round = run_round(rounds.begin(experiment), rater)
+    assert round.stage == Stage.DONE, round.error
+    # Two halves, each with draws of its own.
+    drawn = Completion.objects.filter(batch__in=rows.sources(round))
+    assert Counter(one.sampling["temperature"] for one in drawn) == {1.0: 20, 0.3: 20}
+    sampled = {one.purpose: one.job for one in round.jobs.all() if "sample:" in one.purpose}
+    assert set(sampled) == {"sample:policy", "sample:policy:other"}
+    assert len({job.spec["seed"] for job in sampled.values()}) == 2
+    assert round.figures["sampled"]["samples"] == 40
+    # People compare answers to 6 of 10 prompts; the reward model judges all of them.
+    compared = set(round.campaign.comparisons.values_list("prompt_id", flat=True))
+    assert round.campaign.comparisons.count() == len(compared) == 6
+    trained = set(round.examples.values_list("prompt_id", flat=True))
+    assert trained - compared
+    assert trained <= set(round.prompts.values_list("pk", flat=True))
+    # One prompt in four was kept to weigh the likelihood by.
+    asked = round.jobs.get(purpose="reward").job
+    held_out = [row["heldout"] for row in jobs.read_rows(asked.folder / jobs.COMPARISONS)]
+    assert 0 < sum(held_out) < len(held_out)
+    assert asked.spec["likelihood"] is True
+    blend = round.reward_model.metrics["blend"]
+    assert min(blend.values()) >= 0 < max(blend.values())
+    job = round.jobs.get(purpose="train").job
+    assert job.spec["anchor"] == 0.5
+    assert Metric.objects.filter(job=job, name="anchor/cross_entropy").exists()

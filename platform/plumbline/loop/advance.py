@@ -89,11 +89,11 @@ def sample(round: Round) -> Stage | None:
         return Stage.LABEL
     prompts = list(round.prompts.order_by("pk"))
     finished = True
-    for draws in _algorithm(round).draws(experiment.samples_per_prompt, experiment.temperature):
+    for purpose, draws in training.draws(round):
         policy = training.drawn_from(round, draws)
         if policy is None:
             return None
-        job = roundjobs.sample(round, f"{rows.SAMPLE}:{draws.source}", policy, prompts, draws)
+        job = roundjobs.sample(round, purpose, policy, prompts, draws)
         if job is None:
             finished = False
         else:
@@ -106,23 +106,24 @@ def sample(round: Round) -> Stage | None:
 
 
 def open_comparisons(round: Round) -> Stage | None:
-    """Put two different answers to each prompt before people."""
+    """Put two different answers to each prompt before people, or to as many prompts as the
+    experiment says. Done once, with all comparisons or none."""
+    if round.campaign is not None:
+        return Stage.LABEL
     experiment, strategy = round.experiment, _algorithm(round).selection
-    sampled = Completion.objects.filter(batch__in=rows.sources(round))
-    by_prompt: dict[int, list[Completion]] = {}
-    for completion in sampled.order_by("prompt_id", "batch", "draw"):
-        by_prompt.setdefault(completion.prompt_id, []).append(completion)
+    picked = {}
+    for prompt_id, answers in rows.sampled(round).items():
+        rng = random.Random(f"{experiment.seed}:{round.number}:{prompt_id}")
+        if found := selection.choose(strategy, answers, rng):
+            picked[prompt_id] = found
+    if not picked:
+        raise ValueError("The policy gives the same answer to everything: nothing to compare.")
     with transaction.atomic():
         round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
         round.save(update_fields=["campaign"])
-        for prompt_id, answers in by_prompt.items():
-            rng = random.Random(f"{experiment.seed}:{round.number}:{prompt_id}")
-            for picked in selection.choose(strategy, answers, rng):
-                campaigns.compare(
-                    round.campaign, prompt_id, picked.answers, strategy, picked.p_select
-                )
-    if not round.campaign.comparisons.exists():
-        raise ValueError("The policy gives the same answer to everything: nothing to compare.")
+        for prompt_id in campaigns.asked_about(round, picked):
+            for one in picked[prompt_id]:
+                campaigns.compare(round.campaign, prompt_id, one.answers, strategy, one.p_select)
     return Stage.LABEL
 
 
@@ -171,11 +172,17 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
     experiment = round.experiment
     spec = jobs.RewardJob(
         base=jobs.ModelRef(base=experiment.start.base_model),
+        likelihood=experiment.reward_likelihood and purpose == "reward",
         weights=jobs.Weights(**experiment.weights),
         optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
     )
     ballots = rows.frozen_ballots(experiment)
-    comparisons = {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots, validating=validating)}
+    held_out = rows.WEIGHING_SHARE if spec.likelihood else rows.HELD_OUT_SHARE
+    comparisons = {
+        jobs.COMPARISONS: lambda: rows.comparison_rows(
+            ballots, held_out=held_out, validating=validating
+        )
+    }
     job = roundjobs.ask(round, purpose, spec, comparisons)
     result = roundjobs.finished(job)
     if result is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from django.db.models import QuerySet
 
@@ -22,6 +24,21 @@ def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
         overlap=experiment.overlap,
         guidelines=earlier.guidelines if earlier else "",
     )
+
+
+def asked_about(round: Round, prompts: Iterable[int]) -> list[int]:
+    """Which of these prompts people compare answers to: all, or as many as the experiment says,
+    those it asked about least often so far first; its seed decides among equals."""
+    experiment, found = round.experiment, sorted(prompts)
+    wanted = experiment.prompts_compared
+    if not wanted or wanted >= len(found):
+        return found
+    asked = Comparison.objects.filter(
+        campaign__round__experiment=experiment, campaign__purpose=Campaign.Purpose.TRAIN
+    )
+    times = Counter(asked.values_list("prompt_id", flat=True))
+    random.Random(f"{experiment.seed}:{round.number}:asked").shuffle(found)
+    return sorted(sorted(found, key=lambda prompt: times[prompt])[:wanted])
 
 
 def compare(

@@ -139,6 +139,7 @@ def judged_prompts(
     experiment = round.experiment
     by_model = experiment.pairs_from == Experiment.Pairs.REWARD_MODEL
     sources = rows.sources(round)
+    turn = {batch: at for at, batch in enumerate(sources)}  # a batch's id is of no fixed order
     known = _votes(round)
     wanted = [batch for batch, source in sources.items() if by_model or source != POLICY]
     for completion in Completion.objects.filter(batch__in=wanted):
@@ -152,7 +153,7 @@ def judged_prompts(
             continue
         found = sorted(
             (c for c in known.answers[prompt.pk].values() if not by_model or c.pk in scores),
-            key=lambda c: (str(c.batch), c.draw, str(c.pk)),
+            key=lambda c: (turn.get(c.batch, len(turn)), str(c.batch), c.draw, str(c.pk)),
         )
         index = {completion.pk: k for k, completion in enumerate(found)}
         judged = Judged(

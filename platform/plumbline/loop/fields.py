@@ -26,12 +26,15 @@ def number(label: str, help: str, *, least: int, most: int, unit: str = "") -> f
     )
 
 
-def real(label: str, help: str, *, least: float, most: float) -> forms.FloatField:
+def real(
+    label: str, help: str, *, least: float, most: float, required: bool = True
+) -> forms.FloatField:
     """A decimal field whose bounds are told in a sentence."""
     say = f"{label} must be between {least:g} and {most:g}."
     return forms.FloatField(
         label=label,
         help_text=help,
+        required=required,
         min_value=least,
         max_value=most,
         widget=forms.NumberInput(attrs={"step": "any"}),

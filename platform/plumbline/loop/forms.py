@@ -8,7 +8,7 @@ known now is refused here, in a sentence.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 
 from align import algorithms, jobs
-from align.algorithm import Algorithm
+from align.algorithm import Algorithm, Draws
 from align.pairing import RULES
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Prompt, PromptSet
@@ -234,8 +234,13 @@ class ExperimentForm(Settings):
 
     def _check_answers(self, algorithm: Algorithm, data: dict[str, Any]) -> None:
         """Does the round give the algorithm the answers that its examples are made of?"""
+        if data.get("anchor") and "chosen" not in algorithm.roles:
+            self.add_error(
+                "anchor", f"{algorithm.title} chooses no answer to hold on to; leave this at 0."
+            )
         plan = algorithm.draws(data.get("samples_per_prompt", 2), data.get("temperature", 1.0))
         if data.get("labels") == Experiment.Labels.PEOPLE:
+            self._check_temperatures(algorithm, plan, data.get("other_temperature"))
             if sum(draws.n for draws in plan) < len(algorithm.roles):
                 self.add_error(
                     "samples_per_prompt",
@@ -248,3 +253,24 @@ class ExperimentForm(Settings):
                 f"{algorithm.title} also draws answers of its own to learn from, which ballots "
                 "that are already there do not hold. Let people compare fresh answers.",
             )
+
+    def _check_temperatures(
+        self, algorithm: Algorithm, plan: Sequence[Draws], other: float | None
+    ) -> None:
+        """May half of the policy's answers be drawn at another temperature?"""
+        if other is None:
+            return
+        half = max((draws.n // 2 for draws in plan if draws.source == examples.POLICY), default=0)
+        if algorithm.selection == "across":
+            sentence = (
+                f"{algorithm.title} compares answers of two policies with each other; two "
+                "temperatures of one would be compared as well, in vain. Leave this empty."
+            )
+        elif other == 0 and half > 1:
+            sentence = (
+                f"At temperature 0 all {half} answers of that half are the same; raise it, or draw "
+                "fewer answers."
+            )
+        else:
+            return
+        self.add_error("other_temperature", sentence)

@@ -45,12 +45,27 @@ class Settings(forms.Form):
         "Answers to each prompt", "Drawn from the round's policy.", least=1, most=64
     )
     temperature = real("Temperature", "Higher draws more varied answers.", least=0, most=2)
+    other_temperature = real(
+        "Other temperature",
+        "Half of the answers are drawn at this one: people then say whether what the policy is "
+        "surer of is better. Empty draws all alike.",
+        least=0,
+        most=2,
+        required=False,
+    )
     max_tokens = number("Longest answer", "Longer answers are cut.", least=1, most=32_768)
 
     labels = forms.ChoiceField(
         label="Who decides",
         choices=Experiment.Labels.choices,
         help_text="Ballots a prompt set already has need no new votes: an offline round.",
+    )
+    prompts_compared = number(
+        "Prompts compared",
+        "Of how many prompts people compare answers; the reward model judges the others' alone. "
+        "0 is all.",
+        least=0,
+        most=100_000,
     )
     overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
     deadline_minutes = number(
@@ -95,6 +110,13 @@ class Settings(forms.Form):
         least=0,
         most=1,
     )
+    anchor = real(
+        "Anchor",
+        "Weight of the chosen answers' cross-entropy per token, beside the algorithm's loss "
+        "(arXiv:2404.19733 takes 1). It keeps what is chosen from becoming unlikely; 0 is off.",
+        least=0,
+        most=1000,
+    )
     warm_start = forms.BooleanField(
         label="Warm start",
         required=False,
@@ -121,6 +143,14 @@ class Settings(forms.Form):
     )
     reward_epochs = number(
         "Reward model's epochs", "Passes over all ballots so far.", least=1, most=100
+    )
+
+    reward_likelihood = forms.BooleanField(
+        label="Lean on the base model's likelihood",
+        required=False,
+        help_text="A reward model's score also counts how likely the base model finds the answer, "
+        "as much as votes kept from training say it should: a quarter of the prompts'. What a "
+        "model has read most often is more often true.",
     )
 
     heldout_prompts = number(
@@ -154,13 +184,20 @@ class Settings(forms.Form):
         (
             "Sampling",
             "Fresh answers from the policy the round starts with.",
-            ("prompts_per_round", "samples_per_prompt", "temperature", "max_tokens"),
+            (
+                "prompts_per_round",
+                "samples_per_prompt",
+                "temperature",
+                "other_temperature",
+                "max_tokens",
+            ),
         ),
         (
             "Labels",
             "Who compares the answers, and how votes become training pairs.",
             (
                 "labels",
+                "prompts_compared",
                 "overlap",
                 "deadline_minutes",
                 "pairs_from",
@@ -177,12 +214,14 @@ class Settings(forms.Form):
                 "reference",
                 "soup_with",
                 "soup_share",
+                "anchor",
                 "warm_start",
                 "learning_rate",
                 "epochs",
                 "batch_size",
                 "reward_learning_rate",
                 "reward_epochs",
+                "reward_likelihood",
                 "replay",
                 "replay_share",
                 "replay_decay",

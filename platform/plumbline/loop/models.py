@@ -56,9 +56,11 @@ class Experiment(models.Model):
     prompts_per_round = models.PositiveIntegerField(default=64)
     samples_per_prompt = models.PositiveIntegerField(default=4)
     temperature = models.FloatField(default=1.0)
+    other_temperature = models.FloatField(null=True)  # of half of the policy's answers
     max_tokens = models.PositiveIntegerField(default=96)
     # Labels.
     labels = models.CharField(max_length=10, choices=Labels, default=Labels.PEOPLE)
+    prompts_compared = models.PositiveIntegerField(default=0)  # 0: all of the round's
     overlap = models.PositiveSmallIntegerField(default=1)
     deadline_minutes = models.PositiveIntegerField(default=0)  # 0: wait for every vote
     pairs_from = models.CharField(max_length=12, choices=Pairs, default=Pairs.VOTES)
@@ -71,10 +73,12 @@ class Experiment(models.Model):
     replay = models.CharField(max_length=5, choices=Replay, default=Replay.NONE)
     replay_share = models.FloatField(default=0.3)  # DECAY: of this round's count, from the last one
     replay_decay = models.FloatField(default=0.5)  # DECAY: each round further back gives this less
+    anchor = models.FloatField(default=0.0)  # weight of the chosen answers' cross-entropy
     warm_start = models.BooleanField(default=True)  # from the round's policy, not the first one
     weights = models.JSONField(default=dict)  # fields of align.jobs.Weights
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
     reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
+    reward_likelihood = models.BooleanField(default=False)  # blend in the base's own likelihood
     candidates = models.PositiveSmallIntegerField(default=0)  # checkpoints an epoch to choose from
     # Evaluation and the gate.
     heldout_prompts = models.PositiveIntegerField(default=64)

@@ -62,9 +62,34 @@ def _pairs(data: Mapping[str, Any]) -> Found:
             "The rule “voted” knows only the pairs people compared. To pair all samples by the "
             "reward model's scores, choose another rule.",
         )
+    compared = data.get("prompts_compared", 0)
+    prompts = data.get("prompts_per_round", compared)
+    if compared and data.get("labels") == Experiment.Labels.BALLOTS:
+        yield (
+            "prompts_compared",
+            "Ballots that are already there are all read; nobody compares anything. Leave this at "
+            "0.",
+        )
+    elif compared > prompts:
+        yield (
+            "prompts_compared",
+            f"A round has {prompts} prompts; people cannot compare answers to {compared}.",
+        )
+    elif 0 < compared < prompts and not by_model:
+        yield (
+            "prompts_compared",
+            "Prompts whose answers nobody compares train nothing when pairs come from votes. Take "
+            "the pairs from the reward model, or let all prompts be compared (0).",
+        )
 
 
 def _weights(data: Mapping[str, Any]) -> Found:
+    if data.get("reward_likelihood") and data.get("mode") == "full":
+        yield (
+            "reward_likelihood",
+            "The base model's likelihood is read with the adapter switched off; with all weights "
+            "trained there is none. Train a LoRA adapter, or leave this off.",
+        )
     if data.get("reference") == Experiment.Reference.SOUP and not data.get("soup_with", "-"):
         yield "soup_with", "An averaged reference needs a second policy; choose one."
     if data.get("mode") == "full" and settings.ENGINE == "vllm":

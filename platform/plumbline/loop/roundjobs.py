@@ -59,7 +59,9 @@ def sample(
         serving.ensure_loaded(policy)
     experiment = round.experiment
     # Two draws from one policy must differ; two policies that are compared need not.
-    salt = zlib.crc32(draws.source.encode()) % 1000 if draws.source != "policy" else 0
+    kind, _, source = purpose.partition(":")
+    apart = kind == rows.SAMPLE and source != "policy"
+    salt = zlib.crc32(source.encode()) % 1000 if apart else 0
     spec = jobs.SampleJob(
         engine_url=settings.ENGINE_URL,
         model=serving.engine_name(policy),

@@ -23,6 +23,7 @@ PAGE = 100  # comparisons read at once: nine answers each stay below SQLite's th
 SAMPLE = "sample"  # purpose of a sampling job: "sample:<source>"
 VALIDATION_SHARE = 4  # one prompt in four, where a round chooses among checkpoints
 HELD_OUT_SHARE = 10  # one prompt in ten is kept from the reward model, chosen by its digest
+WEIGHING_SHARE = 4  # one in four, where they also weigh its verdict against the base's likelihood
 
 
 def prompt_rows(prompts: Iterable[Prompt]) -> Iterator[jobs.PromptRow]:
@@ -49,10 +50,13 @@ def item_rows(completions: Iterable[Completion]) -> Iterator[jobs.ItemRow]:
 
 
 def comparison_rows(
-    ballots: Iterable[Ballot], *, validating: bool | None = None
+    ballots: Iterable[Ballot],
+    *,
+    held_out: int,
+    validating: bool | None = None,
 ) -> Iterator[jobs.ComparisonRow]:
-    """What people said, one row per comparison; held out by prompt. `validating` keeps only the
-    prompts that choose checkpoints, or only the others."""
+    """What people said, one row per comparison; one prompt in `held_out` is kept from training.
+    `validating` keeps only the prompts that choose checkpoints, or only the others."""
     for comparison, cast_on_it in by_comparison(ballots):
         prompt, said = comparison.prompt, votes.preferences(cast_on_it)
         if validating is not None and validates(prompt) != validating:
@@ -64,7 +68,7 @@ def comparison_rows(
             "messages": prompt.messages,
             "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
             "preferences": said,
-            "heldout": int(prompt.digest[:8], 16) % HELD_OUT_SHARE == 0,
+            "heldout": int(prompt.digest[:8], 16) % held_out == 0,
         }
 
 
@@ -148,13 +152,25 @@ def batches(round: Round, purpose: str) -> list[Any]:
 
 
 def sources(round: Round) -> dict[Any, str]:
-    """The round's sampling jobs: by their id, which completions carry as `batch`, the source."""
+    """The round's sampling jobs as they were asked for: by their id, which completions carry as
+    `batch`, the source."""
     found = {}
-    for purpose, job_id in round.jobs.values_list("purpose", "job_id"):
-        kind, _, source = purpose.partition(":")
+    for purpose, job_id in round.jobs.order_by("pk").values_list("purpose", "job_id"):
+        kind, *source = purpose.split(":")
         if kind == SAMPLE:
-            found[job_id] = source
+            found[job_id] = source[0]
     return found
+
+
+def sampled(round: Round) -> dict[int, list[Completion]]:
+    """The round's samples by prompt, in an order that is the same in every run."""
+    batches = list(sources(round))
+    by_prompt: dict[int, list[Completion]] = {}
+    for completion in Completion.objects.filter(batch__in=batches).order_by("prompt_id", "draw"):
+        by_prompt.setdefault(completion.prompt_id, []).append(completion)
+    for answers in by_prompt.values():
+        answers.sort(key=lambda answer: batches.index(answer.batch))
+    return by_prompt
 
 
 def validates(prompt: Prompt) -> bool:

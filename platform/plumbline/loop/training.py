@@ -6,15 +6,31 @@ trained weights become immutable policies, one for each checkpoint there is to c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from align import algorithms, jobs
 from align.algorithm import Draws
 from align.jobs import ModelRef
 from plumbline.fleet.models import Job
-from plumbline.loop import examples, roundjobs
+from plumbline.loop import examples, roundjobs, rows
 from plumbline.loop.models import Experiment, Round
 from plumbline.policies.models import Policy
+
+
+def draws(round: Round) -> Iterator[tuple[str, Draws]]:
+    """The round's sampling by purpose: what the algorithm wants drawn, half of the policy's own
+    answers at the other temperature where the experiment has one."""
+    experiment = round.experiment
+    algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
+    for one in algorithm.draws(experiment.samples_per_prompt, experiment.temperature):
+        purpose, half = f"{rows.SAMPLE}:{one.source}", one.n // 2
+        if experiment.other_temperature is None or one.source != examples.POLICY or not half:
+            yield purpose, one
+        else:
+            yield purpose, replace(one, n=one.n - half)
+            yield f"{purpose}:other", replace(one, n=half, temperature=experiment.other_temperature)
 
 
 def drawn_from(round: Round, draws: Draws) -> Policy | None:
@@ -70,6 +86,7 @@ def job(round: Round, named: dict[str, ModelRef]) -> Job:
         weights=jobs.Weights(**experiment.weights),
         optimiser=roundjobs.optimiser(experiment, experiment.optimiser),
         candidates=experiment.candidates,
+        anchor=experiment.anchor,
     )
     inputs = {jobs.EXAMPLES: lambda: examples.example_rows(round)}
     return roundjobs.ask(round, "train", spec, inputs)

@@ -60,6 +60,8 @@ def pretty(value: Any) -> str:
 @register.filter
 def setting(value: Any) -> str:
     """A setting's value: switches as on and off, small numbers without a row of zeros."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
