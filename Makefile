@@ -2,6 +2,7 @@
 #   make demo     the whole platform on this machine, with simulated raters
 #   make test     the test suite, on SQLite and, where it is installed, on PostgreSQL
 #   make check    linters, types, layers, migrations, deployment checks
+#   make bench    what is measured: NAME=align [QUICK=1], the last line is JSON
 #   make engine   vLLM in an environment of its own, for `make demo ENGINE=vllm`
 #   make up       production's processes, by docker compose
 # Settings given as NAME=value (PORT=8010, ENGINE=vllm, ONCE=1, BASE=folder, STRICT=1, PLUMBLINE_HOME=
@@ -13,7 +14,7 @@ VLLM_VERSION := 0.32.0
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test check engine up
+.PHONY: demo test check bench engine up
 
 demo: .venv/installed
 	@exec .venv/bin/python manage.py demo $(if $(ONCE),--once) $(if $(BASE),--base $(BASE))
@@ -36,6 +37,9 @@ check: .venv/installed-test
 	PLUMBLINE_PRODUCTION=1 ALLOWED_HOSTS=plumbline.example \
 		SECRET_KEY=$$(.venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
 		.venv/bin/python manage.py check --deploy --fail-level WARNING
+
+bench: .venv/installed-test
+	@.venv/bin/python -m tests.bench $(NAME) $(if $(QUICK),--quick) $(ARGS)
 
 engine: .venv-vllm/installed
 
