@@ -183,7 +183,7 @@ class RoundJob(models.Model):
     """The job a round asked for, by purpose; unique, so asking twice finds the first."""
 
     round = models.ForeignKey(Round, models.CASCADE, related_name="jobs")
-    purpose = models.CharField(max_length=40)
+    purpose = models.CharField(max_length=60)
     job = models.OneToOneField(Job, models.PROTECT, related_name="asked_by")
 
     class Meta:

@@ -157,7 +157,7 @@ class Migration(migrations.Migration):
             name='RoundJob',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('purpose', models.CharField(max_length=40)),
+                ('purpose', models.CharField(max_length=60)),
                 ('job', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='asked_by', to='fleet.job')),
                 ('round', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='jobs', to='loop.round')),
             ],
