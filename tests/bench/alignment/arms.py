@@ -70,7 +70,13 @@ METHODS = (
         ONLINE, name="DNO", about="regression on win rates", algorithm="dno", knobs={"eta": 0.1}
     ),
     replace(ONLINE, name="SELM", about="DPO with optimism", algorithm="selm"),
-    replace(ONLINE, name="XPO", about="DPO with exploration from the base", algorithm="xpo"),
+    replace(
+        ONLINE,
+        name="XPO",
+        about="pairs of the policy's answers with the base's",
+        algorithm="xpo",
+        other_temperature=None,  # its two policies are what differs, as the launch form says
+    ),
     replace(
         ONLINE,
         name="SPPO",
