@@ -24,8 +24,8 @@ class Arm:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     online: bool = True
     pairs_from: Literal["votes", "reward_model"] = "reward_model"
-    prompts: int = 400
-    candidates: int = 6
+    prompts: int = 600
+    candidates: int = 8
     temperature: float = 1.0
     other_temperature: float | None = 0.3
     likelihood: bool = True
@@ -33,8 +33,8 @@ class Arm:
     rule: str = "max_min"
     replay: Literal["none", "all"] = "none"
     learning_rate: float = 4e-3
-    epochs: int = 3
-    batch_size: int = 8
+    epochs: int = 1
+    batch_size: int = 4
     reward_learning_rate: float = 1e-2
     reward_epochs: int = 2
 
@@ -57,7 +57,6 @@ VOTED = Arm(
 OFFLINE = replace(VOTED, name="Offline DPO", about="all votes on answers of the base", online=False)
 METHODS = (
     OFFLINE,
-    VOTED,
     ONLINE,
     replace(
         ONLINE,
@@ -87,19 +86,22 @@ METHODS = (
     replace(
         ONLINE,
         name="SuperHF",
-        about="the best of six answers as plain text",
+        about="the best of eight answers as plain text",
         algorithm="superhf",
         knobs={"kl": 0.0, "reduction": "sum"},
         anchor=0.0,
+        epochs=2,
+        batch_size=8,
     ),
 )
 QUICK = (OFFLINE, ONLINE)
 ABLATION = (
+    VOTED,
     replace(ONLINE, name="Base draws only", about="the recipe without going online", online=False),
     replace(ONLINE, name="No likelihood", about="the reward model alone", likelihood=False),
     replace(ONLINE, name="One temperature", about="all at 1", other_temperature=None),
-    replace(ONLINE, name="Two candidates", about="instead of six", candidates=2),
-    replace(ONLINE, name="Voted prompts only", about="200 a round, not 400", prompts=200),
+    replace(ONLINE, name="Two candidates", about="instead of eight", candidates=2),
+    replace(ONLINE, name="Voted prompts only", about="200 a round, not 600", prompts=200),
     replace(ONLINE, name="No anchor", about="DPO's loss alone", anchor=0.0, learning_rate=2e-3),
     replace(ONLINE, name="With replay", about="all rounds' pairs again", replay="all"),
 )
