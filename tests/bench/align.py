@@ -12,11 +12,12 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,22 @@ def run(task: Task) -> dict[str, Any]:
     }
 
 
+def end_with_parent() -> None:
+    """A bench that is killed leaves no worker behind."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def everything(todo: Sequence[Task], processes: int) -> Iterable[dict[str, Any]]:
     """All tasks' results as they come, several processes at once."""
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=end_with_parent) as pool:
         running = {pool.submit(run, task): task for task in todo}
         for count, future in enumerate(as_completed(running), 1):
             found = future.result()

@@ -33,8 +33,8 @@ class Arm:
     rule: str = "max_min"
     replay: Literal["none", "all"] = "none"
     learning_rate: float = 4e-3
-    epochs: int = 1
-    batch_size: int = 4
+    epochs: int = 3
+    batch_size: int = 8
     reward_learning_rate: float = 1e-2
     reward_epochs: int = 2
 
@@ -90,8 +90,6 @@ METHODS = (
         algorithm="superhf",
         knobs={"kl": 0.0, "reduction": "sum"},
         anchor=0.0,
-        epochs=2,
-        batch_size=8,
     ),
 )
 QUICK = (OFFLINE, ONLINE)

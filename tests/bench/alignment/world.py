@@ -56,12 +56,13 @@ def heldout_questions(count: int) -> list[str]:
 def vote(
     labeller: Rater | CyclicRater, question: str, replies: Sequence[Reply], seed: int
 ) -> tuple[Vote, ...]:
-    """One person compares two of the answers, any two, once. Equal texts are shown to nobody."""
+    """One person compares two different answers, any two, once."""
     rng = random.Random(f"vote:{seed}:{question}")
-    i, j = sorted(rng.sample(range(len(replies)), 2))
-    first, second = replies[i].text, replies[j].text
-    if first == second:
+    different = list({reply.text: k for k, reply in enumerate(replies)}.values())
+    if len(different) < 2:
         return ()
+    i, j = sorted(rng.sample(different, 2))
+    first, second = replies[i].text, replies[j].text
     said = labeller.vote(messages(question), [first, second], rng)
     if len(said.ranking) == 1:
         return (Vote(i, j, 0.5, 1.0, 1.0),)
