@@ -135,6 +135,13 @@ def measured(table: str, arm: str, seed: int, rate: float) -> dict[str, object]:
     }  # fmt: skip
 
 
+def test_what_one_seed_cannot_tell_is_null_in_the_json():
+    assert report.plain({"low": math.nan, "rows": [{"high": math.nan, "mean": 0.5}]}) == {
+        "low": None,
+        "rows": [{"high": None, "mean": 0.5}],
+    }
+
+
 def test_the_result_names_the_best_arm_and_the_page_shows_every_arm(tmp_path):
     found = [
         measured(table, arm.name, seed, 0.6 + 0.01 * seed + 0.1 * (arm.name == "SPPO"))

@@ -35,12 +35,13 @@ class Size:
     seeds: tuple[int, ...]
     heldout: int  # questions the policies are measured on
     methods: tuple[Arm, ...]
+    cyclic: tuple[Arm, ...] = ()
     ablation: tuple[Arm, ...] = ()
 
 
-FULL = Size((1, 2, 3, 4, 5), 240, arms.METHODS)
+FULL = Size((1, 2, 3, 4, 5), 240, arms.METHODS, arms.CYCLIC)
 QUICK = Size((1,), 60, tuple(replace(arm, prompts=VOTES) for arm in arms.QUICK))
-ABLATION = Size((1, 2, 3, 4, 5), 240, (arms.OFFLINE, arms.ONLINE), arms.ABLATION)
+ABLATION = Size((1, 2, 3, 4, 5), 240, (arms.OFFLINE, arms.ONLINE), ablation=arms.ABLATION)
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,7 @@ class Task:
 
 def tasks(size: Size, folder: Path) -> list[Task]:
     """Seed by seed, so that what is there early says something about every arm."""
-    tables = {"methods": size.methods, "ablation": size.ablation}
-    if not size.ablation:
-        tables["cyclic"] = arms.CYCLIC
+    tables = {"methods": size.methods, "ablation": size.ablation, "cyclic": size.cyclic}
     return [
         Task(table, arm, seed, size.heldout, folder)
         for seed in size.seeds
@@ -150,4 +149,4 @@ def main(arguments: Sequence[str]) -> None:
     result["seconds"] = round(time.monotonic() - started)
     if asked.docs:
         report.write(asked.docs, result)
-    print(json.dumps(result))
+    print(json.dumps(report.plain(result)))

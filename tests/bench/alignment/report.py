@@ -164,6 +164,15 @@ def tables(result: Mapping[str, Any]) -> str:
     return "\n\n".join("\n".join(part) for part in parts)
 
 
+def plain(value: Any) -> Any:
+    """The same for JSON, which has no word for an interval that one seed does not give."""
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def span(low: float, high: float) -> str:
     return "one seed" if math.isnan(low) else f"{low:.3f} to {high:.3f}"
 
