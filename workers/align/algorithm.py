@@ -106,6 +106,14 @@ class Draws:
     model: Literal["round_start", "initial", "mixture"] = "round_start"
     initial_share: float = 0.0
 
+    def halved(self, other: float | None) -> tuple[Draws, ...]:
+        """A half as it is and a half at the temperature `other`; undivided where there is no other
+        temperature, the draw is not of the policy's own answers, or it is a single answer."""
+        half = self.n // 2
+        if other is None or self.source != "policy" or not half:
+            return (self,)
+        return replace(self, n=self.n - half), replace(self, n=half, temperature=other)
+
 
 @dataclass(frozen=True)
 class Example:

@@ -7,7 +7,6 @@ trained weights become immutable policies, one for each checkpoint there is to c
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from align import algorithms, jobs
@@ -25,12 +24,10 @@ def draws(round: Round) -> Iterator[tuple[str, Draws]]:
     experiment = round.experiment
     algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
     for one in algorithm.draws(experiment.samples_per_prompt, experiment.temperature):
-        purpose, half = f"{rows.SAMPLE}:{one.source}", one.n // 2
-        if experiment.other_temperature is None or one.source != examples.POLICY or not half:
-            yield purpose, one
-        else:
-            yield purpose, replace(one, n=one.n - half)
-            yield f"{purpose}:other", replace(one, n=half, temperature=experiment.other_temperature)
+        first, *other = one.halved(experiment.other_temperature)
+        yield f"{rows.SAMPLE}:{one.source}", first
+        for half in other:
+            yield f"{rows.SAMPLE}:{one.source}:other", half
 
 
 def drawn_from(round: Round, draws: Draws) -> Policy | None:

@@ -98,17 +98,12 @@ class Course:
 
     def draws(self, algorithm: Algorithm) -> Iterator[Draws]:
         """What the algorithm wants drawn, half of the policy's own at the other temperature."""
-        arm = self.arm
-        for one in algorithm.draws(arm.candidates, arm.temperature):
-            half = one.n // 2
-            if arm.other_temperature is None or one.source != "policy" or not half:
-                yield one
-            else:
-                cool = Draws(n=half, temperature=arm.other_temperature, model=one.model)
-                yield from (Draws(n=one.n - half, temperature=one.temperature), cool)
+        for one in algorithm.draws(self.arm.candidates, self.arm.temperature):
+            yield from one.halved(self.arm.other_temperature)
 
     def drawn_from(self, draws: Draws) -> ModelRef:
         assert draws.model != "mixture", "no arm draws from an average of policies"
+        assert draws.top_p == 1, "no arm leaves out unlikely tokens"
         return self.policy if draws.model == "round_start" and self.arm.online else BASE
 
     def learn_reward(self) -> tuple[Path, dict[str, Any]]:

@@ -36,6 +36,9 @@ class Blend:
     verdict: float
     likelihood: float
 
+    def said(self) -> str:
+        return f"{self.verdict:.3g} * verdict + {self.likelihood:.3g} * log p of the base"
+
     def save(self, folder: Path) -> None:
         jobs.write_json(folder / FILE, asdict(self))
 

@@ -217,7 +217,9 @@ class Study:
             parts.append((*differences, preferences.p, preferences.weight))
         columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
         self.reward.blend = blend.fit(*columns)
-        self.run.log(f"The score is {self.reward.blend}, by {len(columns[0])} held-out votes.")
+        self.run.log(
+            f"The score is {self.reward.blend.said()}, by {len(columns[0])} held-out votes."
+        )
 
     def commit(self) -> checkpoint.Manifest:
         for name, p in self.reward.parameters().items():
