@@ -85,7 +85,7 @@ def vote_on_everything(user: User, campaign: Any) -> int:
     count = 0
     while (ballot := queue.claim_next(user, campaign)) is not None:
         slots = [slot.completion.text for slot in ballot.comparison.slots.all()]
-        rng = random.Random(ballot.comparison_id)
+        rng = random.Random(f"{ballot.comparison.prompt.digest}:{slots}")  # ids differ by database
         vote: Vote = raters.PANEL[0].vote(ballot.comparison.prompt.messages, slots, rng)
         outcome = "ranked" if vote.verdict == "ok" else "all_bad"
         verdict = queue.Verdict(outcome, ranking=vote.ranking, strength=vote.strength)

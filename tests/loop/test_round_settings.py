@@ -13,7 +13,7 @@ from plumbline.fleet.models import Job, Metric
 from plumbline.loop import campaigns, checkpoints, evaluation, examples, rounds, rows, training
 from plumbline.loop.models import Example, ExampleAnswer, Stage
 from plumbline.policies.models import Policy
-from tests.loop.conftest import run_round
+from tests.loop.conftest import SMALL, run_round
 
 pytestmark = pytest.mark.django_db
 
@@ -21,6 +21,9 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture(autouse=True)
 def _engine(engine, settings):
     settings.ENGINE_URL = engine.url
+
+
+PAIRS = {**SMALL, "batch_size": 2, "micro_batch_size": 2}  # several steps, however many were ties
 
 
 def fill(round, count: int) -> None:
@@ -66,7 +69,9 @@ def test_a_share_larger_than_an_old_round_takes_all_of_it(experiment_of):
 def test_the_best_of_several_checkpoints_by_a_judge_that_labelled_nothing(
     experiment_of, rater, prompt_set
 ):
-    experiment = experiment_of(candidates=2, prompts_per_round=12, heldout_prompts=4)
+    experiment = experiment_of(
+        candidates=2, prompts_per_round=12, heldout_prompts=4, optimiser=PAIRS
+    )
     round = run_round(rounds.begin(experiment), rater)
     assert round.stage == Stage.DONE, round.error
     table = round.figures["checkpoints"]
@@ -93,7 +98,7 @@ def test_the_best_of_several_checkpoints_by_a_judge_that_labelled_nothing(
 
 
 def test_among_checkpoints_beyond_the_budget_the_nearest_one_is_kept(experiment_of, rater):
-    experiment = experiment_of(candidates=2, prompts_per_round=12, gate_kl=-1.0)
+    experiment = experiment_of(candidates=2, prompts_per_round=12, gate_kl=-1.0, optimiser=PAIRS)
     round = run_round(rounds.begin(experiment), rater)
     table = round.figures["checkpoints"]
     assert round.figures["chosen"] == min(table, key=lambda row: row["kl"])["policy"]
