@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from align.gpu import checkpoint, data, reward
-from align.gpu.reward import agreement, work
+from align.gpu.comparisons import agreement
+from align.gpu.reward import work
 from align.jobs import ModelRef, Optimiser, RewardJob, Weights
 from align.objective import Preferences
 from align.objectives.bradley_terry import BradleyTerry
@@ -134,13 +135,13 @@ def test_each_answer_is_forwarded_once_per_comparison(
     rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths: list[int] = []
-    real = reward.RewardModel.verdicts
+    real = reward.RewardModel.scores
 
     def counted(self: reward.RewardModel, batch: data.Batch) -> torch.Tensor:
         widths.append(len(batch.ids))
         return real(self, batch)
 
-    monkeypatch.setattr(reward.RewardModel, "verdicts", counted)
+    monkeypatch.setattr(reward.RewardModel, "scores", counted)
     do(work, rundir(reward_job(tiny_base, epochs=1), comparisons=comparisons(8, heldout=0)))
     assert sum(widths) == 8 * 3
 

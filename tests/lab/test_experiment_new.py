@@ -131,10 +131,7 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
             {"prompts_compared": 5, "labels": "ballots"},
             "Ballots that are already there are all read; nobody compares anything.",
         ),
-        (
-            {"reward_likelihood": "on", "mode": "full"},
-            "with all weights trained there is none. Train a LoRA adapter, or leave this off.",
-        ),
+        ({"reward_form": "oracle"}, "Reward model: oracle is not one of the choices."),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(researcher, sent, changed, sentence):
@@ -256,22 +253,22 @@ def test_a_setting_that_an_algorithm_cannot_follow_is_refused(
 def test_what_is_drawn_asked_and_counted_besides_is_stored_shown_and_repeated(researcher, sent):
     besides = {
         "other_temperature": 0.3, "prompts_compared": 5, "pairs_from": "reward_model",
-        "pair_rule": "max_min", "reward_likelihood": "on", "anchor": 0.5,
+        "pair_rule": "max_min", "reward_form": "probe", "anchor": 0.5,
     }  # fmt: skip
     assert researcher.post(URL, sent | besides).status_code == 302
     made = Experiment.objects.get()
     assert (made.other_temperature, made.prompts_compared) == (0.3, 5)
-    assert (made.reward_likelihood, made.anchor) == (True, 0.5)
+    assert (made.reward_form, made.anchor) == ("probe", 0.5)
     page = text(researcher.get(URL, {"like": made.pk}))
     assert 'name="other_temperature" value="0.3"' in page
-    assert re.search(r'name="reward_likelihood"[^>]* checked', page)
+    assert '<option value="probe" selected>' in page
     shown = text(researcher.get(f"/p/alpha/lab/experiments/{made.pk}/"))
     for setting in ("<dt>Other temperature</dt><dd>0.3</dd>", "<dt>Anchor</dt><dd>0.5</dd>"):
         assert setting in shown
     researcher.post(URL, sent | {"name": "Plain"})
     plain = Experiment.objects.get(name="Plain")
     assert (plain.other_temperature, plain.prompts_compared, plain.anchor) == (None, 0, 0.0)
-    assert plain.reward_likelihood is False
+    assert plain.reward_form == "tuned"
     shown = text(researcher.get(f"/p/alpha/lab/experiments/{plain.pk}/"))
     assert "<dt>Other temperature</dt><dd>none</dd>" in shown
 

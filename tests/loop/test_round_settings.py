@@ -242,10 +242,10 @@ def test_people_compare_answers_to_all_prompts_in_turn(experiment_of, prompt_set
     assert ask(experiment_of(name="Few", prompts_compared=99), prompts) == prompts
 
 
-def test_a_round_of_few_votes_leans_on_the_likelihood_and_is_anchored(experiment_of, rater):
+def test_a_round_of_few_votes_reads_a_probe_and_is_anchored(experiment_of, rater):
     experiment = experiment_of(
         samples_per_prompt=4, other_temperature=0.3, prompts_compared=6,
-        pairs_from="reward_model", pair_rule="max_min", reward_likelihood=True, anchor=0.5,
+        pairs_from="reward_model", pair_rule="max_min", reward_form="probe", anchor=0.5,
     )  # fmt: skip
     round = run_round(rounds.begin(experiment), rater)
     assert round.stage == Stage.DONE, round.error
@@ -262,13 +262,12 @@ def test_a_round_of_few_votes_leans_on_the_likelihood_and_is_anchored(experiment
     trained = set(round.examples.values_list("prompt_id", flat=True))
     assert trained - compared
     assert trained <= set(round.prompts.values_list("pk", flat=True))
-    # One prompt in four was kept to weigh the likelihood by.
     asked = round.jobs.get(purpose="reward").job
-    held_out = [row["heldout"] for row in jobs.read_rows(asked.folder / jobs.COMPARISONS)]
-    assert 0 < sum(held_out) < len(held_out)
-    assert asked.spec["likelihood"] is True
-    blend = round.reward_model.metrics["blend"]
-    assert min(blend.values()) >= 0 < max(blend.values())
+    assert asked.spec["form"] == "probe"
+    assert round.reward_model.metrics["ridge"] > 0
+    assert sorted(path.name for path in (asked.folder / jobs.WEIGHTS).iterdir()) == [
+        "manifest.json", "probe.safetensors"
+    ]  # fmt: skip
     job = round.jobs.get(purpose="train").job
     assert job.spec["anchor"] == 0.5
     assert Metric.objects.filter(job=job, name="anchor/cross_entropy").exists()

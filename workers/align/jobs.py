@@ -167,16 +167,19 @@ class ScoreJob:
     schema: int = SCHEMA
 
 
+RewardForm = Literal["tuned", "probe"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
-    rows, which are never trained on. `likelihood`: they also weigh the base's own log-likelihood
-    of an answer into its score (`align.gpu.blend`)."""
+    rows, which are never trained on. `form`: a head on a backbone that is trained with it, or a
+    linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser."""
 
     kind: ClassVar[str] = "reward"
     base: ModelRef
     objective: str = "bradley_terry"
-    likelihood: bool = False
+    form: RewardForm = "tuned"
     knobs: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from typing import cast
 
 from django.conf import settings
 from django.db import transaction
@@ -172,17 +173,12 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
     experiment = round.experiment
     spec = jobs.RewardJob(
         base=jobs.ModelRef(base=experiment.start.base_model),
-        likelihood=experiment.reward_likelihood and purpose == "reward",
+        form=cast(jobs.RewardForm, experiment.reward_form),
         weights=jobs.Weights(**experiment.weights),
         optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
     )
     ballots = rows.frozen_ballots(experiment)
-    held_out = rows.WEIGHING_SHARE if spec.likelihood else rows.HELD_OUT_SHARE
-    comparisons = {
-        jobs.COMPARISONS: lambda: rows.comparison_rows(
-            ballots, held_out=held_out, validating=validating
-        )
-    }
+    comparisons = {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots, validating=validating)}
     job = roundjobs.ask(round, purpose, spec, comparisons)
     result = roundjobs.finished(job)
     if result is None:

@@ -138,19 +138,24 @@ class Settings(forms.Form):
     learning_rate = real("Learning rate", "Peak of AdamW's; warm-up, then cosine.", least=0, most=1)
     epochs = number("Epochs", "Passes over a round's pairs.", least=1, most=100)
     batch_size = number("Batch size", "Pairs in an optimiser step.", least=1, most=4096)
+    reward_form = forms.ChoiceField(
+        label="Reward model",
+        choices=Experiment.RewardForm.choices,
+        help_text="A probe reads the base model's hidden states and how surprised it is by an "
+        "answer. It learns more from a few hundred votes than a trained copy does, in seconds; "
+        "from thousands it learns less.",
+    )
     reward_learning_rate = real(
-        "Reward model's learning rate", "When a reward model is trained.", least=0, most=1
+        "Reward model's learning rate",
+        "When a reward model is trained; a probe needs none.",
+        least=0,
+        most=1,
     )
     reward_epochs = number(
-        "Reward model's epochs", "Passes over all ballots so far.", least=1, most=100
-    )
-
-    reward_likelihood = forms.BooleanField(
-        label="Lean on the base model's likelihood",
-        required=False,
-        help_text="A reward model's score also counts how likely the base model finds the answer, "
-        "as much as votes kept from training say it should: a quarter of the prompts'. What a "
-        "model has read most often is more often true.",
+        "Reward model's epochs",
+        "Of a trained copy: passes over all ballots so far.",
+        least=1,
+        most=100,
     )
 
     heldout_prompts = number(
@@ -219,9 +224,9 @@ class Settings(forms.Form):
                 "learning_rate",
                 "epochs",
                 "batch_size",
+                "reward_form",
                 "reward_learning_rate",
                 "reward_epochs",
-                "reward_likelihood",
                 "replay",
                 "replay_share",
                 "replay_decay",

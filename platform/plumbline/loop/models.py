@@ -36,6 +36,10 @@ class Experiment(models.Model):
         ROUND_START = "round_start", "The round's first policy"
         SOUP = "soup", "Its average with another policy"
 
+    class RewardForm(models.TextChoices):
+        TUNED = "tuned", "A head on a trained copy of the base"
+        PROBE = "probe", "A linear probe of the base as it is"
+
     class Replay(models.TextChoices):
         NONE = "none", "None: this round's alone"
         ALL = "all", "All earlier rounds'"
@@ -78,7 +82,7 @@ class Experiment(models.Model):
     weights = models.JSONField(default=dict)  # fields of align.jobs.Weights
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
     reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
-    reward_likelihood = models.BooleanField(default=False)  # blend in the base's own likelihood
+    reward_form = models.CharField(max_length=5, choices=RewardForm, default=RewardForm.TUNED)
     candidates = models.PositiveSmallIntegerField(default=0)  # checkpoints an epoch to choose from
     # Evaluation and the gate.
     heldout_prompts = models.PositiveIntegerField(default=64)

@@ -84,12 +84,6 @@ def _pairs(data: Mapping[str, Any]) -> Found:
 
 
 def _weights(data: Mapping[str, Any]) -> Found:
-    if data.get("reward_likelihood") and data.get("mode") == "full":
-        yield (
-            "reward_likelihood",
-            "The base model's likelihood is read with the adapter switched off; with all weights "
-            "trained there is none. Train a LoRA adapter, or leave this off.",
-        )
     if data.get("reference") == Experiment.Reference.SOUP and not data.get("soup_with", "-"):
         yield "soup_with", "An averaged reference needs a second policy; choose one."
     if data.get("mode") == "full" and settings.ENGINE == "vllm":

@@ -23,7 +23,6 @@ PAGE = 100  # comparisons read at once: nine answers each stay below SQLite's th
 SAMPLE = "sample"  # purpose of a sampling job: "sample:<source>"
 VALIDATION_SHARE = 4  # one prompt in four, where a round chooses among checkpoints
 HELD_OUT_SHARE = 10  # one prompt in ten is kept from the reward model, chosen by its digest
-WEIGHING_SHARE = 4  # one in four, where they also weigh its verdict against the base's likelihood
 
 
 def prompt_rows(prompts: Iterable[Prompt]) -> Iterator[jobs.PromptRow]:
@@ -50,12 +49,9 @@ def item_rows(completions: Iterable[Completion]) -> Iterator[jobs.ItemRow]:
 
 
 def comparison_rows(
-    ballots: Iterable[Ballot],
-    *,
-    held_out: int,
-    validating: bool | None = None,
+    ballots: Iterable[Ballot], *, validating: bool | None = None
 ) -> Iterator[jobs.ComparisonRow]:
-    """What people said, one row per comparison; one prompt in `held_out` is kept from training.
+    """What people said, one row per comparison; one prompt in ten is kept from training.
     `validating` keeps only the prompts that choose checkpoints, or only the others."""
     for comparison, cast_on_it in by_comparison(ballots):
         prompt, said = comparison.prompt, votes.preferences(cast_on_it)
@@ -68,7 +64,7 @@ def comparison_rows(
             "messages": prompt.messages,
             "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
             "preferences": said,
-            "heldout": int(prompt.digest[:8], 16) % held_out == 0,
+            "heldout": int(prompt.digest[:8], 16) % HELD_OUT_SHARE == 0,
         }
 
 

@@ -28,7 +28,7 @@ class Arm:
     candidates: int = 8
     temperature: float = 1.0
     other_temperature: float | None = 0.3
-    likelihood: bool = True
+    reward_form: Literal["tuned", "probe"] = "probe"
     anchor: float = 10.0
     rule: str = "max_min"
     replay: Literal["none", "all"] = "none"
@@ -47,7 +47,6 @@ VOTED = Arm(
     rule="voted",
     candidates=2,
     other_temperature=None,
-    likelihood=False,
     anchor=0.0,
     replay="all",
     learning_rate=2e-3,
@@ -96,7 +95,7 @@ QUICK = (OFFLINE, ONLINE)
 ABLATION = (
     VOTED,
     replace(ONLINE, name="Base draws only", about="the recipe without going online", online=False),
-    replace(ONLINE, name="No likelihood", about="the reward model alone", likelihood=False),
+    replace(ONLINE, name="Tuned reward", about="a trained copy, no probe", reward_form="tuned"),
     replace(ONLINE, name="One temperature", about="all at 1", other_temperature=None),
     replace(ONLINE, name="Two candidates", about="instead of eight", candidates=2),
     replace(ONLINE, name="Voted prompts only", about="200 a round, not 600", prompts=200),

@@ -22,7 +22,6 @@ from tests.bench.alignment.workshop import Workshop, response
 from tests.bench.alignment.world import BASE, Reply
 
 SEEDS = 1000  # apart: what one seed draws has nothing to do with the next one's
-HELD_OUT = 4  # one voted question in four, where votes also weigh the base's likelihood
 NEVER = 10**9  # steps between checkpoints: work that is lost here is done again
 
 
@@ -115,21 +114,18 @@ class Course:
                 "messages": world.messages(one.question),
                 "responses": [response(reply) for reply in one.replies],
                 "preferences": [(v.i, v.j, v.p, v.weight) for v in one.votes],
-                "heldout": self.arm.likelihood and k % HELD_OUT == 0,
+                "heldout": False,
             }
             for k, one in enumerate(voted)
         ]
         arm = self.arm
         job = jobs.RewardJob(
             base=BASE,
-            likelihood=arm.likelihood,
+            form=arm.reward_form,
             optimiser=optimiser(arm.reward_learning_rate, arm.reward_epochs, 32, self.seed),
         )
         result = self.workshop.do(job, {jobs.COMPARISONS: map(seen_alone, rows)})
-        return result["weights"], {
-            "reward_accuracy": result["accuracy"],
-            "blend": result.get("blend"),
-        }
+        return result["weights"], {"reward_accuracy": result.get("folds_accuracy")}
 
     def score(self, judge: Path, asked: list[Asked]) -> list[list[float]]:
         """The reward model's score of every answer."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from align import jobs
 from align.gpu import data, model, reward
 from align.gpu.logps import token_logps
+from align.gpu.probe import Probe
 from align.jobs import ScoreJob
 from align.run import Run, main
 
@@ -112,7 +113,7 @@ def read_items(path: Path) -> dict[str, Mapping[str, Any]]:
 def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
     """Each scorer by name, loaded when its turn comes. Adapters of one base share its memory."""
     if job.reward_model is not None:
-        judge: reward.RewardModel | None = reward.load(Path(job.reward_model))
+        judge: reward.RewardModel | Probe | None = reward.load(Path(job.reward_model))
         assert judge is not None
         yield REWARD, data.Encoder(judge.policy.tokenizer), judge.scores
         judge = None

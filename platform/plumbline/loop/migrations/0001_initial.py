@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
                 ('weights', models.JSONField(default=dict)),
                 ('optimiser', models.JSONField(default=dict)),
                 ('reward_optimiser', models.JSONField(default=dict)),
-                ('reward_likelihood', models.BooleanField(default=False)),
+                ('reward_form', models.CharField(choices=[('tuned', 'A head on a trained copy of the base'), ('probe', 'A linear probe of the base as it is')], default='tuned', max_length=5)),
                 ('candidates', models.PositiveSmallIntegerField(default=0)),
                 ('heldout_prompts', models.PositiveIntegerField(default=64)),
                 ('judge', models.CharField(choices=[('reward_model', "The round's reward model"), ('people', 'A blind vote by people')], default='reward_model', max_length=12)),

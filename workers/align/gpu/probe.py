@@ -1,0 +1,231 @@
+"""A reward model that trains no weight of its base: a linear read-out of what the base knows.
+
+    r(x, y) = w . mean_t h_t + c * s(y),    s(y) = -log(1 + surprise),    surprise in nats
+
+h_t are the base's last hidden states at the response's tokens, where style is easy to read; the
+surprise is -sum_t log p(y_t) with the base's logits sharpened to temperature 0.3, where truth is:
+what a model has read most often is more often true (as a reward, a likelihood is the sharpening of
+arXiv:2412.01951). The logarithm is ours: among likely answers a nat more of surprise tells much,
+among unlikely ones little. (w, c) minimises the Bradley-Terry log-loss with a ridge on w, which is
+convex and takes seconds; how strong a ridge, cross-validation over prompts decides. From a few
+hundred votes this orders answers better than training the base does; from many it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from align import jobs
+from align.gpu import checkpoint, comparisons, data, model
+from align.gpu.comparisons import Comparison, agreement
+from align.gpu.logps import CHUNK, hidden_states
+from align.gpu.optimise import Sums, add, means, micro_batches
+from align.gpu.provenance import file_hash, provenance
+from align.jobs import ModelRef, RewardJob
+from align.objective import Preferences
+from align.run import Run
+
+FILE = "probe.safetensors"
+TEMPERATURE = 0.3
+RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # prior precisions of w where x has spread 1
+WITHOUT_FOLDS = 3.0  # where there are too few prompts to choose by
+SURPRISE_RIDGE = 0.1  # of c: one number needs little holding back
+FOLDS = 5
+
+
+@dataclass
+class Probe:
+    """A frozen base and a linear reading of it."""
+
+    policy: model.Policy
+    weight: Tensor  # (H + 1,) fp32: w, then c
+
+    def scores(self, batch: data.Batch) -> Tensor:
+        """The reward of each row's response, (B,), in fp32."""
+        return features(self.policy, batch) @ self.weight
+
+    def save(self, folder: Path) -> None:
+        save_file({"weight": self.weight.cpu().contiguous()}, folder / FILE)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Features of every response (R, D), preferences between them, and each one's prompt (P,)."""
+
+    features: Tensor
+    preferences: Preferences
+    prompts: Tensor
+
+    def only(self, chosen: Tensor) -> Table:
+        """Some of the preferences, by a mask (P,)."""
+        some = self.preferences
+        parts = (value[chosen] for value in (some.i, some.j, some.p, some.weight))
+        return Table(self.features, Preferences(*parts), self.prompts[chosen])
+
+    def agreement(self, weight: Tensor) -> Sums:
+        return agreement((self.features @ weight).float(), self.preferences)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights (D,) fp64, their ridge, and how the folds foretold the votes that each left out."""
+
+    weight: Tensor
+    ridge: float
+    foretold: Sums
+
+
+def load(folder: Path) -> Probe:
+    """A committed probe, verified, on its frozen base. Raises ValueError naming what is wrong."""
+    manifest = checkpoint.verify(folder)
+    policy = model.load(ModelRef(**manifest.metadata["start"]))
+    return Probe(policy, load_file(folder / FILE)["weight"].to(policy.device))
+
+
+def work(run: Run, job: RewardJob) -> dict[str, Any]:
+    """Fit, commit, and say how it went. Raises ValueError for a bad job or data."""
+    if job.objective != "bradley_terry":
+        raise ValueError(f"a probe is fitted by bradley_terry, not by {job.objective}")
+    checkpoint.sweep(run.folder)
+    model.deterministic(job.optimiser.seed)
+    policy = model.load(job.base)
+    path = run.folder / jobs.COMPARISONS
+    encoder = data.Encoder(policy.tokenizer)
+    trained, heldout, dropped = comparisons.read(path, encoder, job.optimiser.max_length)
+    run.log(f"{len(trained)} comparisons to fit, {len(heldout)} held out, {dropped} left out")
+    table = read(run, policy, [*trained, *heldout], job.optimiser.micro_batch_size)
+    kept = sum(len(one.preferences) for one in trained)
+    first = torch.arange(len(table.prompts)) < kept
+    fit = best(table.only(first))
+    run.log(f"The ridge is {fit.ridge:g}.")
+    figures = {
+        "train": means(table.only(first).agreement(fit.weight)),
+        "heldout": means(table.only(~first).agreement(fit.weight)),
+        "folds": means(fit.foretold),
+    }
+    named = {f"{part}/{name}": v for part, found in figures.items() for name, v in found.items()}
+    run.metrics(1, named)
+    probe = Probe(policy, fit.weight.float().to(policy.device))
+    metadata = provenance(policy, job, file_hash(path))
+    manifest = checkpoint.commit(run.folder / jobs.WEIGHTS, probe.save, metadata)
+    return {
+        "weights": jobs.WEIGHTS,
+        "sha256": manifest.sha256,
+        "accuracy": named.get("heldout/accuracy"),
+        "log_loss": named.get("heldout/log_loss"),
+        "heldout": int((~first).sum()),
+        "trained_on": kept,
+        "dropped": dropped,
+        "train_accuracy": named.get("train/accuracy"),
+        "train_log_loss": named.get("train/log_loss"),
+        "folds_accuracy": named.get("folds/accuracy"),
+        "folds_log_loss": named.get("folds/log_loss"),
+        "ridge": fit.ridge,
+    }
+
+
+@torch.no_grad()
+def features(policy: model.Policy, batch: data.Batch) -> Tensor:
+    """What the probe reads of each response: mean hidden state and s, (B, H + 1), fp32."""
+    with policy.precision():
+        hidden = hidden_states(policy, batch)  # (B, T, H)
+        predicted = batch.response[:, 1:]  # (B, T-1)
+        before, targets = hidden[:, :-1][predicted], batch.ids[:, 1:][predicted]  # (N, H), (N,)
+        tokens = torch.cat(
+            [
+                (policy.logits(part) / TEMPERATURE)
+                .log_softmax(-1)
+                .gather(1, targets[at : at + CHUNK, None])
+                .squeeze(1)
+                for at, part in zip(
+                    range(0, len(before), CHUNK), torch.split(before, CHUNK), strict=True
+                )
+            ]
+        )  # (N,)
+    surprise = -tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens).sum(1)  # (B,)
+    response = batch.response[:, :, None].float()
+    mean = (hidden.float() * response).sum(1) / response.sum(1)  # (B, H)
+    return torch.cat([mean, -surprise.clamp(min=0).log1p()[:, None]], dim=1)
+
+
+def read(
+    run: Run, policy: model.Policy, compared: Sequence[Comparison], micro_batch_size: int
+) -> Table:
+    """Features of all compared answers, and the preferences between them in their order."""
+    tokens = [one.tokens for one in compared]
+    found: dict[int, Tensor] = {}
+    for indices in micro_batches(range(len(compared)), tokens, micro_batch_size):
+        run.check()
+        some = [compared[index] for index in indices]
+        batch, _ = comparisons.collate(some, policy.device)
+        sizes = [len(one.sequences) for one in some]
+        parts = torch.split(features(policy, batch).cpu().double(), sizes)
+        found.update(zip(indices, parts, strict=True))
+        run.progress(len(found), len(compared), "comparisons")
+    prompts: dict[tuple[int, ...], int] = {}
+    rows: list[tuple[int, int, float, float]] = []
+    asked: list[int] = []
+    at = 0
+    for one in compared:
+        rows += [(at + i, at + j, p, weight) for i, j, p, weight in one.preferences]
+        number = prompts.setdefault(one.sequences[0].prompt, len(prompts))
+        asked += [number] * len(one.preferences)
+        at += len(one.sequences)
+    columns = (torch.tensor(column) for column in zip(*rows, strict=True))
+    everything = torch.cat([found[index] for index in range(len(compared))])
+    return Table(everything, Preferences(*columns), torch.tensor(asked))
+
+
+def best(table: Table) -> Fit:
+    """The fit at the ridge whose folds foretell the votes that they left out best."""
+    folds = table.prompts % FOLDS
+    if len(different := sorted(set(folds.tolist()))) < 2:
+        return Fit(fit(table, WITHOUT_FOLDS), WITHOUT_FOLDS, {})
+    found: dict[float, Sums] = {}
+    for ridge in RIDGES:
+        found[ridge] = {}
+        for fold in different:
+            weight = fit(table.only(folds != fold), ridge)
+            add(found[ridge], table.only(folds == fold).agreement(weight))
+    ridge = min(RIDGES, key=lambda ridge: means(found[ridge])["log_loss"])
+    return Fit(fit(table, ridge), ridge, found[ridge])
+
+
+def fit(table: Table, ridge: float) -> Tensor:
+    """The weights (D,) that explain the preferences best, by Newton's method in fp64.
+
+    w is sought among combinations of the differences, where the ridge leaves it anyway, so that
+    few votes on a wide model are a small problem.
+    """
+    said = table.preferences
+    x = table.features[said.i] - table.features[said.j]  # (P, D)
+    state, surprise = x[:, :-1], x[:, -1:]
+    basis = torch.linalg.qr(state.T).Q if len(x) < state.shape[1] else torch.eye(state.shape[1])
+    basis = basis.double() / state.square().sum(1).mean().sqrt().clamp(min=1e-9)
+    scale = surprise.square().mean().sqrt().clamp(min=1e-9)
+    z = torch.cat([state @ basis, surprise / scale], dim=1)  # (P, min(P, H) + 1)
+    precision = torch.full((z.shape[1],), ridge, dtype=torch.float64)
+    precision[-1] = SURPRISE_RIDGE
+    a = newton(z, said.p.double(), said.weight.double(), precision)
+    return torch.cat([basis @ a[:-1], a[-1:] / scale])
+
+
+def newton(z: Tensor, p: Tensor, weight: Tensor, precision: Tensor) -> Tensor:
+    """argmin_a sum_k weight_k * BCE(sigmoid(z_k . a), p_k) + sum_d precision_d a_d^2 / 2, (D,)."""
+    a = torch.zeros(z.shape[1], dtype=z.dtype)
+    for _ in range(50):
+        chance = torch.sigmoid(z @ a)
+        gradient = z.T @ (weight * (chance - p)) + precision * a
+        curvature = (z.T * (weight * chance * (1 - chance))) @ z + precision.diag()
+        step = torch.linalg.solve(curvature, gradient)
+        a = a - step
+        if step.abs().max() < 1e-9:
+            break
+    return a
