@@ -1,4 +1,4 @@
-"""A probe reads what a frozen base knows: its hidden states, and how surprised it is."""
+"""A probe reads what a frozen base knows: its hidden states, and what it contradicts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import torch
 
 from align import jobs
 from align.gpu import checkpoint, data, model, probe, reward, score
-from align.gpu.logps import token_logps
-from align.gpu.probe import SURPRISE_RIDGE, Table
+from align.gpu.probe import RIDGE_OF_C, Table
 from align.jobs import ModelRef, RewardJob, ScoreJob
 from align.objective import Preferences
 from tests.align.conftest import do, metrics, response
@@ -48,7 +47,7 @@ def test_one_vote_by_hand():
     found = probe.fit(table([[2.0, 4.0]], [1.0]), ridge=0.5)
     a, b = found[0].item() * 2, found[1].item() * 4
     assert 0.5 * a == pytest.approx(1 / (1 + math.exp(a + b)), abs=1e-9)
-    assert SURPRISE_RIDGE * b == pytest.approx(0.5 * a, abs=1e-9)
+    assert RIDGE_OF_C * b == pytest.approx(0.5 * a, abs=1e-9)
 
 
 def test_the_weights_that_made_the_votes_are_found():
@@ -72,7 +71,7 @@ def test_few_votes_on_a_wide_model_have_the_same_answer_as_the_whole_problem():
     scales = torch.full((50,), x[:, :-1].square().sum(1).mean().sqrt().item()).double()
     scales[-1] = x[:, -1].square().mean().sqrt()
     precision = torch.full((50,), 0.3).double()
-    precision[-1] = SURPRISE_RIDGE
+    precision[-1] = RIDGE_OF_C
     whole = probe.newton(x / scales, p, torch.ones(20).double(), precision) / scales
     assert probe.fit(few, 0.3).tolist() == pytest.approx(whole.tolist(), abs=1e-8)
 
@@ -96,7 +95,7 @@ def probe_job(base: Path) -> RewardJob:
     return dataclasses.replace(reward_job(base), form="probe")
 
 
-def test_features_are_the_mean_state_and_the_sharpened_surprise(tiny_base):
+def test_features_are_the_mean_state_and_the_contradiction(tiny_base):
     policy = model.load(ModelRef(base=str(tiny_base)))
     encoder = data.Encoder(policy.tokenizer)
     messages = [{"role": "user", "content": "question"}]
@@ -109,11 +108,23 @@ def test_features_are_the_mean_state_and_the_sharpened_surprise(tiny_base):
         at = len(exchange.prompt)
         mean = out.hidden_states[-1][0, at:].mean(0)
         assert torch.allclose(found[row, :-1], mean, atol=1e-4)
-        logps = (out.logits[0, at - 1 : -1] / probe.TEMPERATURE).log_softmax(-1)
-        surprise = -logps.gather(1, ids[0, at:, None]).sum()
-        assert found[row, -1].item() == pytest.approx(-math.log1p(surprise), abs=1e-4)
+        chances = out.logits[0, at - 1 : -1].softmax(-1)
+        top = chances.max(-1).values
+        given = chances.gather(1, ids[0, at:, None]).squeeze(1)
+        root = (top * (top / given).log()).sum().sqrt()
+        assert found[row, -1].item() == pytest.approx(-root.item(), abs=1e-3)
     assert (found[:, -1] < 0).all()
-    assert torch.isfinite(token_logps(policy, batch)).all()
+
+
+def test_what_the_base_would_say_itself_contradicts_nothing(tiny_base):
+    policy = model.load(ModelRef(base=str(tiny_base)))
+    prompt = torch.tensor([[1, 5, 9]])
+    ids = prompt
+    for _ in range(6):
+        ids = torch.cat([ids, policy.causal(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+    exchange = data.Exchange((1, 5, 9), tuple(ids[0, 3:].tolist()))
+    found = probe.features(policy, data.collate([exchange], policy.device))
+    assert found[0, -1].item() == 0
 
 
 def test_a_planted_preference_is_found_saved_and_scored_by(rundir, tiny_base):

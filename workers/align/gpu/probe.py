@@ -1,14 +1,15 @@
 """A reward model that trains no weight of its base: a linear read-out of what the base knows.
 
-    r(x, y) = w . mean_t h_t + c * s(y),    s(y) = -log(1 + surprise),    surprise in nats
+    r(x, y) = w . mean_t h_t - c * sqrt(sum_t p*_t log(p*_t / p_t(y_t))),    p*_t = max_v p_t(v)
 
-h_t are the base's last hidden states at the response's tokens, where style is easy to read; the
-surprise is -sum_t log p(y_t) with the base's logits sharpened to temperature 0.3, where truth is:
-what a model has read most often is more often true (as a reward, a likelihood is the sharpening of
-arXiv:2412.01951). The logarithm is ours: among likely answers a nat more of surprise tells much,
-among unlikely ones little. (w, c) minimises the Bradley-Terry log-loss with a ridge on w, which is
-convex and takes seconds; how strong a ridge, cross-validation over prompts decides. From a few
-hundred votes this orders answers better than training the base does; from many it does not.
+h_t are the base's last hidden states at the response's tokens, where style is easy to read. The
+root is how far an answer contradicts the base where the base is sure, in nats, and there lies
+truth: what a model has read most often is more often true (a likelihood as a reward is the
+sharpening of arXiv:2412.01951; weighing each token by the base's confidence, which forgives a rare
+style more than a rare fact, and the root, as the first contradiction tells most, are ours). (w, c)
+minimises the Bradley-Terry log-loss with a ridge on w, which is convex and takes seconds; how
+strong a ridge, cross-validation over prompts decides. From a few hundred votes this orders answers
+better than training the base does; from many it does not.
 """
 
 from __future__ import annotations
@@ -33,10 +34,9 @@ from align.objective import Preferences
 from align.run import Run
 
 FILE = "probe.safetensors"
-TEMPERATURE = 0.3
 RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # prior precisions of w where x has spread 1
 WITHOUT_FOLDS = 3.0  # where there are too few prompts to choose by
-SURPRISE_RIDGE = 0.1  # of c: one number needs little holding back
+RIDGE_OF_C = 0.1  # of c: one number needs little holding back
 FOLDS = 5
 
 
@@ -45,7 +45,7 @@ class Probe:
     """A frozen base and a linear reading of it."""
 
     policy: model.Policy
-    weight: Tensor  # (H + 1,) fp32: w, then c
+    weight: Tensor  # (H + 1,) fp32: w and c
 
     def scores(self, batch: data.Batch) -> Tensor:
         """The reward of each row's response, (B,), in fp32."""
@@ -133,26 +133,28 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
 
 @torch.no_grad()
 def features(policy: model.Policy, batch: data.Batch) -> Tensor:
-    """What the probe reads of each response: mean hidden state and s, (B, H + 1), fp32."""
+    """What the probe reads of each response: mean hidden state, less the root; (B, H + 1) fp32."""
     with policy.precision():
         hidden = hidden_states(policy, batch)  # (B, T, H)
         predicted = batch.response[:, 1:]  # (B, T-1)
         before, targets = hidden[:, :-1][predicted], batch.ids[:, 1:][predicted]  # (N, H), (N,)
         tokens = torch.cat(
             [
-                (policy.logits(part) / TEMPERATURE)
-                .log_softmax(-1)
-                .gather(1, targets[at : at + CHUNK, None])
-                .squeeze(1)
-                for at, part in zip(
-                    range(0, len(before), CHUNK), torch.split(before, CHUNK), strict=True
-                )
+                _contradiction(policy.logits(before[at : at + CHUNK]), targets[at : at + CHUNK])
+                for at in range(0, len(targets), CHUNK)
             ]
         )  # (N,)
-    surprise = -tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens).sum(1)  # (B,)
+    total = tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens).sum(1)  # (B,)
     response = batch.response[:, :, None].float()
     mean = (hidden.float() * response).sum(1) / response.sum(1)  # (B, H)
-    return torch.cat([mean, -surprise.clamp(min=0).log1p()[:, None]], dim=1)
+    return torch.cat([mean, -total.sqrt()[:, None]], dim=1)
+
+
+def _contradiction(logits: Tensor, targets: Tensor) -> Tensor:
+    """p* log(p* / p(y)) of each token, 0 for the likeliest one; (N, V) and (N,) -> (N,)."""
+    logps = logits.log_softmax(-1)
+    top = logps.max(-1).values
+    return top.exp() * (top - logps.gather(1, targets[:, None]).squeeze(1))
 
 
 def read(
@@ -206,13 +208,13 @@ def fit(table: Table, ridge: float) -> Tensor:
     """
     said = table.preferences
     x = table.features[said.i] - table.features[said.j]  # (P, D)
-    state, surprise = x[:, :-1], x[:, -1:]
+    state, root = x[:, :-1], x[:, -1:]
     basis = torch.linalg.qr(state.T).Q if len(x) < state.shape[1] else torch.eye(state.shape[1])
     basis = basis.double() / state.square().sum(1).mean().sqrt().clamp(min=1e-9)
-    scale = surprise.square().mean().sqrt().clamp(min=1e-9)
-    z = torch.cat([state @ basis, surprise / scale], dim=1)  # (P, min(P, H) + 1)
+    scale = root.square().mean().sqrt().clamp(min=1e-9)
+    z = torch.cat([state @ basis, root / scale], dim=1)  # (P, min(P, H) + 1)
     precision = torch.full((z.shape[1],), ridge, dtype=torch.float64)
-    precision[-1] = SURPRISE_RIDGE
+    precision[-1] = RIDGE_OF_C
     a = newton(z, said.p.double(), said.weight.double(), precision)
     return torch.cat([basis @ a[:-1], a[-1:] / scale])
 
