@@ -39,9 +39,9 @@ class Size:
     ablation: tuple[Arm, ...] = ()
 
 
-FULL = Size((1, 2, 3, 4, 5), 240, arms.METHODS, arms.CYCLIC)
+FULL = Size((1, 2, 3, 4, 5), 180, arms.METHODS, arms.CYCLIC)
 QUICK = Size((1,), 60, tuple(replace(arm, prompts=VOTES) for arm in arms.QUICK))
-ABLATION = Size((1, 2, 3, 4, 5), 240, (arms.OFFLINE, arms.ONLINE), ablation=arms.ABLATION)
+ABLATION = Size((1, 2, 3, 4, 5), 180, (arms.OFFLINE, arms.ONLINE), ablation=arms.ABLATION)
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,9 @@ METHODS = (
     replace(
         ONLINE,
         name="XPO",
-        about="pairs of the policy's answers with the base's",
+        about="one answer of the policy against one of the base",
         algorithm="xpo",
+        candidates=2,
         other_temperature=None,  # its two policies are what differs, as the launch form says
     ),
     replace(
@@ -80,7 +81,7 @@ METHODS = (
         name="SPPO",
         about="each answer to a target of its own",
         algorithm="sppo",
-        knobs={"eta": 10.0},
+        knobs={"eta": 20.0},
     ),
     replace(
         ONLINE,

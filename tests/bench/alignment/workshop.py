@@ -1,4 +1,5 @@
-"""Work that is done once: a job or a sampling request has a folder named by all that goes into it.
+"""Work that is done once: a job or a sampling request has a folder named by all that goes into it,
+the code of `align` included.
 
 Arms that begin alike share what they have in common, and a bench that was interrupted goes on where
 it was. The job programs are the product's own, run in this process.
@@ -7,6 +8,7 @@ it was. The job programs are the product's own, run in this process.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import align
 from align import jobs
 from align.gpu import merge, reward, score, train
 from align.jobs import ModelRef
@@ -85,7 +88,18 @@ class Workshop:
 
 
 def digest(described: Any) -> str:
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:20]
+    text = json.dumps([code(), described], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@functools.cache
+def code() -> str:
+    """Of every source file of `align`: what another version worked out is no result of this one."""
+    root = Path(align.__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        total.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return total.hexdigest()
 
 
 def response(reply: Reply) -> jobs.ResponseRow:
