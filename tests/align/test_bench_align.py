@@ -149,7 +149,7 @@ def test_the_result_names_the_best_arm_and_the_page_shows_every_arm(tmp_path):
         for arm in chosen
         for seed in (1, 2, 3)
     ]
-    result = report.result(found, None, {"0.5": 0.61})
+    result = report.result(found, None, {"gap": 0.27, "at_temperature": {"0.5": 0.61}})
     assert (result["best"], result["labels"]) == ("SPPO", 600)
     assert result["best_gold_win_rate"] == pytest.approx(0.72)
     assert result["low"] < 0.72 < result["high"]

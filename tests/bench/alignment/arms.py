@@ -103,16 +103,18 @@ ABLATION = (
     replace(ONLINE, name="No anchor", about="DPO's loss alone", anchor=0.0, learning_rate=2e-3),
     replace(ONLINE, name="With replay", about="all rounds' pairs again", replay="all"),
 )
-# A taste without a utility, from votes alone: a reward model could not hold it.
+# A taste without a utility, from votes alone: a reward model could not hold it. All three train on
+# the same number of fresh pairs a round; beta 0.6 is where offline DPO's fixed point is least bad.
+ONE_SIDED = replace(OFFLINE, replay="none")
 CYCLIC = (
-    replace(OFFLINE, learning_rate=4e-3, epochs=4),
+    replace(ONE_SIDED, about="beta 0.1"),
+    replace(ONE_SIDED, name="Offline DPO, beta 0.6", about="held close", knobs={"beta": 0.6}),
     replace(
-        VOTED,
+        ONE_SIDED,
         name="INPO",
+        about="eta and tau 0.2",
+        online=True,
         algorithm="inpo",
-        knobs={"eta": 0.5, "tau": 0.2},
-        replay="none",
-        learning_rate=4e-3,
-        epochs=4,
+        knobs={"eta": 0.2, "tau": 0.2},
     ),
 )

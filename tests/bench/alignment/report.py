@@ -17,24 +17,26 @@ FIGURES = ("gold", "truth", "kl", "kl_k3", "tokens", "truncated", "distinct", "g
 HEATS = (0.7, 0.5, 0.3, 0.1)
 
 
-def base(folder: Path, heldout: int) -> dict[str, float]:
-    """What the base alone reaches against itself when it is drawn from less warmly."""
+def base(folder: Path, heldout: int) -> dict[str, Any]:
+    """The base's own duality gap on the cyclic taste, and what it reaches against itself when it is
+    drawn from less warmly."""
     from tests.bench.alignment.measure import SEED, Ruler
     from tests.bench.alignment.sampler import Sampler
     from tests.bench.alignment.workshop import Workshop
 
     workshop = Workshop(folder, Sampler(world.BASE.base))
     ruler = Ruler(workshop, world.heldout_questions(heldout))
-    return {
+    rates = {
         f"{heat:g}": ruler.against_base(
             workshop.draw(world.BASE, ruler.questions, ruler.answers, heat, SEED + 1)
         )
         for heat in HEATS
     }
+    return {"gap": ruler.measure(world.BASE, 0)["gap"], "at_temperature": rates}
 
 
 def result(
-    found: Iterable[Mapping[str, Any]], text: Mapping[str, Any] | None, base: Mapping[str, float]
+    found: Iterable[Mapping[str, Any]], text: Mapping[str, Any] | None, base: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All arms over their seeds; `best_gold_win_rate` is that of the best arm of any table that
     people's tastes with a utility were learned in."""
@@ -65,7 +67,7 @@ def result(
         "seeds": best["seeds"],
         **tables,
         "online_less_offline": paired(by_arm, "methods", arms.ONLINE.name, arms.OFFLINE.name),
-        "base_at_temperature": base,
+        "base": base,
         "real_text": text,
     }
 
@@ -140,14 +142,18 @@ def tables(result: Mapping[str, Any]) -> str:
                 f"| {one['kl']:.1f} | {one['tokens']:.0f} | {one['distinct']:.2f} "
                 f"| {one['explored']:.0f} | {f'{right:.2f}' if right is not None else ''} |"
             )
-    cyclic = ["| arm, cyclic taste | duality gap (95 %) | KL, nats |", "|---|---|---|"]
+    cyclic = [
+        "| arm, cyclic taste | duality gap (95 %) | KL, nats |",
+        "|---|---|---|",
+        f"| the base | {result['base']['gap']:.3f} | 0 |",
+    ]
     cyclic += [
-        f"| {one['arm']} | **{one['gap']:.3f}** ({span(one['gap_low'], one['gap_high'])}) "
-        f"| {one['kl']:.1f} |"
+        f"| {one['arm']}: {one['about']} | **{one['gap']:.3f}** "
+        f"({span(one['gap_low'], one['gap_high'])}) | {one['kl']:.1f} |"
         for one in result["cyclic"]
     ]
     heats = ["| base against itself, drawn at temperature | gold win rate |", "|---|---|"]
-    heats += [f"| {heat} | {rate:.3f} |" for heat, rate in result["base_at_temperature"].items()]
+    heats += [f"| {heat} | {rate:.3f} |" for heat, rate in result["base"]["at_temperature"].items()]
     parts = [gold, cyclic, heats]
     if text := result["real_text"]:
         parts.append(
