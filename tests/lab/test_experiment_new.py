@@ -47,7 +47,8 @@ def sent(prompts) -> dict[str, object]:
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
         "replay_share": 0.3, "replay_decay": 0.5, "anchor": 0, "warm_start": "on", "candidates": 0,
         "mode": "lora", "rank": 16, "learning_rate": 5e-5,
-        "epochs": 1, "batch_size": 16, "reward_learning_rate": 5e-5, "reward_epochs": 1,
+        "epochs": 1, "batch_size": 16,
+        "reward_form": "tuned", "reward_learning_rate": 5e-5, "reward_epochs": 1,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
         "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
         "knob-ties": "soft", "knob-tie_strength": 0,
@@ -131,7 +132,7 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
             {"prompts_compared": 5, "labels": "ballots"},
             "Ballots that are already there are all read; nobody compares anything.",
         ),
-        ({"reward_form": "oracle"}, "Reward model: oracle is not one of the choices."),
+        ({"reward_form": "oracle"}, "oracle is not one of the available choices"),
     ],
 )
 def test_what_cannot_work_is_refused_in_a_sentence(researcher, sent, changed, sentence):
