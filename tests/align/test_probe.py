@@ -101,7 +101,7 @@ def test_features_are_the_mean_state_and_the_sharpened_surprise(tiny_base):
     encoder = data.Encoder(policy.tokenizer)
     messages = [{"role": "user", "content": "question"}]
     rows = encoder.example(messages, [response("good day"), response("no")], 100)
-    batch = data.collate(rows, policy.device)
+    batch = rows
     found = probe.features(policy, batch)
     for row, exchange in enumerate(rows):
         ids = torch.tensor([exchange.prompt + exchange.response])
@@ -137,7 +137,7 @@ def test_a_planted_preference_is_found_saved_and_scored_by(rundir, tiny_base):
     encoder = data.Encoder(loaded.policy.tokenizer)
     rows = encoder.example(messages, [response(text) for text in texts], 100)
     with torch.no_grad():
-        alone = loaded.scores(data.collate(rows, loaded.policy.device)).tolist()
+        alone = loaded.scores(rows).tolist()
     assert [rewards[text] for text in texts] == pytest.approx(alone, abs=1e-4)
 
 

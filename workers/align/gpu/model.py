@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,9 @@ from transformers import (
 )
 
 from align import jobs
-from align.gpu import checkpoint
+from align.gpu import attention, checkpoint, layout
+from align.gpu.data import Exchange
+from align.gpu.layout import Layout
 from align.jobs import ModelRef, Weights
 
 CODE = (".py", ".so", ".pyc")
@@ -38,12 +41,16 @@ SMALL = 20_000_000  # parameters
 
 @dataclass
 class Policy:
-    """A causal language model in memory: what it was loaded from, and its tokenizer."""
+    """A causal language model in memory: what it was loaded from, and its tokenizer.
+
+    padded: why its rows are padded instead of packed; None where they are packed.
+    """
 
     ref: ModelRef
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
+    padded: str | None = "nobody tried to pack them"
 
     @property
     def causal(self) -> Any:
@@ -55,9 +62,43 @@ class Policy:
         """The model below its head: token ids -> hidden states (B, T, H)."""
         return cast(nn.Module, getattr(self.causal, self.causal.base_model_prefix))
 
+    def lay(
+        self, rows: Sequence[Exchange], *, ends: bool = False, beside: Policy | None = None
+    ) -> Layout:
+        """Rows as one input; packed, where this model (and the one beside it) takes that."""
+        longest = max(len(row) for row in rows)
+        both = [self] if beside is None else [self, beside]
+        packs = all(one.padded is None and longest <= one.window for one in both)
+        return (layout.pack if packs else layout.pad)(rows, self.device, ends=ends)
+
+    def hidden(self, given: Layout) -> Tensor:
+        """What the head reads, (T, H) or, row-major, (S * T, H)."""
+        packed = {"position_ids": given.positions, "spans": given.spans} if given.spans else {}
+        # A packed row's spans stand in for its mask; a 4D mask is one that no model tries to make.
+        mask = given.ids.new_ones(1, 1, 1, 1) if given.spans else given.mask
+        with self.precision():
+            output = self.backbone(
+                input_ids=given.ids, attention_mask=mask, use_cache=False, **packed
+            )
+        return cast(Tensor, output.last_hidden_state.flatten(0, 1))
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (N, H) -> fp32 logits (N, V)."""
         return cast(Tensor, self.causal.get_output_embeddings()(hidden).float())
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.causal.config.vocab_size)
+
+    @property
+    def head_learns(self) -> bool:
+        """Whether a parameter of the head wants a gradient, tied to the embeddings or not."""
+        return any(p.requires_grad for p in self.causal.get_output_embeddings().parameters())
+
+    @property
+    def window(self) -> float:
+        """How far any of its layers sees, in tokens."""
+        return getattr(self.causal.config, "sliding_window", None) or math.inf
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The parameters being trained, by name."""
@@ -68,6 +109,12 @@ class Policy:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
 
+def say(policy: Policy, log: Callable[[str], None]) -> None:
+    """Tell where a model is computed with more work than others."""
+    if policy.padded is not None:
+        log(f"rows are padded, and prompts computed once per answer: {policy.padded}")
+
+
 def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -75,6 +122,7 @@ def device() -> torch.device:
 def deterministic(seed: int) -> None:
     """Seed torch; on a CPU also insist on kernels that repeat bit for bit."""
     torch.manual_seed(seed)
+    torch.set_flush_denormal(True)  # gradients of pairs long learnt: 1e-40, and 6 times as slow
     torch.use_deterministic_algorithms(not torch.cuda.is_available())
 
 
@@ -130,7 +178,7 @@ def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> P
     model.eval()
     policy = Policy(ref, model, load_tokenizer(Path(ref.base)), place)
     _check_head(policy)
-    return policy
+    return replace(policy, padded=_why_padded(policy))
 
 
 def load_base(folder: Path, place: torch.device, dtype: torch.dtype | None = None) -> Any:
@@ -173,7 +221,7 @@ def start(ref: ModelRef, weights: Weights) -> Policy:
     if ref.adapter is not None:
         return load(ref, train_adapter=True)
     policy = load(ref)
-    return Policy(ref, add_lora(policy.causal, weights), policy.tokenizer, policy.device)
+    return replace(policy, model=add_lora(policy.causal, weights))
 
 
 def add_lora(model: Any, weights: Weights) -> PeftModel:
@@ -289,6 +337,40 @@ def _check_head(policy: Policy) -> None:
     if not torch.allclose(ours, theirs.float(), rtol=1e-2, atol=1e-2):
         name = type(policy.causal).__name__
         raise ValueError(f"{name} changes its logits after the head, which is not supported")
+
+
+@torch.no_grad()
+def _why_padded(policy: Policy) -> str | None:
+    """Let the model attend by `align.gpu.attention`, and prove on a few rows that packed rows give
+    it the states that padded ones do. None when they do; else a sentence, and its own attention.
+
+    Not proven by that, and therefore asked: layers that see a part of their past only.
+    """
+    config, before = policy.causal.config, policy.causal.config._attn_implementation
+    kinds = {*(getattr(config, "layer_types", None) or ())}
+    if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
+        return f"it has layers of {odd[0]}"
+    if getattr(config, "attention_chunk_size", None):
+        return "its attention goes by chunks"
+    rows = [Exchange((1, 3, 2), (3, 0, 1)), Exchange((2, 0, 1, 3, 1), (1, 2)), Exchange((3,), (0,))]
+    rows += [Exchange(rows[0].prompt, (2, 2, 0, 3)), Exchange(rows[0].prompt, (1,)), rows[1]]
+    try:
+        padded = layout.pad(rows, policy.device, ends=True)
+        expected = padded.split(policy.hidden(padded).index_select(0, padded.own))
+        policy.causal.set_attn_implementation(attention.NAME)
+        packed = layout.pack(rows, policy.device, ends=True)
+        found = packed.split(policy.hidden(packed).index_select(0, packed.own))
+        off = max((a - b).abs().max().item() for a, b in zip(found, expected, strict=True))
+        size = max(one.abs().max().item() for one in expected)
+        if off <= size * (1e-4 if policy.device.type == "cpu" else 5e-2):
+            return None
+        reason = f"packed rows change its hidden states by up to {off:.2g}"
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+    policy.causal.set_attn_implementation(before)
+    return reason
 
 
 def _peft_options(policy: Policy) -> dict[str, Any]:

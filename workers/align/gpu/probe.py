@@ -25,7 +25,8 @@ from torch import Tensor
 from align import jobs
 from align.gpu import checkpoint, comparisons, data, model
 from align.gpu.comparisons import Comparison, agreement
-from align.gpu.logps import CHUNK, hidden_states
+from align.gpu.data import Exchange
+from align.gpu.logps import read_logps
 from align.gpu.optimise import Sums, add, means, micro_batches
 from align.gpu.provenance import file_hash, provenance
 from align.jobs import ModelRef, RewardJob
@@ -47,9 +48,9 @@ class Probe:
     policy: model.Policy
     weight: Tensor  # (H + 1,) fp32: w, then c
 
-    def scores(self, batch: data.Batch) -> Tensor:
+    def scores(self, rows: Sequence[Exchange]) -> Tensor:
         """The reward of each row's response, (B,), in fp32."""
-        return features(self.policy, batch) @ self.weight
+        return features(self.policy, rows) @ self.weight
 
     def save(self, folder: Path) -> None:
         save_file({"weight": self.weight.cpu().contiguous()}, folder / FILE)
@@ -96,6 +97,7 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
     checkpoint.sweep(run.folder)
     model.deterministic(job.optimiser.seed)
     policy = model.load(job.base)
+    model.say(policy, run.log)
     path = run.folder / jobs.COMPARISONS
     encoder = data.Encoder(policy.tokenizer)
     trained, heldout, dropped = comparisons.read(path, encoder, job.optimiser.max_length)
@@ -132,26 +134,13 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def features(policy: model.Policy, batch: data.Batch) -> Tensor:
+def features(policy: model.Policy, rows: Sequence[Exchange]) -> Tensor:
     """What the probe reads of each response: mean hidden state and s, (B, H + 1), fp32."""
-    with policy.precision():
-        hidden = hidden_states(policy, batch)  # (B, T, H)
-        predicted = batch.response[:, 1:]  # (B, T-1)
-        before, targets = hidden[:, :-1][predicted], batch.ids[:, 1:][predicted]  # (N, H), (N,)
-        tokens = torch.cat(
-            [
-                (policy.logits(part) / TEMPERATURE)
-                .log_softmax(-1)
-                .gather(1, targets[at : at + CHUNK, None])
-                .squeeze(1)
-                for at, part in zip(
-                    range(0, len(before), CHUNK), torch.split(before, CHUNK), strict=True
-                )
-            ]
-        )  # (N,)
-    surprise = -tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens).sum(1)  # (B,)
-    response = batch.response[:, :, None].float()
-    mean = (hidden.float() * response).sum(1) / response.sum(1)  # (B, H)
+    layout = policy.lay(rows, ends=True)
+    hidden = policy.hidden(layout)  # (T, H)
+    surprise = -layout.sums(read_logps(policy, layout, hidden, TEMPERATURE))  # (B,)
+    tokens = layout.sums(hidden.new_ones(len(layout.own), 1))  # (B, 1)
+    mean = layout.sums(hidden.float().index_select(0, layout.own)) / tokens  # (B, H)
     return torch.cat([mean, -surprise.clamp(min=0).log1p()[:, None]], dim=1)
 
 
@@ -164,9 +153,9 @@ def read(
     for indices in micro_batches(range(len(compared)), tokens, micro_batch_size):
         run.check()
         some = [compared[index] for index in indices]
-        batch, _ = comparisons.collate(some, policy.device)
+        sequences = [sequence for one in some for sequence in one.sequences]
         sizes = [len(one.sequences) for one in some]
-        parts = torch.split(features(policy, batch).cpu().double(), sizes)
+        parts = torch.split(features(policy, sequences).cpu().double(), sizes)
         found.update(zip(indices, parts, strict=True))
         run.progress(len(found), len(compared), "comparisons")
     prompts: dict[tuple[int, ...], int] = {}
