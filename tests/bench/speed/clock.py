@@ -10,6 +10,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 GIB = 1 << 30
@@ -57,8 +58,7 @@ class Clock:
         """
         assert self.begun is not None, "the training never began"
         spans = [
-            now.since(before)
-            for before, now in zip(self.steps[:-1], self.steps[1:], strict=True)
+            now.since(before) for before, now in zip(self.steps[:-1], self.steps[1:], strict=True)
         ]
         whole = self.steps[-1].since(self.begun)
         return {
@@ -75,11 +75,21 @@ def memory() -> dict[str, float]:
     """The most memory this process has held, and its accelerator."""
     import torch
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    found = {"rss_gib": peak / GIB}
+    found = {"rss_gib": peak_resident() / GIB}
     if torch.cuda.is_available():
         found["gpu_gib"] = torch.cuda.max_memory_allocated() / GIB
     return found
+
+
+def peak_resident() -> int:
+    """Bytes. Of this program alone: what getrusage calls the peak includes the process it was
+    started from, where there is no /proc to ask instead."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(peak) * 1024
 
 
 def settle() -> Callable[[], None]:

@@ -86,7 +86,7 @@ def say(message: str) -> None:
 def pace(report: Report, kind: str) -> float:
     """Useful tokens a second over all steps but the first. kind: "cpu" or "wall"."""
     spans = report["steps"][kind]
-    return float(report["tokens_per_step"]) * len(spans) / sum(spans)
+    return float(report["tokens_per_step"] * len(spans) / sum(spans))
 
 
 def whole_pace(report: Report, kind: str) -> float:
@@ -161,9 +161,10 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    fields = dict(
-        (part.strip() for part in line.split(":", 1)) for line in lines if line.count(":") == 1
-    )
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
     units = [unit for unit in ("avx512_bf16", "amx_bf16") if unit in fields.get("flags", "")]
     return " ".join([fields.get("model name", platform.machine()), *units])
 

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-import trl
 from align import algorithms, jobs, objectives
+from align.gpu import comparisons as compared
 from align.gpu import data, examples, model
 from align.gpu import reward as rewards
 from align.gpu import train as trainer
 from align.jobs import ModelRef
 from align.run import Run
 from tests.bench.speed import comparisons, ours, trl_side
+from tests.bench.speed.trl_side import datasets, trl
 from tests.bench.speed.work import BETA, Work
 
 APART = 0.02  # of each weight's own spread: how far the policy is from its reference
@@ -117,7 +117,7 @@ def _trl_batches(work: Work, policy: str, scratch: Path) -> list[Found]:
             gradient_checkpointing=False,
             beta=BETA,
         ),
-        train_dataset=Dataset.from_list(list(comparisons.texts(work.questions))),
+        train_dataset=datasets.Dataset.from_list(list(comparisons.texts(work.questions))),
         processing_class=AutoTokenizer.from_pretrained(work.base),
     )
     return _trl_losses(peer, work)
@@ -131,7 +131,7 @@ def _our_rewards(work: Work, head: Tensor, scratch: Path) -> list[Found]:
     with torch.no_grad():
         found.head.weight.copy_(head)
     encoder = data.Encoder(found.policy.tokenizer)
-    trained, heldout, _ = rewards.read_comparisons(
+    trained, heldout, _ = compared.read(
         run.folder / jobs.COMPARISONS, encoder, job.optimiser.max_length
     )
     objective = objectives.get(job.objective).build(job.knobs)
@@ -156,7 +156,7 @@ def _trl_rewards(work: Work, model_: Any, scratch: Path) -> list[Found]:
             gradient_checkpointing=False,
             center_rewards_coefficient=0.01,
         ),
-        train_dataset=Dataset.from_list(list(comparisons.texts(work.questions))),
+        train_dataset=datasets.Dataset.from_list(list(comparisons.texts(work.questions))),
         processing_class=AutoTokenizer.from_pretrained(work.base),
     )
     return _trl_losses(peer, work)

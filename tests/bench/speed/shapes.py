@@ -13,13 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    LlamaConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-)
 
 SPECIAL = ("<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 TEMPLATE = (
@@ -75,12 +70,13 @@ def text(tokens: list[int]) -> str:
     return " ".join(map(word, tokens))
 
 
-def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
+def tokenizer(vocabulary: int) -> Any:
     entries = [*SPECIAL, *map(word, range(len(SPECIAL), vocabulary))]
     core = Tokenizer(models.WordLevel({entry: index for index, entry in enumerate(entries)}))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     core.add_special_tokens(list(SPECIAL))
-    return PreTrainedTokenizerFast(
+    untyped: Any = transformers
+    return untyped.PreTrainedTokenizerFast(
         tokenizer_object=core,
         bos_token="<|bos|>",
         eos_token="<|end|>",
@@ -103,7 +99,9 @@ def config(shape: Shape) -> Any:
         "bos_token_id": SPECIAL.index("<|bos|>"),
         "eos_token_id": END,
     }
-    return (Qwen2Config if shape.family == "qwen2" else LlamaConfig)(**fields)
+    untyped: Any = transformers
+    kind = untyped.Qwen2Config if shape.family == "qwen2" else untyped.LlamaConfig
+    return kind(**fields)
 
 
 def build(shape: Shape, folder: Path, seed: int = 0) -> Path:
@@ -111,8 +109,10 @@ def build(shape: Shape, folder: Path, seed: int = 0) -> Path:
     place = folder / f"{shape.name}-{seed}"
     if place.is_dir():
         return place
+    untyped: Any = transformers
+    untyped.utils.logging.disable_progress_bar()
     torch.manual_seed(seed)
-    model: Any = AutoModelForCausalLM.from_config(config(shape), dtype=torch.float32)
+    model = untyped.AutoModelForCausalLM.from_config(config(shape), dtype=torch.float32)
     ordinary = range(len(SPECIAL), len(SPECIAL) + shape.endings)
     model.generation_config.eos_token_id = [END, *ordinary] if shape.endings else END
     stray = folder / f".{place.name}.{os.getpid()}"

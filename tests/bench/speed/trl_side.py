@@ -7,20 +7,23 @@ loads a model by its path; bf16 weights would lose the updates of a small learni
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset, disable_progress_bars
 from peft import LoraConfig
 from transformers import AutoTokenizer, TrainerCallback
 from transformers.utils import logging
 
-import trl
 from tests.bench.speed.clock import Clock, settle
 from tests.bench.speed.comparisons import texts
 from tests.bench.speed.work import BETA, LEARNING_RATE, Work
+
+# Neither has types to check against.
+trl: Any = importlib.import_module("trl")
+datasets: Any = importlib.import_module("datasets")
 
 DEFAULTS: dict[str, Any] = {}
 NO_CHECKPOINTING: dict[str, Any] = {"gradient_checkpointing": False}
@@ -54,14 +57,15 @@ class Stopwatch(TrainerCallback):
             self.clock.figures.append({k: float(v) for k, v in logs.items()})
 
 
-class ClockedDPO(trl.DPOTrainer):
-    """Whose reference pass, which happens while it is made, is on the clock."""
+def clocked(trainer: Any, clock: Clock) -> Any:
+    """The trainer, its reference pass on the clock: that happens while it is made."""
+    passing = trainer._precompute_ref_logps
 
-    watch: Clock
+    def timed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        clock.begin()
+        return passing(self, *args, **kwargs)
 
-    def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
-        self.watch.begin()
-        return super()._precompute_ref_logps(*args, **kwargs)
+    return type(trainer.__name__, (trainer,), {"_precompute_ref_logps": timed})
 
 
 def train(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,15 +78,14 @@ def train(options: Mapping[str, Any]) -> dict[str, Any]:
         settings = {**settings, "remove_unused_columns": False}
         for row in rows:
             row["length"] = longest(row)
-    ClockedDPO.watch = clock
-    trainer = ClockedDPO(
+    trainer = clocked(trl.DPOTrainer, clock)(
         model=work.base,
         args=trl.DPOConfig(
             **common(work, Path(options["scratch"])),
             **settings,
             beta=BETA,
         ),
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=datasets.Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(work.base),
         peft_config=adapter(work),
         callbacks=[Stopwatch(clock)],
@@ -101,7 +104,7 @@ def reward(options: Mapping[str, Any]) -> dict[str, Any]:
             **settings,
             center_rewards_coefficient=0.01,
         ),
-        train_dataset=Dataset.from_list(list(texts(work.questions))),
+        train_dataset=datasets.Dataset.from_list(list(texts(work.questions))),
         processing_class=AutoTokenizer.from_pretrained(work.base),
         peft_config=adapter(work, head="score"),
         callbacks=[Stopwatch(clock)],
@@ -157,6 +160,7 @@ def longest(row: Mapping[str, Any]) -> int:
 
 
 def quiet() -> None:
-    disable_progress_bars()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    silent: Any = logging
+    silent.set_verbosity_error()
+    silent.disable_progress_bar()
