@@ -100,11 +100,14 @@ def attention(
             module, query, key, value, attention_mask, dropout, scaling, **more
         )
         return out, None
-    odd = sorted(name for name in more.keys() - HARMLESS if more[name] not in (None, False))
+    given = {name for name, one in more.items() if one is not None and one is not False}
+    odd = sorted(given - HARMLESS)
     if odd or dropout:
         raise ValueError(f"its attention uses {odd[0] if odd else 'dropout'}")
     if sliding_window is not None and spans.longest > sliding_window:
         raise ValueError(f"its attention sees no further than {sliding_window} tokens")
+    if query.is_cuda and value.dtype == torch.float32:
+        raise ValueError("flash attention has no fp32")
     rows = (one.squeeze(0).transpose(0, 1) for one in (query, key, value))  # (T, heads, D)
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = cast(Any, SharedPrompts).apply(*rows, spans, scale)
@@ -206,12 +209,11 @@ class _Cpu:
 
 class _Cuda:
     """torch's variable-length flash kernel: one call for all segments, one for all responses on
-    their prompts. It has no fp32; query, key and value that come in it are cast to bf16."""
+    their prompts. A query or key that a norm left in fp32 goes back to the value's precision."""
 
     @staticmethod
     def cast(query: Tensor, key: Tensor, value: Tensor) -> Sequence[Tensor]:
-        half = torch.bfloat16 if value.dtype == torch.float32 else value.dtype
-        return [one.to(half).contiguous() for one in (query, key, value)]
+        return [one.to(value.dtype).contiguous() for one in (query, key, value)]
 
     @staticmethod
     def forward(

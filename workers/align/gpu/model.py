@@ -29,9 +29,11 @@ from transformers import (
 )
 
 from align import jobs
-from align.gpu import attention, checkpoint, layout
+from align.gpu import checkpoint, layout
 from align.gpu.data import Exchange
 from align.gpu.layout import Layout
+from align.gpu.lora import quicken
+from align.gpu.packing import why_padded
 from align.jobs import ModelRef, Weights
 
 CODE = (".py", ".so", ".pyc")
@@ -43,7 +45,8 @@ SMALL = 20_000_000  # parameters
 class Policy:
     """A causal language model in memory: what it was loaded from, and its tokenizer.
 
-    padded: why its rows are padded instead of packed; None where they are packed.
+    padded: why its rows are padded instead of packed; None where they are packed. half: whether
+    matrix products are in bf16.
     """
 
     ref: ModelRef
@@ -51,6 +54,7 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     padded: str | None = "nobody tried to pack them"
+    half: bool = False
 
     @property
     def causal(self) -> Any:
@@ -105,8 +109,8 @@ class Policy:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """bf16 matrix products on CUDA, fp32 elsewhere; reductions are fp32 in either case."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """Matrix products in bf16, or all in fp32; reductions are fp32 in either case."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
 
 
 def say(policy: Policy, log: Callable[[str], None]) -> None:
@@ -159,14 +163,21 @@ def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> Policy:
+def load(
+    ref: ModelRef, *, train_adapter: bool = False, full: bool = False, precision: str = "auto"
+) -> Policy:
     """The policy behind `ref`, frozen unless told otherwise.
 
     train_adapter: the adapter's matrices stay trainable. full: the adapter, if any, is merged and
-    every weight is trainable (kept in fp32). Raises ValueError for folders that are refused.
+    every weight is trainable (kept in fp32). precision: see `align.jobs.Weights`. Raises ValueError
+    for folders that are refused.
     """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision must be auto, fp32 or bf16, not {precision}")
     place = device()
-    base = load_base(Path(ref.base), place, torch.float32 if full else None)
+    half = precision == "bf16" or (precision == "auto" and place.type == "cuda")
+    dtype = torch.bfloat16 if half and not full else torch.float32
+    base = load_base(Path(ref.base), place, dtype)
     model: PreTrainedModel | PeftModel = base
     model.requires_grad_(False)
     if ref.adapter is not None:
@@ -176,9 +187,9 @@ def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> P
     if full:
         model.requires_grad_(True)
     model.eval()
-    policy = Policy(ref, model, load_tokenizer(Path(ref.base)), place)
+    policy = Policy(ref, model, load_tokenizer(Path(ref.base)), place, half=half)
     _check_head(policy)
-    return replace(policy, padded=_why_padded(policy))
+    return replace(policy, padded=why_padded(policy))
 
 
 def load_base(folder: Path, place: torch.device, dtype: torch.dtype | None = None) -> Any:
@@ -217,10 +228,10 @@ def start(ref: ModelRef, weights: Weights) -> Policy:
     product is zero. "full" trains every weight. Call `deterministic` first.
     """
     if weights.mode == "full":
-        return load(ref, full=True)
+        return load(ref, full=True, precision=weights.precision)
     if ref.adapter is not None:
-        return load(ref, train_adapter=True)
-    policy = load(ref)
+        return load(ref, train_adapter=True, precision=weights.precision)
+    policy = load(ref, precision=weights.precision)
     return replace(policy, model=add_lora(policy.causal, weights))
 
 
@@ -235,6 +246,7 @@ def add_lora(model: Any, weights: Weights) -> PeftModel:
     )
     adapted = get_peft_model(model, config)
     adapted.eval()
+    quicken(adapted)
     return cast(PeftModel, adapted)
 
 
@@ -249,7 +261,7 @@ def acting_as(policy: Policy, ref: ModelRef) -> Iterator[Policy]:
     if ref == policy.ref:
         yield policy
     elif not isinstance(policy.model, PeftModel) or ref.base != policy.ref.base:
-        yield load(ref)
+        yield load(ref, precision="bf16" if policy.half else "fp32")
     elif ref.adapter is None:
         with policy.model.disable_adapter():
             yield policy
@@ -312,6 +324,7 @@ def _add_adapter(model: Any, folder: Path, name: str, *, train: bool) -> PeftMod
     if odd := sorted(wanted ^ found):
         what = "has no place in the model" if odd[0] in found else "is not in the adapter"
         raise ValueError(f"{folder} is no adapter of this model: {odd[0]} {what}")
+    quicken(model)
     return cast(PeftModel, model)
 
 
@@ -337,40 +350,6 @@ def _check_head(policy: Policy) -> None:
     if not torch.allclose(ours, theirs.float(), rtol=1e-2, atol=1e-2):
         name = type(policy.causal).__name__
         raise ValueError(f"{name} changes its logits after the head, which is not supported")
-
-
-@torch.no_grad()
-def _why_padded(policy: Policy) -> str | None:
-    """Let the model attend by `align.gpu.attention`, and prove on a few rows that packed rows give
-    it the states that padded ones do. None when they do; else a sentence, and its own attention.
-
-    Not proven by that, and therefore asked: layers that see a part of their past only.
-    """
-    config, before = policy.causal.config, policy.causal.config._attn_implementation
-    kinds = {*(getattr(config, "layer_types", None) or ())}
-    if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
-        return f"it has layers of {odd[0]}"
-    if getattr(config, "attention_chunk_size", None):
-        return "its attention goes by chunks"
-    rows = [Exchange((1, 3, 2), (3, 0, 1)), Exchange((2, 0, 1, 3, 1), (1, 2)), Exchange((3,), (0,))]
-    rows += [Exchange(rows[0].prompt, (2, 2, 0, 3)), Exchange(rows[0].prompt, (1,)), rows[1]]
-    try:
-        padded = layout.pad(rows, policy.device, ends=True)
-        expected = padded.split(policy.hidden(padded).index_select(0, padded.own))
-        policy.causal.set_attn_implementation(attention.NAME)
-        packed = layout.pack(rows, policy.device, ends=True)
-        found = packed.split(policy.hidden(packed).index_select(0, packed.own))
-        off = max((a - b).abs().max().item() for a, b in zip(found, expected, strict=True))
-        size = max(one.abs().max().item() for one in expected)
-        if off <= size * (1e-4 if policy.device.type == "cpu" else 5e-2):
-            return None
-        reason = f"packed rows change its hidden states by up to {off:.2g}"
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, TypeError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-    policy.causal.set_attn_implementation(before)
-    return reason
 
 
 def _peft_options(policy: Policy) -> dict[str, Any]:

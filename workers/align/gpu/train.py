@@ -114,7 +114,11 @@ class Round:
             raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
         self.frozen = self._frozen()
         # A whole model each: only an algorithm that reads divergences pays for it.
-        self.beside = {name: model.load(job.references[name]) for name in algorithm.divergences}
+        precision = job.weights.precision
+        self.beside = {
+            name: model.load(job.references[name], precision=precision)
+            for name in algorithm.divergences
+        }
         self.baseline: Tensor | None = None
         self.loop = Loop(
             run,
