@@ -1,10 +1,11 @@
 """`make bench NAME=round`: one online round, 64 prompts with 4 answers each, against TRL.
 
 Ours samples from an engine process, lets a function judge, trains one epoch and serves the result.
-TRL's OnlineDPOTrainer does it in one process, two answers to a prompt at a time; the third side
-samples with transformers' `generate` and trains with DPOTrainer. Starting up is not counted for
-anybody. `ratio` is OnlineDPOTrainer's CPU seconds over ours. `ARGS="--vllm PYTHON --mode lora"`
-samples from vLLM, whose environment PYTHON belongs to.
+TRL's OnlineDPOTrainer does it in one process, two answers to a prompt at a time, with fp32 weights
+and again with bf16 ones, which sample faster and lose small updates; the last side samples with
+transformers' `generate` and trains with DPOTrainer. Starting up is not counted for anybody. `ratio`
+is OnlineDPOTrainer's CPU seconds over ours. `ARGS="--vllm PYTHON --mode lora"` samples from vLLM,
+whose environment PYTHON belongs to.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
     started, machine = time.monotonic(), contest.machine(asked.threads)
     prompts = 16 if asked.quick else PROMPTS
     options = {
-        **replace(work(asked.shape, asked.mode, prompts, asked.folder)).options(),
+        **work(asked.shape, asked.mode, prompts, asked.folder).options(),
         "draws": DRAWS,
         "max_tokens": LONGEST,
         "vllm": asked.vllm,
@@ -86,6 +86,11 @@ def main(arguments: Sequence[str]) -> None:
     sides = {
         "ours": Side("ours", "rounds:product", options),
         "trl_online": Side("TRL OnlineDPO", "rounds:trl_online", options),
+        "trl_online_bf16_weights": Side(
+            "TRL OnlineDPO, bf16 weights",
+            "rounds:trl_online",
+            {**options, "settings": "bf16 weights"},
+        ),
         "generate_then_dpo": Side("generate, DPO", "rounds:transformers_then_dpo", options),
     }
     rounds = asked.rounds or (1 if asked.quick else 5)
@@ -93,7 +98,8 @@ def main(arguments: Sequence[str]) -> None:
     found = {name: reports[side.name] for name, side in sides.items()}
     ratios = {
         name: {kind: ratio(found["ours"], found[name], kind) for kind in ("cpu", "wall")}
-        for name in ("trl_online", "generate_then_dpo")
+        for name in sides
+        if name != "ours"
     }
     headline = ratios["trl_online"]["cpu"]["median"]
     print(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
-import psutil
+
+psutil: Any = importlib.import_module("psutil")  # it has no types
 
 PATIENCE = 300.0  # seconds until it answers
 
@@ -23,12 +26,12 @@ class Engine:
     """A running engine that serves `base`."""
 
     url: str
-    process: psutil.Process
+    process: Any  # psutil's
 
     def cpu(self) -> float:
         """CPU seconds of the process and its children so far."""
         family = [self.process, *self.process.children(recursive=True)]
-        return sum(sum(one.cpu_times()[:2]) for one in family)
+        return float(sum(sum(one.cpu_times()[:2]) for one in family))
 
     def load(self, name: str, path: Path) -> None:
         """Serve an adapter (or, embedded, full weights) and hear a word from it."""
@@ -36,7 +39,7 @@ class Engine:
         self._post("/v1/load_lora_adapter", body)
         self._post("/v1/completions", {"model": name, "prompt": [1, 4], "max_tokens": 1})
 
-    def _post(self, path: str, body: dict[str, object]) -> None:
+    def _post(self, path: str, body: Mapping[str, object]) -> None:
         with httpx.Client(trust_env=False, timeout=PATIENCE) as client:
             reply = client.post(self.url + path, json=body)
         if not reply.is_success:

@@ -31,7 +31,7 @@ Found = tuple[float, dict[str, Tensor]]  # a loss and its gradient by parameter
 
 def train(options: Mapping[str, Any]) -> dict[str, Any]:
     """Largest relative difference of DPO's loss and gradient, over the work's batches."""
-    work, scratch = Work.of(options), Path(options["scratch"])
+    work, scratch = Work.of({**options, "precision": "fp32"}), Path(options["scratch"])
     moved = nudge(work, scratch / "moved")
     mine = _our_batches(work, moved, scratch)
     theirs = _trl_batches(work, moved, scratch)
@@ -40,7 +40,7 @@ def train(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def reward(options: Mapping[str, Any]) -> dict[str, Any]:
     """The same of Bradley-Terry's loss, the penalty on scores included; the heads are equal."""
-    work, scratch = Work.of(options), Path(options["scratch"])
+    work, scratch = Work.of({**options, "precision": "fp32"}), Path(options["scratch"])
     peer = AutoModelForSequenceClassification.from_pretrained(
         work.base, num_labels=1, dtype=torch.float32
     )

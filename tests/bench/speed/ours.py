@@ -83,7 +83,7 @@ def reward_job(work: Work) -> jobs.RewardJob:
 
 
 def weights(work: Work) -> Weights:
-    return Weights(mode=work.mode, rank=work.rank, alpha=2 * work.rank)
+    return Weights(mode=work.mode, rank=work.rank, alpha=2 * work.rank, precision=work.precision)
 
 
 def optimiser(work: Work, batch: int, at_once: int) -> Optimiser:

@@ -88,15 +88,15 @@ def product(options: Mapping[str, Any]) -> dict[str, Any]:
                 max_tokens=options["max_tokens"],
                 seed=work.seed,
             )
-            rows = {jobs.PROMPTS: [{"id": q.id, "messages": q.messages} for q in prompts]}
-            folder = ours.write(scratch / "sample", job, rows)
+            asked = [{"id": q.id, "messages": q.messages} for q in prompts]
+            folder = ours.write(scratch / "sample", job, {jobs.PROMPTS: asked})
             sample.work(Run(folder))
             answers = list(jobs.read_rows(folder / jobs.COMPLETIONS))
         with stages.stage("label"):
             examples = list(_examples(prompts, answers, draws))
         with stages.stage("train"):
-            rows = {jobs.EXAMPLES: examples}
-            folder = ours.write(scratch / "train", ours.train_job(work), rows)
+            job_rows = {jobs.EXAMPLES: examples}
+            folder = ours.write(scratch / "train", ours.train_job(work), job_rows)
             trainer.work(Run(folder))
         with stages.stage("serve"):
             served.load("round-1", folder / jobs.WEIGHTS)
@@ -145,8 +145,9 @@ def trl_online(options: Mapping[str, Any]) -> dict[str, Any]:
     common = trl_side.common(work, scratch)
     settings = dict(trl_side.SETTINGS[options["settings"]])
     settings.pop("precompute_ref_log_probs", None)
+    dtype = settings.pop("model_init_kwargs", {}).get("dtype", "float32")
     peer = _timed(online.OnlineDPOTrainer, stages, "_generate", "sample")(
-        model=load(work.base),
+        model=load(work.base, dtype),
         reward_funcs=reward,
         args=online.OnlineDPOConfig(
             **{**common, **settings, "max_length": 512, "max_steps": -1, "num_train_epochs": 1},
@@ -165,14 +166,16 @@ def trl_online(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def transformers_then_dpo(options: Mapping[str, Any]) -> dict[str, Any]:
-    """`generate` for all answers to some prompts at a time, then DPOTrainer on the pairs."""
+    """`generate` with a bf16 copy of the policy, then DPOTrainer on the pairs."""
     work, scratch, draws = Work.of(options), Path(options["scratch"]), options["draws"]
     trl_side.quiet()
-    words, model = tokenizer(work.base), load(work.base)
+    words = tokenizer(work.base)
+    # Measured: weights in bf16 sample twice as fast as fp32 ones, with autocast or without.
+    sampler, model = load(work.base, "bfloat16"), load(work.base)
     clock = Clock(settle())
     stages, begun = Stages(clock), clock.now()
     with stages.stage("sample"):
-        answers = generate(model, words, work.questions, draws, options["max_tokens"])
+        answers = generate(sampler, words, work.questions, draws, options["max_tokens"])
     with stages.stage("label"):
         rows = list(_texts(work.questions, words, answers, draws))
     with stages.stage("train"):
@@ -235,10 +238,10 @@ def _texts(
             }
 
 
-def load(base: str) -> Any:
+def load(base: str, dtype: str = "float32") -> Any:
     untyped: Any = transformers
     place = "cuda" if torch.cuda.is_available() else "cpu"
-    return untyped.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).to(place)
+    return untyped.AutoModelForCausalLM.from_pretrained(base, dtype=dtype).to(place)
 
 
 def tokenizer(base: str) -> Any:

@@ -26,6 +26,7 @@ class Work:
     answers: int = 2  # to each prompt, ranked; all their pairs are compared
     mode: Literal["full", "lora"] = "full"
     rank: int = 16
+    precision: Literal["auto", "fp32", "bf16"] = "bf16"  # ours; TRL's is among its settings
     lengths: Lengths = field(default_factory=lambda: REALISTIC)
     seed: int = 0
 
