@@ -101,13 +101,12 @@ def test_dropout_is_off_even_while_training(tiny_base: Path) -> None:
 def test_adapters_off_is_the_base_and_merging_is_the_adapter(
     tiny_base: Path, adapter: Path, policy: model.Policy
 ) -> None:
-    batch = ROWS
     ref = ModelRef(base=str(tiny_base), adapter=str(adapter))
     adapted, merged = model.load(ref), model.load(ref, full=True)
     with torch.no_grad():
-        bare = sequence_logps(policy, batch)
-        tuned = sequence_logps(adapted, batch)
-        assert torch.allclose(sequence_logps(merged, batch), tuned, rtol=1e-4)
+        bare = sequence_logps(policy, ROWS)
+        tuned = sequence_logps(adapted, ROWS)
+        assert torch.allclose(sequence_logps(merged, ROWS), tuned, rtol=1e-4)
         assert not torch.allclose(tuned, bare, rtol=1e-3)
         with model.acting_as(adapted, ModelRef(base=str(tiny_base))) as off:
-            assert torch.equal(sequence_logps(off, batch), bare)
+            assert torch.equal(sequence_logps(off, ROWS), bare)

@@ -101,8 +101,7 @@ def test_features_are_the_mean_state_and_the_sharpened_surprise(tiny_base):
     encoder = data.Encoder(policy.tokenizer)
     messages = [{"role": "user", "content": "question"}]
     rows = encoder.example(messages, [response("good day"), response("no")], 100)
-    batch = rows
-    found = probe.features(policy, batch)
+    found = probe.features(policy, rows)
     for row, exchange in enumerate(rows):
         ids = torch.tensor([exchange.prompt + exchange.response])
         out = policy.causal(input_ids=ids, output_hidden_states=True)
@@ -113,7 +112,7 @@ def test_features_are_the_mean_state_and_the_sharpened_surprise(tiny_base):
         surprise = -logps.gather(1, ids[0, at:, None]).sum()
         assert found[row, -1].item() == pytest.approx(-math.log1p(surprise), abs=1e-4)
     assert (found[:, -1] < 0).all()
-    assert torch.isfinite(token_logps(policy, batch)).all()
+    assert torch.cat(token_logps(policy, rows)).isfinite().all()
 
 
 def test_a_planted_preference_is_found_saved_and_scored_by(rundir, tiny_base):
