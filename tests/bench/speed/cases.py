@@ -71,14 +71,16 @@ def contend(bench: Bench, name: str, case: Case, asked: argparse.Namespace) -> d
     mine, *others = (found[side.name] for side in sides)
     peers = dict(zip(case.goals, others, strict=True))
     ratios = {one: contest.ratios(mine, reports) for one, reports in peers.items()}
+    kind = contest.telling(mine)
     return {
         "case": name,
+        "judged_by": kind,
         "rounds": rounds,
         "ours": contest.figures(mine),
         "trl": {one: contest.figures(reports) for one, reports in peers.items()},
         "ratio": ratios,
         "goal": dict(case.goals),
-        "met": {one: ratios[one]["cpu"]["median"] >= goal for one, goal in case.goals.items()},
+        "met": {one: ratios[one][kind]["median"] >= goal for one, goal in case.goals.items()},
         "margin_at_start": start_margin(mine),
     }
 
@@ -146,8 +148,9 @@ def result(
     settings = next(iter(head["goal"]))
     return {
         "bench": bench,
-        "ratio": head["ratio"][settings]["cpu"]["median"],
-        "of": f"useful tokens per CPU second, {head['case']}, ours over TRL's {settings}",
+        "ratio": head["ratio"][settings][head["judged_by"]]["median"],
+        "of": f"useful tokens per second ({head['judged_by']}), {head['case']}, "
+        f"ours over TRL's {settings}",
         "goal": head["goal"][settings],
         "met": head["met"][settings],
         "cases": list(cases),

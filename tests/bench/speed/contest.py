@@ -113,6 +113,7 @@ def figures(reports: Sequence[Report]) -> dict[str, Any]:
         "tokens_per_cpu_second": spread([pace(one, "cpu") for one in reports]),
         "tokens_per_second": spread([pace(one, "wall") for one in reports]),
         "whole_tokens_per_cpu_second": spread([whole_pace(one, "cpu") for one in reports]),
+        "whole_tokens_per_second": spread([whole_pace(one, "wall") for one in reports]),
         **{
             name: spread([one[name] for one in reports])
             for name in ("rss_gib", "gpu_gib")
@@ -130,14 +131,20 @@ def ratios(ours: Sequence[Report], theirs: Sequence[Report]) -> dict[str, Any]:
         middle = statistics.median(mine) / statistics.median(other)
         return {**spread(each), "median": significant(middle)}
 
-    found = {
+    where = "gpu_gib" if "gpu_gib" in ours[0] else "rss_gib"
+    held, theirs_held = (statistics.median(one[where] for one in side) for side in (ours, theirs))
+    return {
         "cpu": compare(pace, "cpu"),
         "wall": compare(pace, "wall"),
         "whole_cpu": compare(whole_pace, "cpu"),
-        "memory": statistics.median(one["rss_gib"] for one in ours)
-        / statistics.median(one["rss_gib"] for one in theirs),
+        "whole_wall": compare(whole_pace, "wall"),
+        "memory": significant(held / theirs_held),
     }
-    return {**found, "memory": significant(found["memory"])}
+
+
+def telling(reports: Sequence[Report]) -> str:
+    """Which seconds to judge by: the processor's, or the wall's where a GPU does the work."""
+    return "wall" if "gpu_gib" in reports[0] else "cpu"
 
 
 def machine(threads: int) -> dict[str, Any]:

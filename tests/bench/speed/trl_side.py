@@ -36,6 +36,8 @@ SETTINGS = {
     "bf16 inline": {**NO_CHECKPOINTING, "bf16": True},
     # The base in bf16 and, with LoRA, adapters in fp32: what PEFT makes of a bf16 model.
     "bf16 weights": {**TUNED, "model_init_kwargs": {"dtype": "bfloat16"}},
+    # For a GPU with liger-kernel; TRL 1.16 warns that DPO's padding_free does nothing at present.
+    "liger": {**TUNED, "use_liger_kernel": True, "padding_free": True},
     "by length": {**TUNED, "train_sampling_strategy": "group_by_length"},
 }
 
