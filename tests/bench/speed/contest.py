@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from plumbline.fleet.run_child import tethered
 
 ROOT = Path(__file__).resolve().parents[3]
 Report = dict[str, Any]
@@ -41,7 +44,7 @@ def run(side: Side, threads: int) -> Report:
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         options = json.dumps({**side.options, "scratch": scratch})
         done = subprocess.run(
-            [*command, options],
+            tethered(*command, options, by=signal.SIGKILL),
             cwd=ROOT,
             env=environment(threads, Path(scratch)),
             capture_output=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from plumbline.fleet.run_child import tethered
 
 psutil: Any = importlib.import_module("psutil")  # it has no types
 
@@ -59,7 +62,10 @@ def running(base: str, context: int, scratch: Path, vllm: str | None) -> Iterato
     command += ["--port", str(port), "--max-model-len", str(context)]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=out, env=_vllm_environment() if vllm else None
+            tethered(*command, by=signal.SIGTERM),  # a bench that is killed leaves no engine
+            stdout=out,
+            stderr=out,
+            env=_vllm_environment() if vllm else None,
         )
     engine = Engine(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
     try:
