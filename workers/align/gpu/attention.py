@@ -138,7 +138,7 @@ class SharedPrompts(torch.autograd.Function):
 def join(out: Tensor, lse: Tensor, more: Tensor, its_lse: Tensor) -> None:
     """Add further keys' attention to some, in place: out (..., D), lse (...) fp32."""
     share = torch.sigmoid(its_lse - lse).unsqueeze(-1)  # the further keys' share of the whole
-    out += (share * (more - out)).to(out.dtype)
+    out.copy_(torch.lerp(out.float(), more.float(), share))
     torch.logaddexp(lse, its_lse, out=lse)
 
 
