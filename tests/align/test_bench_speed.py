@@ -149,6 +149,9 @@ def test_at_equal_weights_losses_and_gradients_are_equal(
     assert found["batches"] == 2
     assert found["loss"] < 1e-5
     assert found["gradient"] < 1e-4  # a toy's gradients nearly cancel
+    if compare is equality.train:
+        assert found["ours_from_fp64"]["loss"] < 1e-5
+        assert found["trl_from_fp64"]["gradient"] < 1e-4
 
 
 def test_a_round_is_made_by_all_sides(folder: Path, tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_a_margin_at_the_start_shows() -> None:
     assert cases.start_margin([report([1.0]), off]) == 0.5
 
 
-def test_sides_take_turns_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sides_take_turns_and_leave_a_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     turns: list[tuple[str, int]] = []
 
     def run(side: contest.Side, threads: int) -> contest.Report:
@@ -197,8 +200,10 @@ def test_sides_take_turns_in_fresh_processes(monkeypatch: pytest.MonkeyPatch) ->
         return {}
 
     monkeypatch.setattr(contest, "run", run)
-    contest.measure([contest.Side("a", ""), contest.Side("b", "")], 2, 1)
+    contest.measure([contest.Side("a", ""), contest.Side("b", "")], 2, 1, tmp_path / "log")
     assert turns == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    logged = [json.loads(line)["side"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert logged == ["a", "b", "a", "b"]
 
 
 def test_a_child_that_fails_says_why() -> None:

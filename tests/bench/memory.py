@@ -76,11 +76,12 @@ def measure(point: Point, name: str, folder: Path, rounds: int, threads: int) ->
         Side(f"{name}, ours", "ours:train", options),
         Side(f"{name}, TRL", "trl_side:train", {**options, "settings": "tuned"}),
     ]
-    ours, theirs = contest.measure(sides, rounds, threads).values()
+    found = contest.measure(sides, rounds, threads, folder / "memory.jsonl")
+    ours, theirs = found.values()
     kind = "gpu_gib" if "gpu_gib" in ours[0] else "rss_gib"
     peaks = {
-        side: contest.spread([one[kind] for one in found])
-        for side, found in (("ours", ours), ("trl", theirs))
+        side: contest.spread([one[kind] for one in reports])
+        for side, reports in (("ours", ours), ("trl", theirs))
     }
     share = peaks["ours"]["median"] / peaks["trl"]["median"]
     return {"point": name, "of": kind, **peaks, "share": contest.significant(share)}

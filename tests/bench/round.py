@@ -94,7 +94,8 @@ def main(arguments: Sequence[str]) -> None:
         "generate_then_dpo": Side("generate, DPO", "rounds:transformers_then_dpo", options),
     }
     rounds = asked.rounds or (1 if asked.quick else 5)
-    reports = contest.measure(list(sides.values()), rounds, asked.threads)
+    log = asked.folder / "round.jsonl"
+    reports = contest.measure(list(sides.values()), rounds, asked.threads, log)
     found = {name: reports[side.name] for name, side in sides.items()}
     ratios = {
         name: {kind: ratio(found["ours"], found[name], kind) for kind in ("cpu", "wall")}

@@ -67,7 +67,8 @@ def contend(bench: Bench, name: str, case: Case, asked: argparse.Namespace) -> d
     for one in case.goals:
         options = {**theirs.options(), "settings": one}
         sides.append(Side(f"{name}, TRL {one}", f"trl_side:{bench.program}", options))
-    found = contest.measure(sides, rounds, asked.threads)
+    log = asked.folder / f"{bench.program}.jsonl"
+    found = contest.measure(sides, rounds, asked.threads, log)
     mine, *others = (found[side.name] for side in sides)
     peers = dict(zip(case.goals, others, strict=True))
     ratios = {one: contest.ratios(mine, reports) for one, reports in peers.items()}

@@ -70,14 +70,19 @@ def environment(threads: int, scratch: Path) -> dict[str, str]:
     }
 
 
-def measure(sides: Sequence[Side], rounds: int, threads: int) -> dict[str, list[Report]]:
-    """Every side's reports, a round at a time; the round's number is its data's seed."""
+def measure(sides: Sequence[Side], rounds: int, threads: int, log: Path) -> dict[str, list[Report]]:
+    """Every side's reports, a round at a time; the round's number is its data's seed. Each is also
+    a line in `log` at once, so that a bench that is stopped has not measured for nothing."""
     found: dict[str, list[Report]] = {side.name: [] for side in sides}
     for number in range(rounds):
         for side in sides:
             started = time.monotonic()
             options = {**side.options, "seed": number}
-            found[side.name].append(run(Side(side.name, side.call, options), threads))
+            report = run(Side(side.name, side.call, options), threads)
+            found[side.name].append(report)
+            with log.open("a") as lines:
+                entry = {"at": time.time(), "side": side.name, "options": options, **report}
+                lines.write(json.dumps(entry) + "\n")
             say(f"round {number + 1} of {rounds}, {side.name}: {time.monotonic() - started:.0f} s")
     return found
 

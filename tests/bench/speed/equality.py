@@ -6,7 +6,7 @@ One process does both, since nothing is timed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from align.gpu import reward as rewards
 from align.gpu import train as trainer
 from align.jobs import ModelRef
 from align.run import Run
-from tests.bench.speed import comparisons, ours, trl_side
+from tests.bench.speed import comparisons, exact, ours, trl_side
 from tests.bench.speed.trl_side import datasets, trl
 from tests.bench.speed.work import BETA, Work
 
@@ -30,12 +30,18 @@ Found = tuple[float, dict[str, Tensor]]  # a loss and its gradient by parameter
 
 
 def train(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Largest relative difference of DPO's loss and gradient, over the work's batches."""
+    """Largest relative difference of DPO's loss and gradient, over the work's batches; and how far
+    either is from the same in fp64."""
     work, scratch = Work.of({**options, "precision": "fp32"}), Path(options["scratch"])
     moved = nudge(work, scratch / "moved")
     mine = _our_batches(work, moved, scratch)
     theirs = _trl_batches(work, moved, scratch)
-    return worst(list(zip(mine, theirs, strict=True)))
+    truth = exact.batches(work, moved)
+    return {
+        **worst(mine, theirs),
+        "ours_from_fp64": worst(mine, truth),
+        "trl_from_fp64": worst(theirs, truth),
+    }
 
 
 def reward(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +52,7 @@ def reward(options: Mapping[str, Any]) -> dict[str, Any]:
     )
     mine = _our_rewards(work, peer.score.weight.detach(), scratch)
     theirs = _trl_rewards(work, peer, scratch)
-    return worst(list(zip(mine, theirs, strict=True)))
+    return worst(mine, theirs)
 
 
 def nudge(work: Work, folder: Path) -> str:
@@ -62,17 +68,16 @@ def nudge(work: Work, folder: Path) -> str:
     return str(folder)
 
 
-def worst(batches: list[tuple[Found, Found]]) -> dict[str, Any]:
-    """Relative differences, ours against theirs; of the gradient, in the Euclidean norm."""
+def worst(mine: Sequence[Found], theirs: Sequence[Found]) -> dict[str, Any]:
+    """The largest differences, relative to theirs; of the gradient, in the Euclidean norm."""
     losses, gradients = [], []
-    for (loss, gradient), (their_loss, their_gradient) in batches:
+    for (loss, gradient), (their_loss, their_gradient) in zip(mine, theirs, strict=True):
         losses.append(abs(loss - their_loss) / abs(their_loss))
-        their_gradient = {name.removeprefix("module."): g for name, g in their_gradient.items()}
         assert gradient.keys() == their_gradient.keys(), "the same parameters have gradients"
         apart = sum(float((gradient[n] - g).square().sum()) for n, g in their_gradient.items())
         size = sum(float(g.square().sum()) for g in their_gradient.values())
         gradients.append((apart / size) ** 0.5)
-    return {"loss": max(losses), "gradient": max(gradients), "batches": len(batches)}
+    return {"loss": max(losses), "gradient": max(gradients), "batches": len(losses)}
 
 
 def _our_batches(work: Work, policy: str, scratch: Path) -> list[Found]:
