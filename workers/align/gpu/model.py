@@ -92,7 +92,8 @@ class Policy:
 
     @property
     def vocabulary(self) -> int:
-        return int(self.causal.config.vocab_size)
+        """Entries of the head's output."""
+        return int(self.causal.config.get_text_config().vocab_size)
 
     @property
     def head_learns(self) -> bool:
@@ -102,7 +103,7 @@ class Policy:
     @property
     def window(self) -> float:
         """How far any of its layers sees, in tokens."""
-        return getattr(self.causal.config, "sliding_window", None) or math.inf
+        return getattr(self.causal.config.get_text_config(), "sliding_window", None) or math.inf
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The parameters being trained, by name."""

@@ -34,7 +34,8 @@ ROWS = [
 def why_padded(policy: Policy) -> str | None:
     """None, and the model attends by `align.gpu.attention` from here on; or else a reason in words,
     and it keeps its own attention."""
-    config, before = policy.causal.config, policy.causal.config._attn_implementation
+    config = policy.causal.config.get_text_config()
+    before = policy.causal.config._attn_implementation
     kinds = {*(getattr(config, "layer_types", None) or ())}
     if odd := sorted(kinds - {"full_attention", "sliding_attention"}):
         return f"it has layers of {odd[0]}"

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-CHUNK = {"cpu": 2**24, "cuda": 2**27}  # logits in memory at once: 64 MiB and 512 MiB in fp32
-KEPT = 4  # chunks whose logits a learning head keeps for the backward
+CHUNK = {"cpu": 2**24, "cuda": 2**27}  # logits at once: 64 MiB in fp32, 512 MiB on a GPU
+KEPT = 4  # so many chunks' logits a learning head keeps for the backward
 
 Values = Callable[[Tensor, slice], Tensor]  # hidden states (n, H), which positions -> (n,)
 
