@@ -133,7 +133,7 @@ def main(bench: Bench, doc: str | None, arguments: Sequence[str]) -> None:
         goals = {one: case.goals.get(one, 0.0) for one in asked.settings or case.goals}
         found.append(contend(bench, name, replace(case, steps=steps, goals=goals), asked))
     work = bench.cases[bench.quick[0]].work(asked.folder)
-    equal = equality(f"equality:{bench.program}", replace(work, steps=1 if asked.quick else 6))
+    equal = equality(f"equality:{bench.program}", replace(work, steps=1 if asked.quick else 3))
     print(json.dumps(result(bench.program, found, equal, machine, started)))
 
 

@@ -37,7 +37,7 @@ def batches(work: Work, policy: str) -> list[tuple[float, dict[str, Tensor]]]:
                 for model in (mine, reference)
             ]
             loss = -logsigmoid(BETA * (gaps[0] - gaps[1])) / work.batch
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             total += loss.item()
         found.append((total, {name: p.grad.clone() for name, p in mine.named_parameters()}))
         mine.zero_grad()
