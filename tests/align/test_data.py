@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from align.gpu import data, model
 from tests.align.conftest import byte_tokenizer, response
@@ -75,11 +74,3 @@ def test_an_answer_that_does_not_fit_is_left_out_not_cut(encoder: data.Encoder) 
 
 def test_an_empty_answer_is_left_out(encoder: data.Encoder) -> None:
     assert encoder.example(ASK, [response("", token_ids=[])], 20) is None
-
-
-def test_a_batch_is_padded_on_the_right_and_marks_the_response() -> None:
-    rows = [data.Exchange((5, 6), (7,)), data.Exchange((5,), (8, 9, 2))]
-    batch = data.collate(rows, torch.device("cpu"))
-    assert batch.mask.tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert batch.response.tolist() == [[False, False, True, False], [False, True, True, True]]
-    assert batch.ids[1].tolist() == [5, 8, 9, 2]

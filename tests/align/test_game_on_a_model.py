@@ -38,7 +38,7 @@ def policy_of(ref: ModelRef) -> Tensor:
     rows = data.Encoder(found.tokenizer).example(ASKS, [answer(arm) for arm in range(3)], 64)
     assert rows is not None
     with torch.no_grad():
-        return sequence_logps(found, data.collate(rows, found.device)).double().softmax(0)
+        return sequence_logps(found, rows).double().softmax(0)
 
 
 def rows_of(game: Game, policy: Tensor) -> list[dict[str, Any]]:

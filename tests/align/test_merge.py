@@ -60,7 +60,7 @@ def logps(one: ModelRef) -> Tensor:
     rows = encoder.example(asks, [response(t) for t in ("yes", "no", "yes!!", "no....")], 100)
     assert rows is not None
     with torch.no_grad():
-        return sequence_logps(policy, data.collate(rows, policy.device))
+        return sequence_logps(policy, rows)
 
 
 def products(adapter: Path) -> dict[str, Tensor]:

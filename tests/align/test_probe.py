@@ -100,8 +100,7 @@ def test_features_are_the_mean_state_and_the_contradiction(tiny_base):
     encoder = data.Encoder(policy.tokenizer)
     messages = [{"role": "user", "content": "question"}]
     rows = encoder.example(messages, [response("good day"), response("no")], 100)
-    batch = data.collate(rows, policy.device)
-    found = probe.features(policy, batch)
+    found = probe.features(policy, rows)
     for row, exchange in enumerate(rows):
         ids = torch.tensor([exchange.prompt + exchange.response])
         out = policy.causal(input_ids=ids, output_hidden_states=True)
@@ -123,7 +122,7 @@ def test_what_the_base_would_say_itself_contradicts_nothing(tiny_base):
     for _ in range(6):
         ids = torch.cat([ids, policy.causal(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
     exchange = data.Exchange((1, 5, 9), tuple(ids[0, 3:].tolist()))
-    found = probe.features(policy, data.collate([exchange], policy.device))
+    found = probe.features(policy, [exchange])
     assert found[0, -1].item() == 0
 
 
@@ -148,7 +147,7 @@ def test_a_planted_preference_is_found_saved_and_scored_by(rundir, tiny_base):
     encoder = data.Encoder(loaded.policy.tokenizer)
     rows = encoder.example(messages, [response(text) for text in texts], 100)
     with torch.no_grad():
-        alone = loaded.scores(data.collate(rows, loaded.policy.device)).tolist()
+        alone = loaded.scores(rows).tolist()
     assert [rewards[text] for text in texts] == pytest.approx(alone, abs=1e-4)
 
 

@@ -87,7 +87,7 @@ def test_a_planted_preference_is_found_on_held_out_comparisons(
     rows = encoder.example(asks, [response("goodbcd"), response("yuckbcd")], 100)
     assert rows is not None
     with torch.no_grad():
-        good, bad = model.scores(data.collate(rows, model.policy.device)).tolist()
+        good, bad = model.scores(rows).tolist()
     assert good > bad + 1
 
 
@@ -137,8 +137,8 @@ def test_each_answer_is_forwarded_once_per_comparison(
     widths: list[int] = []
     real = reward.RewardModel.scores
 
-    def counted(self: reward.RewardModel, batch: data.Batch) -> torch.Tensor:
-        widths.append(len(batch.ids))
+    def counted(self: reward.RewardModel, batch: list[data.Exchange]) -> torch.Tensor:
+        widths.append(len(batch))
         return real(self, batch)
 
     monkeypatch.setattr(reward.RewardModel, "scores", counted)

@@ -73,7 +73,7 @@ def test_every_item_gets_its_reward_and_its_log_probabilities(
         alone = encoder.example(ASK, [item["response"]], 1024)
         assert alone is not None
         with torch.no_grad():
-            value = sequence_logps(policy, data.collate(alone, policy.device)).item()
+            value = sequence_logps(policy, alone).item()
         assert row["logps"]["policy"] == pytest.approx(value, rel=1e-4)
         assert row["logps"]["initial"] != row["logps"]["policy"]
         assert row["tokens"] == len(alone[0].response)

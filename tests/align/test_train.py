@@ -40,7 +40,7 @@ def margin(policy: model.Policy, base: Path) -> float:
     rows = encoder.example(asks, [response("yes"), response("no")], 100)
     assert rows is not None
     with torch.no_grad():
-        values = sequence_logps(policy, data.collate(rows, policy.device))
+        values = sequence_logps(policy, rows)
     return (values[0] - values[1]).item()
 
 
@@ -171,11 +171,11 @@ def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_parts(
                            examples=pairs()))  # fmt: skip
     real, calls = train.sequence_logps, [0]
 
-    def tight(policy: model.Policy, batch: data.Batch) -> torch.Tensor:
+    def tight(policy: model.Policy, rows: list[data.Exchange]) -> torch.Tensor:
         calls[0] += torch.is_grad_enabled()
-        if torch.is_grad_enabled() and len(batch.ids) > 4:
+        if torch.is_grad_enabled() and len(rows) > 4:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(policy, batch)
+        return real(policy, rows)
 
     monkeypatch.setattr(train, "sequence_logps", tight)
     folder = rundir(
@@ -212,7 +212,7 @@ def test_an_anchor_adds_the_chosen_answers_cross_entropy_per_token(
     lengths = torch.tensor([len(one.response) for one in each])
     assert len(set(lengths.tolist())) > 1
     round_.loop.adam.zero_grad()
-    surprise = -sequence_logps(round_.policy, data.collate(each, round_.policy.device)) / lengths
+    surprise = -sequence_logps(round_.policy, each) / lengths
     extra = (weights * surprise).sum() / weights.sum()
     (0.7 * extra).backward()
     (plain, before), (anchored, after) = found[0.0], found[0.7]

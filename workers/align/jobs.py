@@ -126,11 +126,16 @@ class Optimiser:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What is trained: LoRA matrices on all linear layers, or every weight."""
+    """What is trained: LoRA matrices on all linear layers, or every weight.
+
+    precision: of matrix products; what is trained stays fp32, as do sums. "auto" is bf16 on a GPU
+    and fp32 on a CPU, where "bf16" is faster from some million parameters on and costs digits.
+    """
 
     mode: Literal["lora", "full"] = "lora"
     rank: int = 16
     alpha: int = 32
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,8 +36,8 @@ class Comparison:
 
 def collate(
     comparisons: Sequence[Comparison], place: torch.device
-) -> tuple[data.Batch, Preferences]:
-    """All responses of some comparisons as one batch, and the preferences between its rows."""
+) -> tuple[list[data.Exchange], Preferences]:
+    """All responses of some comparisons, and the preferences between them by index."""
     sequences: list[data.Exchange] = []
     rows: list[tuple[int, int, float, float]] = []
     for one in comparisons:
@@ -51,7 +51,7 @@ def collate(
         p=torch.tensor(p, device=place),
         weight=torch.tensor(weight, device=place),
     )
-    return data.collate(sequences, place), preferences
+    return sequences, preferences
 
 
 def agreement(scores: Tensor, preferences: Preferences) -> Sums:

@@ -1,4 +1,4 @@
-"""From rows of text to padded token ids: chat template, end-of-turn, truncation, masks.
+"""From rows of text to token ids: chat template, end-of-turn, truncation.
 
 Sampled answers keep their sampled token ids; imported text is tokenized here and closed with the
 end-of-turn token exactly once. Prompts are cut on the left, equally for all answers of an example;
@@ -7,12 +7,10 @@ an answer is never cut: an example whose answer does not fit is left out and cou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import torch
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 MARK = "answer"
@@ -27,15 +25,6 @@ class Exchange:
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.response)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Right-padded rows: the prompt, the response, padding."""
-
-    ids: Tensor  # (B, T) int64
-    mask: Tensor  # (B, T) int64, 1 on real tokens
-    response: Tensor  # (B, T) bool, True on response tokens
 
 
 class Encoder:
@@ -97,17 +86,3 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     if tokenizer.eos_token_id is None:
         raise ValueError("the tokenizer has no end-of-turn token and its template writes none")
     return int(tokenizer.eos_token_id)
-
-
-def collate(sequences: Iterable[Exchange], place: torch.device) -> Batch:
-    """Right-padded tensors. Padding is masked, so its id never matters."""
-    rows = list(sequences)
-    width = max(len(row) for row in rows)
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    response = torch.zeros(len(rows), width, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row.prompt + row.response)
-        mask[index, : len(row)] = 1
-        response[index, len(row.prompt) : len(row)] = True
-    return Batch(ids.to(place), mask.to(place), response.to(place))

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,11 @@ from transformers import (
 )
 
 from align import jobs
-from align.gpu import checkpoint
+from align.gpu import checkpoint, layout
+from align.gpu.data import Exchange
+from align.gpu.layout import Layout
+from align.gpu.lora import quicken
+from align.gpu.packing import why_padded
 from align.jobs import ModelRef, Weights
 
 CODE = (".py", ".so", ".pyc")
@@ -38,12 +43,18 @@ SMALL = 20_000_000  # parameters
 
 @dataclass
 class Policy:
-    """A causal language model in memory: what it was loaded from, and its tokenizer."""
+    """A causal language model in memory: what it was loaded from, and its tokenizer.
+
+    padded: why its rows are padded instead of packed; None where they are packed. half: whether
+    matrix products are in bf16.
+    """
 
     ref: ModelRef
     model: PreTrainedModel | PeftModel
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
+    padded: str | None = "nobody tried to pack them"
+    half: bool = False
 
     @property
     def causal(self) -> Any:
@@ -55,17 +66,58 @@ class Policy:
         """The model below its head: token ids -> hidden states (B, T, H)."""
         return cast(nn.Module, getattr(self.causal, self.causal.base_model_prefix))
 
+    def lay(
+        self, rows: Sequence[Exchange], *, ends: bool = False, beside: Policy | None = None
+    ) -> Layout:
+        """Rows as one input; packed, where this model (and the one beside it) takes that."""
+        longest = max(len(row) for row in rows)
+        both = [self] if beside is None else [self, beside]
+        packs = all(one.padded is None and longest <= one.window for one in both)
+        return (layout.pack if packs else layout.pad)(rows, self.device, ends=ends)
+
+    def hidden(self, given: Layout) -> Tensor:
+        """What the head reads, (T, H) or, row-major, (S * T, H)."""
+        packed = {"position_ids": given.positions, "spans": given.spans} if given.spans else {}
+        # A packed row's spans stand in for its mask; a 4D mask is one that no model tries to make.
+        mask = given.ids.new_ones(1, 1, 1, 1) if given.spans else given.mask
+        with self.precision():
+            output = self.backbone(
+                input_ids=given.ids, attention_mask=mask, use_cache=False, **packed
+            )
+        return cast(Tensor, output.last_hidden_state.flatten(0, 1))
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (N, H) -> fp32 logits (N, V)."""
         return cast(Tensor, self.causal.get_output_embeddings()(hidden).float())
+
+    @property
+    def vocabulary(self) -> int:
+        """Entries of the head's output."""
+        return int(self.causal.config.get_text_config().vocab_size)
+
+    @property
+    def head_learns(self) -> bool:
+        """Whether a parameter of the head wants a gradient, tied to the embeddings or not."""
+        return any(p.requires_grad for p in self.causal.get_output_embeddings().parameters())
+
+    @property
+    def window(self) -> float:
+        """How far any of its layers sees, in tokens."""
+        return getattr(self.causal.config.get_text_config(), "sliding_window", None) or math.inf
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The parameters being trained, by name."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """bf16 matrix products on CUDA, fp32 elsewhere; reductions are fp32 in either case."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """Matrix products in bf16, or all in fp32; reductions are fp32 in either case."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half)
+
+
+def say(policy: Policy, log: Callable[[str], None]) -> None:
+    """Tell where a model is computed with more work than others."""
+    if policy.padded is not None:
+        log(f"rows are padded, and prompts computed once per answer: {policy.padded}")
 
 
 def device() -> torch.device:
@@ -75,7 +127,10 @@ def device() -> torch.device:
 def deterministic(seed: int) -> None:
     """Seed torch; on a CPU also insist on kernels that repeat bit for bit."""
     torch.manual_seed(seed)
+    torch.set_flush_denormal(True)  # gradients of pairs long learnt: 1e-40, and 6 times as slow
     torch.use_deterministic_algorithms(not torch.cuda.is_available())
+    # Nothing here reads memory before it wrote it; to fill it all first costs 3 to 6 %.
+    cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False
 
 
 def check_folder(folder: Path) -> checkpoint.Manifest | None:
@@ -111,14 +166,21 @@ def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
     return cast(PreTrainedTokenizerBase, tokenizer)
 
 
-def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> Policy:
+def load(
+    ref: ModelRef, *, train_adapter: bool = False, full: bool = False, precision: str = "auto"
+) -> Policy:
     """The policy behind `ref`, frozen unless told otherwise.
 
     train_adapter: the adapter's matrices stay trainable. full: the adapter, if any, is merged and
-    every weight is trainable (kept in fp32). Raises ValueError for folders that are refused.
+    every weight is trainable (kept in fp32). precision: see `align.jobs.Weights`. Raises ValueError
+    for folders that are refused.
     """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise ValueError(f"precision must be auto, fp32 or bf16, not {precision}")
     place = device()
-    base = load_base(Path(ref.base), place, torch.float32 if full else None)
+    half = precision == "bf16" or (precision == "auto" and place.type == "cuda")
+    dtype = torch.bfloat16 if half and not full else torch.float32
+    base = load_base(Path(ref.base), place, dtype)
     model: PreTrainedModel | PeftModel = base
     model.requires_grad_(False)
     if ref.adapter is not None:
@@ -128,9 +190,9 @@ def load(ref: ModelRef, *, train_adapter: bool = False, full: bool = False) -> P
     if full:
         model.requires_grad_(True)
     model.eval()
-    policy = Policy(ref, model, load_tokenizer(Path(ref.base)), place)
+    policy = Policy(ref, model, load_tokenizer(Path(ref.base)), place, half=half)
     _check_head(policy)
-    return policy
+    return replace(policy, padded=why_padded(policy))
 
 
 def load_base(folder: Path, place: torch.device, dtype: torch.dtype | None = None) -> Any:
@@ -169,11 +231,11 @@ def start(ref: ModelRef, weights: Weights) -> Policy:
     product is zero. "full" trains every weight. Call `deterministic` first.
     """
     if weights.mode == "full":
-        return load(ref, full=True)
+        return load(ref, full=True, precision=weights.precision)
     if ref.adapter is not None:
-        return load(ref, train_adapter=True)
-    policy = load(ref)
-    return Policy(ref, add_lora(policy.causal, weights), policy.tokenizer, policy.device)
+        return load(ref, train_adapter=True, precision=weights.precision)
+    policy = load(ref, precision=weights.precision)
+    return replace(policy, model=add_lora(policy.causal, weights))
 
 
 def add_lora(model: Any, weights: Weights) -> PeftModel:
@@ -187,6 +249,7 @@ def add_lora(model: Any, weights: Weights) -> PeftModel:
     )
     adapted = get_peft_model(model, config)
     adapted.eval()
+    quicken(adapted)
     return cast(PeftModel, adapted)
 
 
@@ -201,7 +264,7 @@ def acting_as(policy: Policy, ref: ModelRef) -> Iterator[Policy]:
     if ref == policy.ref:
         yield policy
     elif not isinstance(policy.model, PeftModel) or ref.base != policy.ref.base:
-        yield load(ref)
+        yield load(ref, precision="bf16" if policy.half else "fp32")
     elif ref.adapter is None:
         with policy.model.disable_adapter():
             yield policy
@@ -264,6 +327,7 @@ def _add_adapter(model: Any, folder: Path, name: str, *, train: bool) -> PeftMod
     if odd := sorted(wanted ^ found):
         what = "has no place in the model" if odd[0] in found else "is not in the adapter"
         raise ValueError(f"{folder} is no adapter of this model: {odd[0]} {what}")
+    quicken(model)
     return cast(PeftModel, model)
 
 

@@ -26,9 +26,10 @@ from torch import Tensor
 from align import jobs
 from align.gpu import checkpoint, comparisons, data, model
 from align.gpu.comparisons import Comparison, agreement
-from align.gpu.logps import CHUNK, hidden_states
+from align.gpu.data import Exchange
 from align.gpu.optimise import Sums, add, means, micro_batches
 from align.gpu.provenance import file_hash, provenance
+from align.gpu.vocabulary import by_chunk
 from align.jobs import ModelRef, RewardJob
 from align.objective import Preferences
 from align.run import Run
@@ -47,9 +48,9 @@ class Probe:
     policy: model.Policy
     weight: Tensor  # (H + 1,) fp32: w and c
 
-    def scores(self, batch: data.Batch) -> Tensor:
+    def scores(self, rows: Sequence[Exchange]) -> Tensor:
         """The reward of each row's response, (B,), in fp32."""
-        return features(self.policy, batch) @ self.weight
+        return features(self.policy, rows) @ self.weight
 
     def save(self, folder: Path) -> None:
         save_file({"weight": self.weight.cpu().contiguous()}, folder / FILE)
@@ -96,6 +97,7 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
     checkpoint.sweep(run.folder)
     model.deterministic(job.optimiser.seed)
     policy = model.load(job.base)
+    model.say(policy, run.log)
     path = run.folder / jobs.COMPARISONS
     encoder = data.Encoder(policy.tokenizer)
     trained, heldout, dropped = comparisons.read(path, encoder, job.optimiser.max_length)
@@ -132,29 +134,24 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def features(policy: model.Policy, batch: data.Batch) -> Tensor:
+def features(policy: model.Policy, rows: Sequence[Exchange]) -> Tensor:
     """What the probe reads of each response: mean hidden state, less the root; (B, H + 1) fp32."""
+    layout = policy.lay(rows, ends=True)
+    hidden = policy.hidden(layout)  # (T, H)
+
+    def contradictions(states: Tensor, at: slice) -> Tensor:
+        """p* log(p* / p(y)) of each token, 0 for the likeliest one; (n,)."""
+        logps = policy.logits(states).log_softmax(-1)  # (n, V)
+        top = logps.max(-1).values
+        return top.exp() * (top - logps.gather(1, layout.targets[at, None]).squeeze(1))
+
     with policy.precision():
-        hidden = hidden_states(policy, batch)  # (B, T, H)
-        predicted = batch.response[:, 1:]  # (B, T-1)
-        before, targets = hidden[:, :-1][predicted], batch.ids[:, 1:][predicted]  # (N, H), (N,)
-        tokens = torch.cat(
-            [
-                _contradiction(policy.logits(before[at : at + CHUNK]), targets[at : at + CHUNK])
-                for at in range(0, len(targets), CHUNK)
-            ]
-        )  # (N,)
-    total = tokens.new_zeros(predicted.shape).masked_scatter(predicted, tokens).sum(1)  # (B,)
-    response = batch.response[:, :, None].float()
-    mean = (hidden.float() * response).sum(1) / response.sum(1)  # (B, H)
-    return torch.cat([mean, -total.sqrt()[:, None]], dim=1)
-
-
-def _contradiction(logits: Tensor, targets: Tensor) -> Tensor:
-    """p* log(p* / p(y)) of each token, 0 for the likeliest one; (N, V) and (N,) -> (N,)."""
-    logps = logits.log_softmax(-1)
-    top = logps.max(-1).values
-    return top.exp() * (top - logps.gather(1, targets[:, None]).squeeze(1))
+        before = hidden.index_select(0, layout.before)  # (N, H)
+        tokens = by_chunk(contradictions, before, policy.vocabulary, learns=False)  # (N,)
+    root = layout.sums(tokens).sqrt()  # (B,)
+    length = layout.sums(hidden.new_ones(len(layout.own), 1))  # (B, 1)
+    mean = layout.sums(hidden.float().index_select(0, layout.own)) / length  # (B, H)
+    return torch.cat([mean, -root[:, None]], dim=1)
 
 
 def read(
@@ -166,9 +163,9 @@ def read(
     for indices in micro_batches(range(len(compared)), tokens, micro_batch_size):
         run.check()
         some = [compared[index] for index in indices]
-        batch, _ = comparisons.collate(some, policy.device)
+        sequences = [sequence for one in some for sequence in one.sequences]
         sizes = [len(one.sequences) for one in some]
-        parts = torch.split(features(policy, batch).cpu().double(), sizes)
+        parts = torch.split(features(policy, sequences).cpu().double(), sizes)
         found.update(zip(indices, parts, strict=True))
         run.progress(len(found), len(compared), "comparisons")
     prompts: dict[tuple[int, ...], int] = {}

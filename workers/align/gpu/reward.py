@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from align import jobs, objectives
 from align.gpu import checkpoint, comparisons, data, model, probe
 from align.gpu.comparisons import Comparison, agreement
-from align.gpu.logps import hidden_states
+from align.gpu.data import Exchange
 from align.gpu.optimise import (
     Examples,
     Loop,
@@ -49,14 +49,12 @@ class RewardModel:
     policy: model.Policy
     head: nn.Linear
 
-    def scores(self, batch: data.Batch) -> Tensor:
+    def scores(self, rows: Sequence[Exchange]) -> Tensor:
         """The reward of each row's response, (B,), in fp32."""
-        with self.policy.precision():
-            hidden = hidden_states(self.policy, batch)  # (B, T, H)
-        last = batch.mask.sum(1) - 1  # (B,)
-        rows = torch.arange(len(last), device=last.device)
-        scores: Tensor = self.head(hidden[rows, last].float()).squeeze(-1)
-        return scores
+        layout = self.policy.lay(rows, ends=True)
+        last = self.policy.hidden(layout).index_select(0, layout.last)  # (S, H)
+        scores: Tensor = self.head(last.float()).squeeze(-1)
+        return scores.index_select(0, layout.rows)
 
     def parameters(self) -> dict[str, nn.Parameter]:
         return {**self.policy.parameters(), "head.weight": cast(nn.Parameter, self.head.weight)}
@@ -102,6 +100,7 @@ def work(run: Run) -> dict[str, Any]:
     checkpoint.sweep(run.folder)
     model.deterministic(job.optimiser.seed)
     reward = start(job.base, job.weights)
+    model.say(reward.policy, run.log)
     encoder = data.Encoder(reward.policy.tokenizer)
     path = run.folder / jobs.COMPARISONS
     trained, heldout, dropped = comparisons.read(path, encoder, job.optimiser.max_length)
@@ -184,8 +183,8 @@ class Study:
 
     def _forward(self, compared: Sequence[Comparison]) -> tuple[Tensor, Preferences]:
         """Scores of all responses (R,), and the preferences between them by index."""
-        batch, preferences = comparisons.collate(compared, self.reward.policy.device)
-        return self.reward.scores(batch), preferences
+        rows, preferences = comparisons.collate(compared, self.reward.policy.device)
+        return self.reward.scores(rows), preferences
 
 
 def _head(policy: model.Policy) -> nn.Linear:

@@ -29,7 +29,7 @@ from align.run import Run, main
 PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value", "tokens"} a line
 REWARD = "reward"  # the reward model as a scorer; policies are "policy:<name>"
 
-Scorer = Callable[[data.Batch], Tensor]  # -> (B,), or (B, T-1) by token
+Scorer = Callable[[Sequence[data.Exchange]], Tensor | list[Tensor]]  # -> (B,), or (R,) a row
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def work(run: Run) -> dict[str, Any]:
         for batch in _batches(todo, job.batch_size):
             run.check()
             left = [key for key in batch if (name, key) not in sheet.values]
-            if left:  # the whole batch again, so that its padding and its bits are the same
+            if left:  # the whole batch again, so that its layout and its bits are the same
                 with torch.no_grad():
                     scores = _scores(scorer, [todo[key] for key in batch])
                 found = dict(zip(batch, scores, strict=True))
@@ -127,13 +127,10 @@ def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
 
 
 def _scores(scorer: Scorer, sequences: Sequence[data.Exchange]) -> list[Score]:
-    batch = data.collate(sequences, model.device())
-    values = scorer(batch)
-    if values.dim() == 1:
+    values = scorer(sequences)
+    if isinstance(values, Tensor):
         return [Score(value, []) for value in values.tolist()]
-    response = batch.response[:, 1:]
-    tokens = [row[mask].tolist() for row, mask in zip(values, response, strict=True)]
-    return [Score(*pair) for pair in zip(values.sum(1).tolist(), tokens, strict=True)]
+    return [Score(tokens.sum().item(), tokens.tolist()) for tokens in values]
 
 
 def _encode(
@@ -149,8 +146,14 @@ def _encode(
 
 
 def _batches(sequences: Mapping[str, data.Exchange], size: int) -> Iterator[list[str]]:
-    """Ids in batches of like lengths, longest first, so that memory runs out at once or never."""
-    ordered = sorted(sequences, key=lambda key: (-len(sequences[key]), key))
+    """Ids in batches, answers to one prompt side by side, so that they share it; the longest
+    prompts first, so that memory runs out at once or never."""
+
+    def place(key: str) -> tuple[Any, ...]:
+        prompt = sequences[key].prompt
+        return -len(prompt), prompt, -len(sequences[key]), key
+
+    ordered = sorted(sequences, key=place)
     for at in range(0, len(ordered), size):
         yield ordered[at : at + size]
 

@@ -43,6 +43,7 @@ def work(run: Run) -> dict[str, Any]:
     checkpoint.sweep(run.folder / jobs.CANDIDATES)
     model.deterministic(job.optimiser.seed)
     policy = model.start(job.start, job.weights)
+    model.say(policy, run.log)
     if job.start.adapter and job.weights.mode == "lora":
         run.log("going on with the start policy's own adapter, in its own rank")
     encoder = data.Encoder(policy.tokenizer)
@@ -113,7 +114,11 @@ class Round:
             raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
         self.frozen = self._frozen()
         # A whole model each: only an algorithm that reads divergences pays for it.
-        self.beside = {name: model.load(job.references[name]) for name in algorithm.divergences}
+        precision = job.weights.precision
+        self.beside = {
+            name: model.load(job.references[name], precision=precision)
+            for name in algorithm.divergences
+        }
         self.baseline: Tensor | None = None
         self.loop = Loop(
             run,
@@ -158,7 +163,7 @@ class Round:
 
     def logps(self, indices: Sequence[int], roles: Sequence[str]) -> dict[str, Tensor]:
         """The policy's log-probabilities by role, (B,) each, out of one forward pass."""
-        values = sequence_logps(self.policy, self._batch(indices, roles))
+        values = sequence_logps(self.policy, self._rows(indices, roles))
         return dict(zip(roles, values.view(len(roles), -1).unbind(), strict=True))
 
     def keep(self, step: int) -> None:
@@ -193,9 +198,8 @@ class Round:
         total, count = len(self.loop.steps), self.job.candidates * len(self.loop.epochs)
         return sorted({total * k // count for k in range(1, count)} - {0, total})
 
-    def _batch(self, indices: Sequence[int], roles: Sequence[str]) -> data.Batch:
-        rows = [self.examples[index].sequences[role] for role in roles for index in indices]
-        return data.collate(rows, self.policy.device)
+    def _rows(self, indices: Sequence[int], roles: Sequence[str]) -> list[data.Exchange]:
+        return [self.examples[index].sequences[role] for role in roles for index in indices]
 
     def _frozen_at(self, indices: Sequence[int]) -> dict[str, dict[str, Tensor]]:
         place = self.policy.device
@@ -207,8 +211,8 @@ class Round:
     def _divergences(self, indices: Sequence[int]) -> dict[str, dict[str, Tensor]]:
         found = {}
         for name, other in self.beside.items():
-            batch = self._batch(indices, self.algorithm.roles)
-            values = sequence_divergences(self.policy, other, batch)
+            rows = self._rows(indices, self.algorithm.roles)
+            values = sequence_divergences(self.policy, other, rows)
             parts = values.view(len(self.algorithm.roles), -1).unbind()
             found[name] = dict(zip(self.algorithm.roles, parts, strict=True))
         return found
@@ -257,7 +261,7 @@ class Round:
         """Log-probabilities of all examples under a frozen policy, (N,) by role.
 
         Goes through the micro-batches of the first epoch, so a policy that equals its reference
-        is computed from the same padded tensors and gives the same bits: margins of exactly zero.
+        is computed from the same packed rows and gives the same bits: margins of exactly zero.
         """
         values = {role: torch.zeros(len(self.examples)) for role in self.roles}
         with model.acting_as(self.policy, ref) as frozen:
