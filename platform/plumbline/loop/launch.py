@@ -142,8 +142,8 @@ class Settings(forms.Form):
         label="Reward model",
         choices=Experiment.RewardForm.choices,
         help_text="A probe reads the base model's hidden states and how far an answer "
-        "contradicts it. It learns more from a few hundred votes than a trained copy does, in "
-        "seconds; from thousands it learns less.",
+        "contradicts it. On the demo's base it learns more from a few hundred votes than a "
+        "trained copy does, in seconds; thousands were not tried.",
     )
     reward_learning_rate = real(
         "Reward model's learning rate",

@@ -22,7 +22,7 @@ BASE = ModelRef(base=str(Path(align.__file__).parent / "demo/base"))
 LABELLER = Rater(name="labeller", taste=raters.GOLD)
 CYCLE = raters.CYCLIC
 LONGEST = 128  # tokens of an answer
-TUNED_BY = 60  # held-out questions that the arms' settings were chosen by, with seeds above 100
+TUNED_BY = 60  # held-out questions that the arms' last settings were chosen by (docs/alignment.md)
 
 
 @dataclass(frozen=True)

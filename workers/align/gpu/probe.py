@@ -8,8 +8,8 @@ truth: what a model has read most often is more often true (a likelihood as a re
 sharpening of arXiv:2412.01951; weighing each token by the base's confidence, which forgives a rare
 style more than a rare fact, and the root, as the first contradiction tells most, are ours). (w, c)
 minimises the Bradley-Terry log-loss with a ridge on w, which is convex and takes seconds; how
-strong a ridge, cross-validation over prompts decides. From a few hundred votes this orders answers
-better than training the base does; from many it does not.
+strong a ridge, cross-validation over prompts decides. From 200 and 600 votes on the demo's base it
+orders answers better than a trained copy of it does; more votes were not tried.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ class Fit:
     foretold: Sums
 
 
-def load(folder: Path) -> Probe:
-    """A committed probe, verified, on its frozen base. Raises ValueError naming what is wrong."""
-    manifest = checkpoint.verify(folder)
+def load(folder: Path, manifest: checkpoint.Manifest) -> Probe:
+    """A probe on its frozen base; `manifest` is what its folder was verified by."""
     policy = model.load(ModelRef(**manifest.metadata["start"]))
     return Probe(policy, load_file(folder / FILE)["weight"].to(policy.device))
 
@@ -149,8 +148,8 @@ def features(policy: model.Policy, rows: Sequence[Exchange]) -> Tensor:
         before = hidden.index_select(0, layout.before)  # (N, H)
         tokens = by_chunk(contradictions, before, policy.vocabulary, learns=False)  # (N,)
     root = layout.sums(tokens).sqrt()  # (B,)
-    length = layout.sums(hidden.new_ones(len(layout.own), 1))  # (B, 1)
-    mean = layout.sums(hidden.float().index_select(0, layout.own)) / length  # (B, H)
+    length = torch.tensor(layout.lengths, device=policy.device).index_select(0, layout.rows)  # (B,)
+    mean = layout.sums(hidden.float().index_select(0, layout.own)) / length[:, None]  # (B, H)
     return torch.cat([mean, -root[:, None]], dim=1)
 
 

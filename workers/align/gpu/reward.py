@@ -74,7 +74,7 @@ def load(folder: Path) -> RewardModel | Probe:
     """A committed reward model, verified and frozen. Raises ValueError naming what is wrong."""
     manifest = checkpoint.verify(folder)
     if probe.FILE in manifest.files:
-        return probe.load(folder)
+        return probe.load(folder, manifest)
     if HEAD not in manifest.files:
         raise ValueError(f"{folder} holds no {HEAD}: it is not a reward model")
     if "adapter_config.json" in manifest.files:
