@@ -93,3 +93,16 @@ def test_switching_the_algorithm_keeps_what_was_typed(browse, project, alice):
         page.locator("#id_algorithm").dispatch_event("change")
     assert page.get_by_label("Name").input_value() == "Warmer answers"
     assert page.get_by_label("Beta").input_value() == "0.1"
+
+
+def test_enter_in_a_field_launches_and_fills_in_no_preset(browse, project, alice):
+    page = browse(alice)
+    page.goto("/p/alpha/lab/experiments/new/")
+    page.fill("[name=name]", "Warmer answers")
+    with page.expect_request(lambda asked: asked.is_navigation_request()) as sent:
+        page.route("**/new/**", lambda route: route.fulfill(body="received"))
+        page.press("[name=name]", "Enter")
+    page.get_by_text("received").wait_for()
+    assert sent.value.method == "POST"
+    assert "name=Warmer+answers" in sent.value.post_data
+    assert "preset=" not in sent.value.post_data
