@@ -110,8 +110,8 @@ def test_features_are_the_mean_state_and_the_contradiction(tiny_base):
         chances = out.logits[0, at - 1 : -1].softmax(-1)
         top = chances.max(-1).values
         given = chances.gather(1, ids[0, at:, None]).squeeze(1)
-        root = (top * (top / given).log()).sum().sqrt()
-        assert found[row, -1].item() == pytest.approx(-root.item(), abs=1e-3)
+        contradicts = (top**4 * (top / given).log()).sum() ** (1 / 3)
+        assert found[row, -1].item() == pytest.approx(-contradicts.item(), abs=1e-3)
     assert (found[:, -1] < 0).all()
 
 

@@ -41,7 +41,7 @@ class Size:
 
 FULL = Size((1, 2, 3, 4, 5), 180, arms.METHODS, arms.CYCLIC)
 QUICK = Size((1,), 60, tuple(replace(arm, prompts=VOTES) for arm in arms.QUICK))
-ABLATION = Size((1, 2, 3, 4, 5), 180, (arms.OFFLINE, arms.ONLINE), ablation=arms.ABLATION)
+ABLATION = Size((1, 2, 3), 180, (arms.OFFLINE, arms.ONLINE), ablation=arms.ABLATION)
 
 
 @dataclass(frozen=True)

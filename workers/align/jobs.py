@@ -24,8 +24,9 @@ RESULT = "result.json"
 LOCK = "lock"  # flock-ed by the child for as long as it lives
 PROMPTS = "prompts.jsonl"  # SampleJob in: PromptRow
 COMPLETIONS = "completions.jsonl"  # SampleJob out: CompletionRow
-ITEMS = "items.jsonl"  # ScoreJob in: ItemRow
+ITEMS = "items.jsonl"  # ScoreJob, ContrastJob in: ItemRow
 SCORES = "scores.jsonl"  # ScoreJob out: ScoreRow
+CONTRASTS = "contrasts.jsonl"  # ContrastJob out: ContrastRow
 COMPARISONS = "comparisons.jsonl"  # RewardJob in: ComparisonRow
 EXAMPLES = "examples.jsonl"  # TrainJob in: ExampleRow
 CHECKPOINTS = "checkpoints"  # TrainJob, RewardJob: resumable states, newest verified one wins
@@ -75,6 +76,13 @@ class ScoreRow(TypedDict):
     logps: dict[str, float]  # policy name -> sum of response-token log-probabilities, nats
     token_logps: dict[str, list[float]]  # the same by token, if the job asks for it
     tokens: int  # response tokens counted in logps
+
+
+class ContrastRow(TypedDict):
+    """Ids of two answers to one prompt."""
+
+    first: str
+    second: str
 
 
 class ComparisonRow(TypedDict):
@@ -172,6 +180,18 @@ class ScoreJob:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContrastJob:
+    """Of each prompt's answers in items.jsonl, the two that a vote teaches most about taste: alike
+    in how far they contradict `base`, unlike in what they are (`align.gpu.contrast`)."""
+
+    kind: ClassVar[str] = "contrast"
+    base: ModelRef
+    max_length: int = 1024
+    batch_size: int = 64
+    schema: int = SCHEMA
+
+
 RewardForm = Literal["tuned", "probe"]
 
 
@@ -223,20 +243,21 @@ class MergeJob:
     schema: int = SCHEMA
 
 
-Job = SampleJob | ScoreJob | RewardJob | TrainJob | MergeJob
+Job = SampleJob | ScoreJob | ContrastJob | RewardJob | TrainJob | MergeJob
 KINDS: dict[str, type[Job]] = {
-    job.kind: job for job in (SampleJob, ScoreJob, RewardJob, TrainJob, MergeJob)
+    job.kind: job for job in (SampleJob, ScoreJob, ContrastJob, RewardJob, TrainJob, MergeJob)
 }
 
 # How a child process is started for each kind, and which queue's workers do it.
 MODULES = {
     "sample": "align.sample",
     "score": "align.gpu.score",
+    "contrast": "align.gpu.contrast",
     "reward": "align.gpu.reward",
     "train": "align.gpu.train",
     "merge": "align.gpu.merge",
 }
-QUEUES = {"sample": "cpu", "score": "gpu", "reward": "gpu", "train": "gpu", "merge": "gpu"}
+QUEUES = {kind: "cpu" if kind == "sample" else "gpu" for kind in MODULES}
 
 
 def to_json(job: Job) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from plumbline.collect.models import Completion
 
@@ -18,8 +19,19 @@ class Picked:
 
 
 class Strategy:
-    """One file in `selection/`, found by its name."""
+    """One file in `selection/`, found by its name.
 
-    def choose(self, answers: Sequence[Completion], rng: random.Random) -> list[Picked]:
-        """Comparisons of one prompt's answers, whose texts all differ; at least two answers."""
+    contrasts: whether it asks for the two answers that a contrast job found (`align.gpu.contrast`).
+    """
+
+    contrasts: ClassVar[bool] = False
+
+    def choose(
+        self,
+        answers: Sequence[Completion],
+        rng: random.Random,
+        contrast: Collection[Completion] = (),
+    ) -> list[Picked]:
+        """Comparisons of one prompt's answers, whose texts all differ; at least two answers.
+        `contrast` is two of them, or none where no job has looked."""
         raise NotImplementedError

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm
-from plumbline.collect import queue, selection
+from plumbline.collect import queue
 from plumbline.collect.models import Ballot, Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
@@ -28,6 +28,7 @@ from plumbline.loop import (
     checkpoints,
     evaluation,
     examples,
+    picking,
     roundjobs,
     rounds,
     rows,
@@ -111,12 +112,9 @@ def open_comparisons(round: Round) -> Stage | None:
     experiment says. Done once, with all comparisons or none."""
     if round.campaign is not None:
         return Stage.LABEL
-    experiment, strategy = round.experiment, _algorithm(round).selection
-    picked = {}
-    for prompt_id, answers in rows.sampled(round).items():
-        rng = random.Random(f"{experiment.seed}:{round.number}:{prompt_id}")
-        if found := selection.choose(strategy, answers, rng):
-            picked[prompt_id] = found
+    strategy, picked = picking.pick(round)
+    if picked is None:
+        return None
     if not picked:
         raise ValueError("The policy gives the same answer to everything: nothing to compare.")
     with transaction.atomic():

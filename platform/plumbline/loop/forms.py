@@ -238,6 +238,15 @@ class ExperimentForm(Settings):
             self.add_error(
                 "anchor", f"{algorithm.title} chooses no answer to hold on to; leave this at 0."
             )
+        if (
+            data.get("selection") == Experiment.Selection.CONTRAST
+            and algorithm.selection != "random"
+        ):
+            self.add_error(
+                "selection",
+                f"{algorithm.title} has a rule of its own for what is compared; leave it at any "
+                "two.",
+            )
         plan = algorithm.draws(data.get("samples_per_prompt", 2), data.get("temperature", 1.0))
         if data.get("labels") == Experiment.Labels.PEOPLE:
             self._check_temperatures(algorithm, plan, data.get("other_temperature"))

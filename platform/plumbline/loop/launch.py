@@ -67,6 +67,14 @@ class Settings(forms.Form):
         least=0,
         most=100_000,
     )
+    selection = forms.ChoiceField(
+        label="Answers compared",
+        choices=Experiment.Selection.choices,
+        help_text="Which two of a prompt's answers people see. Contrasting ones contradict the "
+        "base model equally and differ in manner, which says more about taste than a right "
+        "answer beside a wrong one; with 8 answers and 200 votes a round it helped the demo's "
+        "base most.",
+    )
     overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
     deadline_minutes = number(
         "Deadline in minutes", "0 waits for every vote.", least=0, most=60 * 24 * 30
@@ -203,6 +211,7 @@ class Settings(forms.Form):
             (
                 "labels",
                 "prompts_compared",
+                "selection",
                 "overlap",
                 "deadline_minutes",
                 "pairs_from",

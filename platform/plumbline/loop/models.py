@@ -23,6 +23,10 @@ class Experiment(models.Model):
         PEOPLE = "people", "People compare fresh answers"
         BALLOTS = "ballots", "Ballots the prompt set already has"
 
+    class Selection(models.TextChoices):
+        RANDOM = "random", "Any two"
+        CONTRAST = "contrast", "Contrasting ones, for half of the prompts"
+
     class Pairs(models.TextChoices):
         VOTES = "votes", "The voted pairs"
         REWARD_MODEL = "reward_model", "All samples, scored by the reward model"
@@ -65,6 +69,7 @@ class Experiment(models.Model):
     # Labels.
     labels = models.CharField(max_length=10, choices=Labels, default=Labels.PEOPLE)
     prompts_compared = models.PositiveIntegerField(default=0)  # 0: all of the round's
+    selection = models.CharField(max_length=10, choices=Selection, default=Selection.RANDOM)
     overlap = models.PositiveSmallIntegerField(default=1)
     deadline_minutes = models.PositiveIntegerField(default=0)  # 0: wait for every vote
     pairs_from = models.CharField(max_length=12, choices=Pairs, default=Pairs.VOTES)

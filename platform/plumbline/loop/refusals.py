@@ -46,6 +46,11 @@ def _answers(data: Mapping[str, Any]) -> Found:
                 "temperature",
                 "At temperature 0 all answers to a prompt are the same; raise the temperature.",
             )
+        contrast = data.get("selection") == Experiment.Selection.CONTRAST
+        if contrast and data.get("samples_per_prompt", 3) < 3:
+            yield "selection", "Of two answers there is nothing to select; draw three or more."
+    elif data.get("selection") == Experiment.Selection.CONTRAST:
+        yield "selection", "Ballots that are already there say what was compared; leave it."
     if data.get("max_tokens", 0) >= settings.MAX_MODEL_LEN:
         yield (
             "max_tokens",

@@ -28,6 +28,7 @@ class Arm:
     candidates: int = 8
     temperature: float = 1.0
     other_temperature: float | None = 0.3
+    selection: Literal["random", "contrast"] = "contrast"  # which two answers people compare
     reward_form: Literal["tuned", "probe"] = "probe"
     anchor: float = 10.0
     rule: str = "max_min"
@@ -45,6 +46,7 @@ VOTED = Arm(
     about="fresh answers each round, but only the pairs people saw train",
     pairs_from="votes",
     rule="voted",
+    selection="random",  # there are but two
     candidates=2,
     other_temperature=None,
     anchor=0.0,
@@ -74,6 +76,7 @@ METHODS = (
         about="one answer of the policy against one of the base",
         algorithm="xpo",
         candidates=2,
+        selection="random",
         other_temperature=None,  # its two policies are what differs, as the launch form says
     ),
     replace(
@@ -98,7 +101,10 @@ ABLATION = (
     replace(ONLINE, name="Base draws only", about="the recipe without going online", online=False),
     replace(ONLINE, name="Tuned reward", about="a trained copy, no probe", reward_form="tuned"),
     replace(ONLINE, name="One temperature", about="all at 1", other_temperature=None),
-    replace(ONLINE, name="Two candidates", about="instead of eight", candidates=2),
+    replace(ONLINE, name="Any two answers", about="no contrasts", selection="random"),
+    replace(
+        ONLINE, name="Two candidates", about="instead of eight", candidates=2, selection="random"
+    ),
     replace(ONLINE, name="Voted prompts only", about="200 a round, not 600", prompts=200),
     replace(ONLINE, name="No anchor", about="DPO's loss alone", anchor=0.0, learning_rate=2e-3),
     replace(ONLINE, name="With replay", about="all rounds' pairs again", replay="all"),

@@ -6,7 +6,7 @@ the jobs (`plumbline.loop`), on questions and voters of the bench's world.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,17 +83,37 @@ class Course:
                 mine += more
             sources += [draws.source] * draws.n
         self.labels += votes
+        contrasts = self.contrasts(questions[:votes], replies)
+        said = [
+            world.vote(self.labeller, question, found, self.seed * SEEDS + number, pair)
+            for question, found, pair in zip(questions, replies, contrasts, strict=False)
+        ]
         return [
-            Asked(
-                question,
-                tuple(found),
-                tuple(sources),
-                world.vote(self.labeller, question, found, self.seed * SEEDS + number)
-                if k < votes
-                else (),
-            )
+            Asked(question, tuple(found), tuple(sources), said[k] if k < votes else ())
             for k, (question, found) in enumerate(zip(questions, replies, strict=True))
         ]
+
+    def contrasts(
+        self, questions: Sequence[str], replies: Sequence[Sequence[Reply]]
+    ) -> list[Sequence[int]]:
+        """Which two answers to each question contrast; none where the arm takes any two."""
+        found: list[Sequence[int]] = [()] * len(questions)
+        if self.arm.selection == "random":
+            return found
+        items = [
+            {
+                "id": f"{i}:{k}",
+                "messages": world.messages(question),
+                "response": response(some[k]),
+            }
+            for i, (question, some) in enumerate(zip(questions, replies, strict=False))
+            for k in world.different(some)
+        ]
+        result = self.workshop.do(jobs.ContrastJob(base=BASE), {jobs.ITEMS: items})
+        for row in jobs.read_rows(result["folder"] / jobs.CONTRASTS):
+            i, first = (int(part) for part in row["first"].split(":"))
+            found[i] = (first, int(row["second"].split(":")[1]))
+        return found
 
     def draws(self, algorithm: Algorithm) -> Iterator[Draws]:
         """What the algorithm wants drawn, half of the policy's own at the other temperature."""

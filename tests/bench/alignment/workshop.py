@@ -19,7 +19,7 @@ from typing import Any
 
 import align
 from align import jobs
-from align.gpu import merge, reward, score, train
+from align.gpu import contrast, merge, reward, score, train
 from align.jobs import ModelRef
 from align.run import Run, hold
 from tests.bench.alignment.sampler import Sampler
@@ -29,6 +29,7 @@ WORK: dict[str, Callable[[Run], dict[str, Any]]] = {
     "train": train.work,
     "reward": reward.work,
     "score": score.work,
+    "contrast": contrast.work,
     "merge": merge.work,
 }
 

@@ -22,6 +22,9 @@ BASE = ModelRef(base=str(Path(align.__file__).parent / "demo/base"))
 LABELLER = Rater(name="labeller", taste=raters.GOLD)
 CYCLE = raters.CYCLIC
 LONGEST = 128  # tokens of an answer
+CONTRASTED = (
+    0.5  # share of contrasting pairs among the votes, as plumbline.collect.selection has it
+)
 TUNED_BY = 60  # held-out questions that the arms' last settings were chosen by (docs/alignment.md)
 
 
@@ -56,19 +59,32 @@ def heldout_questions(count: int) -> list[str]:
 
 
 def vote(
-    labeller: Rater | CyclicRater, question: str, replies: Sequence[Reply], seed: int
+    labeller: Rater | CyclicRater,
+    question: str,
+    replies: Sequence[Reply],
+    seed: int,
+    contrast: Sequence[int] = (),
 ) -> tuple[Vote, ...]:
-    """One person compares two different answers, any two, once."""
+    """One person compares two different answers once: any two, or, for half of the questions, the
+    two that contrast, where those are known."""
     rng = random.Random(f"vote:{seed}:{question}")
-    different = list({reply.text: k for k, reply in enumerate(replies)}.values())
-    if len(different) < 2:
+    several = different(replies)
+    if len(several) < 2:
         return ()
-    i, j = sorted(rng.sample(different, 2))
+    pair = rng.sample(several, 2)
+    if contrast and rng.random() < CONTRASTED:
+        pair = list(contrast)
+    i, j = sorted(pair)
     first, second = replies[i].text, replies[j].text
     said = labeller.vote(messages(question), [first, second], rng)
     if len(said.ranking) == 1:
         return (Vote(i, j, 0.5, 1.0, 1.0),)
     return (Vote(i, j, float(said.ranking[0] == [0]), 1.0),)
+
+
+def different(replies: Sequence[Reply]) -> list[int]:
+    """Indices of the replies, of equal ones the first alone."""
+    return list({replies[k].text.strip(): k for k in reversed(range(len(replies)))}.values())[::-1]
 
 
 def gold(question: str, reply: Reply) -> float:

@@ -1,15 +1,16 @@
 """A reward model that trains no weight of its base: a linear read-out of what the base knows.
 
-    r(x, y) = w . mean_t h_t - c * sqrt(sum_t p*_t log(p*_t / p_t(y_t))),    p*_t = max_v p_t(v)
+    r(x, y) = w . mean_t h_t - c * d(x, y),    d = (sum_t p*_t^4 log(p*_t / p_t(y_t)))^(1/3)
 
-h_t are the base's last hidden states at the response's tokens, where style is easy to read. The
-root is how far an answer contradicts the base where the base is sure, in nats, and there lies
-truth: what a model has read most often is more often true (a likelihood as a reward is the
-sharpening of arXiv:2412.01951; weighing each token by the base's confidence, which forgives a rare
-style more than a rare fact, and the root, as the first contradiction tells most, are ours). (w, c)
-minimises the Bradley-Terry log-loss with a ridge on w, which is convex and takes seconds; how
-strong a ridge, cross-validation over prompts decides. From 200 and 600 votes on the demo's base it
-orders answers better than a trained copy of it does; more votes were not tried.
+h_t are the base's last hidden states at the response's tokens, where style is easy to read. d,
+with p*_t = max_v p_t(v), is how far an answer contradicts the base where the base is sure, and
+there lies truth: what a model has read most often is more often true (a likelihood as a reward is
+the sharpening of arXiv:2412.01951; weighing each token by a power of the base's confidence, which
+forgives a rare style more than a rare fact, and the root, as the first contradiction tells most,
+are ours, found on the demo's base). (w, c) minimises the Bradley-Terry log-loss with a ridge on w,
+which is convex and takes seconds; how strong a ridge, cross-validation over prompts decides. From
+200 and 600 votes on the demo's base it orders answers better than a trained copy of it does; more
+votes were not tried.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # prior precisions of w where x
 WITHOUT_FOLDS = 3.0  # where there are too few prompts to choose by
 RIDGE_OF_C = 0.1  # of c: one number needs little holding back
 FOLDS = 5
+CONFIDENCE, ROOT = 4, 1 / 3  # the exponents of d
 
 
 @dataclass
@@ -134,23 +136,25 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
 
 @torch.no_grad()
 def features(policy: model.Policy, rows: Sequence[Exchange]) -> Tensor:
-    """What the probe reads of each response: mean hidden state, less the root; (B, H + 1) fp32."""
+    """What the probe reads of each response: mean hidden state, then -d; (B, H + 1) fp32."""
     layout = policy.lay(rows, ends=True)
     hidden = policy.hidden(layout)  # (T, H)
 
     def contradictions(states: Tensor, at: slice) -> Tensor:
-        """p* log(p* / p(y)) of each token, 0 for the likeliest one; (n,)."""
+        """p*^4 log(p* / p(y)) of each token, 0 for the likeliest one; (n,)."""
         logps = policy.logits(states).log_softmax(-1)  # (n, V)
         top = logps.max(-1).values
-        return top.exp() * (top - logps.gather(1, layout.targets[at, None]).squeeze(1))
+        return top.exp() ** CONFIDENCE * (
+            top - logps.gather(1, layout.targets[at, None]).squeeze(1)
+        )
 
     with policy.precision():
         before = hidden.index_select(0, layout.before)  # (N, H)
         tokens = by_chunk(contradictions, before, policy.vocabulary, learns=False)  # (N,)
-    root = layout.sums(tokens).sqrt()  # (B,)
+    contradicts = layout.sums(tokens) ** ROOT  # (B,)
     length = torch.tensor(layout.lengths, device=policy.device).index_select(0, layout.rows)  # (B,)
     mean = layout.sums(hidden.float().index_select(0, layout.own)) / length[:, None]  # (B, H)
-    return torch.cat([mean, -root[:, None]], dim=1)
+    return torch.cat([mean, -contradicts[:, None]], dim=1)
 
 
 def read(

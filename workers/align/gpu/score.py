@@ -54,10 +54,10 @@ def work(run: Run) -> dict[str, Any]:
     total = len(items) * (bool(job.reward_model) + len(job.policies))
     lengths: dict[str, int] = {}
     for at, (name, encoder, scorer) in enumerate(_scorers(job)):
-        todo = _encode(items, encoder, job.max_length)
+        todo = encode(items, encoder, job.max_length)
         lengths.update({key: len(sequence.response) for key, sequence in todo.items()})
         done = (at + 1) * len(items) - len(todo)
-        for batch in _batches(todo, job.batch_size):
+        for batch in batches(todo, job.batch_size):
             run.check()
             left = [key for key in batch if (name, key) not in sheet.values]
             if left:  # the whole batch again, so that its layout and its bits are the same
@@ -133,7 +133,7 @@ def _scores(scorer: Scorer, sequences: Sequence[data.Exchange]) -> list[Score]:
     return [Score(tokens.sum().item(), tokens.tolist()) for tokens in values]
 
 
-def _encode(
+def encode(
     items: Mapping[str, Mapping[str, Any]], encoder: data.Encoder, max_length: int
 ) -> dict[str, data.Exchange]:
     """The items that fit, as token ids."""
@@ -145,7 +145,7 @@ def _encode(
     return encoded
 
 
-def _batches(sequences: Mapping[str, data.Exchange], size: int) -> Iterator[list[str]]:
+def batches(sequences: Mapping[str, data.Exchange], size: int) -> Iterator[list[str]]:
     """Ids in batches, answers to one prompt side by side, so that they share it; the longest
     prompts first, so that memory runs out at once or never."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from align import discovery
 from plumbline.collect.models import Completion
@@ -15,12 +15,23 @@ def discover() -> dict[str, type[Strategy]]:
     return discovery.discover(__name__, Strategy)
 
 
-def choose(name: str, answers: Sequence[Completion], rng: random.Random) -> list[Picked]:
-    """What the named strategy would ask people about one prompt's answers.
+def find(name: str) -> Strategy:
+    """The named strategy. Raises ValueError for a name no file has."""
+    return discovery.find(__name__, Strategy, name)()
 
-    Answers with the same text are one answer; with fewer than two different ones there is nothing
-    to ask. Raises ValueError for a name no file has.
-    """
-    strategy = discovery.find(__name__, Strategy, name)()
-    different = list({answer.text.strip(): answer for answer in reversed(answers)}.values())
-    return strategy.choose(different[::-1], rng) if len(different) > 1 else []
+
+def different(answers: Sequence[Completion]) -> list[Completion]:
+    """Answers with the same text are one answer: the first."""
+    return list({answer.text.strip(): answer for answer in reversed(answers)}.values())[::-1]
+
+
+def choose(
+    name: str,
+    answers: Sequence[Completion],
+    rng: random.Random,
+    contrast: Collection[Completion] = (),
+) -> list[Picked]:
+    """What the named strategy would ask people about one prompt's answers; with fewer than two
+    different ones there is nothing to ask."""
+    strategy, several = find(name), different(answers)
+    return strategy.choose(several, rng, contrast) if len(several) > 1 else []

@@ -5,7 +5,7 @@ With a single draw there is no other side, and nothing is asked.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import product
 from random import Random
 
@@ -14,7 +14,9 @@ from plumbline.collect.strategy import Picked, Strategy
 
 
 class Across(Strategy):
-    def choose(self, answers: Sequence[Completion], rng: Random) -> list[Picked]:
+    def choose(
+        self, answers: Sequence[Completion], rng: Random, contrast: Collection[Completion] = ()
+    ) -> list[Picked]:
         draws: dict[object, list[Completion]] = {}
         for answer in answers:
             draws.setdefault(answer.batch, []).append(answer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import comb
 from random import Random
 
@@ -11,6 +11,8 @@ from plumbline.collect.strategy import Picked, Strategy
 
 
 class RandomPair(Strategy):
-    def choose(self, answers: Sequence[Completion], rng: Random) -> list[Picked]:
+    def choose(
+        self, answers: Sequence[Completion], rng: Random, contrast: Collection[Completion] = ()
+    ) -> list[Picked]:
         first, second = rng.sample(answers, 2)
         return [Picked((first, second), p_select=1 / comb(len(answers), 2))]
