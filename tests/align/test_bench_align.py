@@ -155,12 +155,37 @@ def test_the_result_names_the_best_arm_and_the_page_shows_every_arm(tmp_path):
     assert result["low"] < 0.72 < result["high"]
     assert result["online_less_offline"]["mean"] == pytest.approx(0.0, abs=1e-9)
     page = tmp_path / "alignment.md"
-    page.write_text(f"Before.\n{report.START}\nformer figures\n{report.END}\nAfter.\n")
+    both = "<!-- {0}: start -->\n{0} before\n<!-- {0}: end -->\n"
+    page.write_text(f"Before.\n{both.format('alignment')}{both.format('ablation')}After.\n")
     report.write(page, result)
     text, picture = page.read_text(), page.with_suffix(".svg").read_text()
     assert text.startswith("Before.\n")
     assert text.endswith("After.\n")
-    assert "former figures" not in text
+    assert "alignment before" not in text
+    assert "ablation before" in text
     for arm in arms.METHODS:
         assert arm.name in text
         assert arm.name in picture
+
+
+def test_an_ablation_has_a_place_and_a_picture_of_its_own(tmp_path):
+    chosen = (("methods", (arms.OFFLINE, arms.ONLINE)), ("ablation", arms.ABLATION))
+    found = [measured(table, arm.name, 1, 0.6) for table, several in chosen for arm in several]
+    result = report.result(found, None, {"gap": 0.27, "at_temperature": {}})
+    page = tmp_path / "alignment.md"
+    page.write_text("<!-- ablation: start -->\n<!-- ablation: end -->\n")
+    report.write(page, result)
+    picture = (tmp_path / "ablation.svg").read_text()
+    for arm in arms.ABLATION:
+        assert arm.name in page.read_text()
+        assert arm.name in picture
+    assert not (tmp_path / "alignment.svg").exists()
+
+
+def test_people_see_contrasting_answers_on_half_of_the_questions():
+    answers = [reply(text) for text in ("One.", "Two.", "Three.", "Four.", "One.")]
+    questions = prompts.texts("train")[:200]
+    seen = [world.vote(world.LABELLER, q, answers, 1, contrast=(3, 1))[0] for q in questions]
+    contrasting = sum((vote.i, vote.j) == (1, 3) for vote in seen)
+    assert 90 <= contrasting <= 145  # a half, and a sixth of the rest by chance
+    assert {vote.j for vote in seen} <= {1, 2, 3}  # of equal answers the first alone

@@ -42,8 +42,8 @@ def sent(prompts) -> dict[str, object]:
         "name": "Warmer answers", "algorithm": "dpo", "start": "", "prompt_set": prompts.pk,
         "rounds_wanted": 2, "seed": 0, "prompts_per_round": 8, "samples_per_prompt": 4,
         "temperature": 1.0, "other_temperature": "", "max_tokens": 96, "labels": "people",
-        "prompts_compared": 0, "overlap": 1, "deadline_minutes": 0, "pairs_from": "votes",
-        "pair_rule": "voted", "length_penalty": 0,
+        "prompts_compared": 0, "selection": "random", "overlap": 1, "deadline_minutes": 0,
+        "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
         "replay_share": 0.3, "replay_decay": 0.5, "anchor": 0, "warm_start": "on", "candidates": 0,
         "mode": "lora", "rank": 16, "learning_rate": 5e-5,
@@ -131,6 +131,15 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
         (
             {"prompts_compared": 5, "labels": "ballots"},
             "Ballots that are already there are all read; nobody compares anything.",
+        ),
+        ({"selection": "best"}, "best is not one of the available choices"),
+        (
+            {"selection": "contrast", "samples_per_prompt": 2},
+            "Of two answers there is nothing to select; draw three or more.",
+        ),
+        (
+            {"selection": "contrast", "labels": "ballots"},
+            "Ballots that are already there say what was compared",
         ),
         ({"reward_form": "oracle"}, "oracle is not one of the available choices"),
     ],
@@ -254,12 +263,13 @@ def test_a_setting_that_an_algorithm_cannot_follow_is_refused(
 def test_what_is_drawn_asked_and_counted_besides_is_stored_shown_and_repeated(researcher, sent):
     besides = {
         "other_temperature": 0.3, "prompts_compared": 5, "pairs_from": "reward_model",
-        "pair_rule": "max_min", "reward_form": "probe", "anchor": 0.5,
+        "pair_rule": "max_min", "reward_form": "probe", "anchor": 0.5, "selection": "contrast",
     }  # fmt: skip
     assert researcher.post(URL, sent | besides).status_code == 302
     made = Experiment.objects.get()
     assert (made.other_temperature, made.prompts_compared) == (0.3, 5)
     assert (made.reward_form, made.anchor) == ("probe", 0.5)
+    assert made.selection == "contrast"
     page = text(researcher.get(URL, {"like": made.pk}))
     assert 'name="other_temperature" value="0.3"' in page
     assert '<option value="probe" selected>' in page

@@ -10,7 +10,16 @@ import pytest
 from align import algorithms, jobs
 from plumbline.collect.models import Campaign, Comparison, Completion
 from plumbline.fleet.models import Job, Metric
-from plumbline.loop import campaigns, checkpoints, evaluation, examples, rounds, rows, training
+from plumbline.loop import (
+    campaigns,
+    checkpoints,
+    evaluation,
+    examples,
+    picking,
+    rounds,
+    rows,
+    training,
+)
 from plumbline.loop.models import Example, ExampleAnswer, Stage
 from plumbline.policies.models import Policy
 from tests.loop.conftest import SMALL, run_round
@@ -240,6 +249,30 @@ def test_people_compare_answers_to_all_prompts_in_turn(experiment_of, prompt_set
     assert ask(other, prompts) != rounds_asked[0]
     assert ask(experiment_of(name="All"), prompts) == prompts
     assert ask(experiment_of(name="Few", prompts_compared=99), prompts) == prompts
+
+
+def test_people_see_contrasting_answers_for_half_of_the_prompts(experiment_of, rater):
+    round = rounds.begin(experiment_of(samples_per_prompt=6, selection="contrast"))
+    run_round(round, None)
+    round.refresh_from_db()
+    assert round.stage == Stage.LABEL, round.error
+    assert round.jobs.get(purpose="contrast").job.result["prompts"] == 10
+    compared = list(round.campaign.comparisons.all())
+    assert {one.strategy for one in compared} == {"contrast"}
+    likely = [one for one in compared if one.p_select > 0.5]
+    assert 2 <= len(likely) <= 9
+    found = {
+        frozenset((row["first"], row["second"]))
+        for row in jobs.read_rows(round.jobs.get(purpose="contrast").job.folder / jobs.CONTRASTS)
+    }
+    for one in likely:
+        assert frozenset(str(slot.completion_id) for slot in one.slots.all()) in found
+    assert run_round(round, rater).stage == Stage.DONE
+
+
+def test_an_algorithm_that_compares_in_its_own_way_is_left_to_it(experiment_of):
+    assert picking.strategy(experiment_of(selection="contrast")) == "contrast"
+    assert picking.strategy(experiment_of(name="X", algorithm="xpo")) == "across"
 
 
 def test_a_round_of_few_votes_reads_a_probe_and_is_anchored(experiment_of, rater):

@@ -12,7 +12,6 @@ from typing import Any
 from tests.bench.alignment import arms, world
 from tests.bench.alignment.intervals import across_seeds, difference
 
-START, END = "<!-- figures: start -->", "<!-- figures: end -->"
 FIGURES = ("gold", "truth", "kl", "kl_k3", "tokens", "truncated", "distinct", "gap")
 HEATS = (0.7, 0.5, 0.3, 0.1)
 
@@ -115,12 +114,15 @@ def paired(
 
 
 def write(page: Path, result: Mapping[str, Any]) -> None:
-    """Put the tables between the page's marks, and the picture beside the page."""
+    """Put the tables between the page's marks, and the picture beside the page. An ablation has
+    marks and a picture of its own."""
+    name = "ablation" if result["ablation"] else page.stem
+    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
     text = page.read_text(encoding="utf-8")
-    before, rest = text.split(START)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{START}\n{tables(result)}\n{END}{after}", encoding="utf-8")
-    page.with_suffix(".svg").write_text(picture(result), encoding="utf-8")
+    before, rest = text.split(start)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{start}\n{tables(result)}\n{end}{after}", encoding="utf-8")
+    page.with_name(f"{name}.svg").write_text(picture(result), encoding="utf-8")
 
 
 def tables(result: Mapping[str, Any]) -> str:
@@ -142,6 +144,8 @@ def tables(result: Mapping[str, Any]) -> str:
                 f"| {one['kl']:.1f} | {one['tokens']:.0f} | {one['distinct']:.2f} "
                 f"| {one['explored']:.0f} | {f'{right:.2f}' if right is not None else ''} |"
             )
+    if not result["cyclic"]:
+        return "\n".join(gold)
     cyclic = [
         "| arm, cyclic taste | duality gap (95 %) | KL, nats |",
         "|---|---|---|",
