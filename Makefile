@@ -19,15 +19,19 @@ PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 demo: .venv/installed
 	@exec .venv/bin/python manage.py demo $(if $(ONCE),--once) $(if $(BASE),--base $(BASE))
 
+# Both databases at once: the second suite's report follows the first one's.
 test: .venv/installed-test
-	.venv/bin/python -m pytest $(ARGS)
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
-		echo "Again on PostgreSQL"; \
+		report=$$(mktemp); trap 'rm -f $$report' EXIT; \
 		.venv/bin/python -m pytest --db postgres --ignore tests/align --ignore tests/engine \
 			--ignore tests/loop/test_every_algorithm.py \
-			--ignore tests/chaos $(ARGS); \
+			--ignore tests/chaos $(ARGS) >$$report 2>&1 & other=$$!; \
+		.venv/bin/python -m pytest $(ARGS); sqlite=$$?; \
+		wait $$other; postgres=$$?; \
+		echo "On PostgreSQL"; cat $$report; exit $$((sqlite | postgres)); \
 	elif [ "$(STRICT)" = 1 ]; then echo "STRICT=1 needs PostgreSQL (apt: postgresql)"; exit 1; \
-	else echo "Not run on PostgreSQL, which this machine lacks (apt: postgresql)"; fi
+	else .venv/bin/python -m pytest $(ARGS) && \
+		echo "Not run on PostgreSQL, which this machine lacks (apt: postgresql)"; fi
 
 check: .venv/installed-test
 	.venv/bin/ruff check .
