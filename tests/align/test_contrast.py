@@ -32,7 +32,7 @@ def test_of_the_pairs_that_contradict_alike_the_farthest_apart():
     eight = torch.zeros(8, 2)
     eight[:, 1] = -(torch.arange(8.0) ** 2)
     eight[1, 1], eight[2, 1] = -0.1, -0.3  # d: 0, 0.1, 0.3, 9, ...
-    eight[2, 0] = 5.0
+    eight[0, 0], eight[2, 0] = -1.0, 5.0
     assert contrast.contrast(eight) == (0, 2)
 
 
@@ -63,9 +63,12 @@ def test_an_answer_too_long_and_one_alone_are_in_no_pair(rundir, tiny_base):
     assert pairs(folder) == [{"first": "a", "second": "b"}]
 
 
-def test_an_id_twice_and_an_empty_batch_are_refused(rundir, tiny_base):
+def test_an_id_twice_and_an_empty_batch_are_refused(rundir, tiny_base, capsys):
     base = ModelRef(base=str(tiny_base))
-    with pytest.raises(ValueError, match="two rows with the id 'a'"):
+    with pytest.raises(SystemExit):
         do(contrast.work, rundir(ContrastJob(base=base), items=[item("a", "x"), item("a", "y")]))
-    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
-        do(contrast.work, rundir(ContrastJob(base=base, batch_size=0), items=[item("a", "x")]))
+    assert "two rows with the id 'a'" in capsys.readouterr().err
+    job = ContrastJob(base=base, batch_size=0)
+    with pytest.raises(SystemExit):
+        do(contrast.work, rundir(job, "empty", items=[item("a", "x")]))
+    assert "batch_size must be at least 1, not 0" in capsys.readouterr().err
