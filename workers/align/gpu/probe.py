@@ -150,7 +150,7 @@ def features(policy: model.Policy, rows: Sequence[Exchange]) -> Tensor:
     root = layout.sums(tokens).sqrt()  # (B,)
     length = torch.tensor(layout.lengths, device=policy.device).index_select(0, layout.rows)  # (B,)
     mean = layout.sums(hidden.float().index_select(0, layout.own)) / length[:, None]  # (B, H)
-    return torch.cat([mean, -root[:, None]], dim=1)
+    return torch.cat([mean, -root[:, None]], dim=1).float()
 
 
 def read(

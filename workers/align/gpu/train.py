@@ -134,8 +134,9 @@ class Round:
         """Forward a micro-batch and put the algorithm's loss on it."""
         mine = self.logps(indices, self.algorithm.roles)
         found = [self.examples[index] for index in indices]
-        given = examples.labels(found, self.algorithm, self.policy.device, self.baseline)
-        weights = torch.tensor([e.weight for e in found], device=self.policy.device)
+        place = self.policy.device
+        given = examples.labels(found, self.algorithm, place, self.baseline)
+        weights = torch.tensor([e.weight for e in found], dtype=torch.float64, device=place)
         logps = LogProbs({"policy": mine, **self._frozen_at(indices)}, self._divergences(indices))
         loss = self.algorithm.loss(logps, given)
         losses, figures = loss.losses, {**loss.metrics, **self._drift(logps, given)}
@@ -263,7 +264,7 @@ class Round:
         Goes through the micro-batches of the first epoch, so a policy that equals its reference
         is computed from the same packed rows and gives the same bits: margins of exactly zero.
         """
-        values = {role: torch.zeros(len(self.examples)) for role in self.roles}
+        values = {role: torch.zeros(len(self.examples), dtype=torch.float64) for role in self.roles}
         with model.acting_as(self.policy, ref) as frozen:
             mine, self.policy = self.policy, frozen
             try:
