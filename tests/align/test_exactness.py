@@ -117,6 +117,25 @@ def textbook(apart: tuple[Path, Path], round_: train.Round) -> tuple[float, dict
     return total, {n: p.grad for n, p in mine.named_parameters() if p.grad is not None}
 
 
+def test_neither_micro_batches_nor_their_measure_change_the_weighted_mean(
+    rundir: Rundir, apart: tuple[Path, Path]
+) -> None:
+    rows = [{**row, "weight": 0.5 + n % 3} for n, row in enumerate(long_pairs())]
+    expected: tuple[float, dict[str, Tensor]] | None = None
+    counts = []
+    for size, tokens in ((8, 0), (3, 0), (1, 0), (8, 10**6), (8, 600), (8, 1)):
+        job = dpo(apart, micro_batch_size=size, micro_batch_tokens=tokens)
+        round_ = ready(rundir, job, f"{size}-{tokens}", rows)
+        expected = expected or textbook(apart, round_)
+        counts.append(len(round_.loop.cuts.of(range(8))))
+        sums = round_.loop._gradient(range(8))
+        assert sums["loss"][0] / sums["loss"][1] == pytest.approx(expected[0], rel=1e-6)
+        assert distance(gradients(round_), expected[1]) < 2e-6
+    assert counts[0] == counts[3] == 1
+    assert counts[2] == counts[5] == 8
+    assert 1 < counts[4] < 8
+
+
 def test_a_batch_of_long_answers_has_the_loss_and_gradient_of_fp64(
     rundir: Rundir, apart: tuple[Path, Path]
 ) -> None:
