@@ -3,7 +3,8 @@
 Batches are weighted means taken over the whole batch, so cutting one into micro-batches changes
 nothing but memory. Loss and gradient norm are checked at every step, before the weights move.
 A checkpoint holds weights, AdamW state, random states and counters, as safetensors and JSON; a
-run resumed from it ends with the same bits as one that was never interrupted (on a CPU).
+run resumed from it ends with the same bits as one that was never interrupted (on a CPU). It is
+written from a copy while training goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from align import jobs
 from align.gpu import checkpoint
+from align.gpu.background import Background
+from align.gpu.batches import Cuts, Examples, plan
 from align.jobs import Optimiser
 from align.run import Run, Stopped
 
@@ -36,14 +39,6 @@ class Share:
 
     loss: Tensor  # (), sum over its examples of weight * loss; carries the gradient
     sums: Mapping[str, tuple[float, float]]  # figure -> its sum and how much it was summed over
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What the loop knows of the data: each example's weight in the mean, and its tokens."""
-
-    weights: Sequence[float]
-    tokens: Sequence[int]
 
 
 Sums = dict[str, tuple[float, float]]
@@ -66,23 +61,6 @@ def add(sums: Sums, more: Mapping[str, tuple[float, float]]) -> None:
 def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Each figure's mean; a figure summed over nothing has none."""
     return {name: value / count for name, (value, count) in sums.items() if count}
-
-
-def plan(count: int, settings: Optimiser) -> list[list[list[int]]]:
-    """Example indices by epoch, step and place: a permutation per epoch, from the seed alone."""
-    epochs = []
-    for epoch in range(settings.epochs):
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-        order = torch.randperm(count, generator=generator).tolist()
-        size = settings.batch_size
-        epochs.append([order[at : at + size] for at in range(0, count, size)])
-    return epochs
-
-
-def micro_batches(batch: Sequence[int], tokens: Sequence[int], size: int) -> list[list[int]]:
-    """A batch cut into micro-batches of like lengths, longest first."""
-    ordered = sorted(batch, key=lambda index: (-tokens[index], index))
-    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
 
 
 def learning_rate(step: int, total: int, settings: Optimiser) -> float:
@@ -121,10 +99,12 @@ class Loop:
         self.forward = forward
         self.fingerprint = fingerprint
         self.prepare = prepare
-        self.epochs = plan(len(examples.weights), settings)
+        self.epochs = plan(len(examples.weights), settings, examples.prompts)
         self.steps = [batch for epoch in self.epochs for batch in epoch]
-        self.micro_batch_size = settings.micro_batch_size
+        self.cuts = Cuts(examples, settings, run.log)
         self.state = State()
+        self.writing = Background()
+        self.read = 0  # tokens, by this attempt
         scales = scales or {}
         self.adam = torch.optim.AdamW(
             [{"params": [p], "scale": scales.get(n, 1.0)} for n, p in self.parameters.items()],
@@ -143,8 +123,17 @@ class Loop:
         at_epoch is called with the epochs done so far and the state, before the first step and
         after each epoch; again after a resume there. at_step is called after each step with the
         number done, again when steps are repeated after a resume. Raises Stopped on SIGTERM, with
-        the state saved, and ValueError when loss or gradient stop being finite.
+        the state saved, ValueError when loss or gradient stop being finite, and what a checkpoint
+        that could not be written raised.
         """
+        with self.writing:
+            return self._fit(at_epoch, at_step)
+
+    def _fit(
+        self,
+        at_epoch: Callable[[int, State], None] | None,
+        at_step: Callable[[int], None] | None,
+    ) -> State:
         self._resume()
         started, before = time.monotonic(), self.state.seconds
         per_epoch = len(self.epochs[0])
@@ -159,8 +148,10 @@ class Loop:
             if at_step:
                 at_step(self.state.step)
             self.state.seconds = before + time.monotonic() - started
+            self.writing.check()
             if self.run.stopping:
                 self._save()
+                self.writing.wait()
                 raise Stopped
             if self.state.step % self.settings.checkpoint_every == 0:
                 self._save()
@@ -182,26 +173,19 @@ class Loop:
         self.state.step += 1
         add(self.state.sums, sums)
         self.run.metrics(self.state.step, {**means(sums), "grad_norm": norm, "learning_rate": rate})
-        self.run.progress(self.state.step, len(self.steps), "steps")
+        self.read += sum(self.examples.tokens[index] for index in batch)
+        self.run.progress(self.state.step, len(self.steps), "steps", tokens=self.read)
 
     def _gradient(self, batch: Sequence[int]) -> Sums:
-        """Gradients of the batch's weighted mean; smaller micro-batches when memory runs out."""
-        while True:
-            try:
-                return self._accumulate(batch)
-            except torch.OutOfMemoryError:
-                if self.micro_batch_size == 1:
-                    raise
-                self.adam.zero_grad()
-                self.micro_batch_size = max(1, self.micro_batch_size // 2)
-                self.run.log(f"out of memory: micro-batches of {self.micro_batch_size} from here")
-            torch.cuda.empty_cache()
+        """Gradients of the batch's weighted mean, and its figures; smaller micro-batches when
+        memory runs out."""
+        return self.cuts.run(batch, self._accumulate)
 
-    def _accumulate(self, batch: Sequence[int]) -> Sums:
-        """Backward through the batch; its figures, the loss (weighted by example) first."""
-        total = sum(self.examples.weights[index] for index in batch)
+    def _accumulate(self, parts: Sequence[Sequence[int]]) -> Sums:
+        """Backward through a batch; its figures, the loss (weighted by example) first."""
+        self.adam.zero_grad()  # of an attempt that ran out of memory
+        total = sum(self.examples.weights[index] for part in parts for index in part)
         sums: Sums = {}
-        parts = micro_batches(batch, self.examples.tokens, self.micro_batch_size)
         if self.prepare:
             self.prepare(parts)
         for micro in parts:
@@ -225,23 +209,35 @@ class Loop:
         return norm
 
     def _save(self) -> None:
-        """Commit a checkpoint of this step and forget all but the newest."""
+        """Commit a checkpoint of this step beside the next ones, and forget all but the newest.
+
+        Waits for an earlier one, so that there is one copy of the state at most.
+        """
+        self.writing.wait()
         folder = self.run.folder / jobs.CHECKPOINTS
-
-        def write(stray: Path) -> None:
-            tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
-            for name, p in self.parameters.items():
-                for key, value in self.adam.state.get(p, {}).items():
-                    tensors[f"{key}.{name}"] = value
-            tensors["random.cpu"] = torch.get_rng_state()
-            if torch.cuda.is_available():
-                tensors["random.cuda"] = torch.cuda.get_rng_state()
-            save_file({key: t.contiguous() for key, t in tensors.items()}, stray / TENSORS)
-            (stray / STATE).write_text(json.dumps(asdict(self.state)))
-
+        tensors, state = self._tensors(), json.dumps(asdict(self.state))
         metadata = {"fingerprint": self.fingerprint, "step": self.state.step}
-        checkpoint.commit(folder / f"step-{self.state.step:08d}", write, metadata)
-        checkpoint.prune(folder, KEEP)
+
+        def fill(stray: Path) -> None:
+            save_file(tensors, stray / TENSORS)
+            (stray / STATE).write_text(state)
+
+        def write() -> None:
+            checkpoint.commit(folder / f"step-{metadata['step']:08d}", fill, metadata)
+            checkpoint.prune(folder, KEEP)
+
+        self.writing.start(write)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """A copy, in the CPU's memory, of all that a step changes."""
+        tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
+        for name, p in self.parameters.items():
+            for key, value in self.adam.state.get(p, {}).items():
+                tensors[f"{key}.{name}"] = value
+        tensors["random.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        return {key: one.to("cpu", copy=True).contiguous() for key, one in tensors.items()}
 
     def _resume(self) -> None:
         """Take up the newest checkpoint that verifies. Raises ValueError if it is another job's."""
@@ -288,6 +284,6 @@ def check(settings: Optimiser) -> None:
         raise ValueError(f"learning_rate must be above 0, not {settings.learning_rate}")
     if not 0 <= settings.warmup_ratio <= 1:
         raise ValueError(f"warmup_ratio must be between 0 and 1, not {settings.warmup_ratio}")
-    for name in ("weight_decay", "max_grad_norm"):
+    for name in ("micro_batch_tokens", "weight_decay", "max_grad_norm"):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must be 0 or more, not {getattr(settings, name)}")

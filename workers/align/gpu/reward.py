@@ -19,19 +19,10 @@ from torch import Tensor, nn
 
 from align import jobs, objectives
 from align.gpu import checkpoint, comparisons, data, model, probe
+from align.gpu.batches import Cuts, Examples
 from align.gpu.comparisons import Comparison, agreement
 from align.gpu.data import Exchange
-from align.gpu.optimise import (
-    Examples,
-    Loop,
-    Share,
-    State,
-    Sums,
-    add,
-    check,
-    means,
-    micro_batches,
-)
+from align.gpu.optimise import Loop, Share, State, Sums, add, check, means
 from align.gpu.probe import Probe
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.jobs import ModelRef, RewardJob
@@ -144,12 +135,13 @@ class Study:
         self.trained = trained
         self.heldout = heldout
         self.heldout_sums: Sums = {}
+        self.cuts = Cuts(self._given(heldout), job.optimiser, run.log)
         self.data_sha256 = file_hash(run.folder / jobs.COMPARISONS)
         self.loop = Loop(
             run,
             job.optimiser,
             reward.parameters(),
-            Examples([one.weight for one in trained], [one.tokens for one in trained]),
+            self._given(trained),
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
             scales={"head.weight": HEAD_SCALE},
@@ -163,13 +155,16 @@ class Study:
     @torch.no_grad()
     def at_epoch(self, epoch: int, state: State) -> None:
         """Measure the held-out comparisons and log them beside the epoch's training figures."""
-        self.heldout_sums = {}
-        tokens = [one.tokens for one in self.heldout]
-        size = self.job.optimiser.micro_batch_size
-        for indices in micro_batches(range(len(self.heldout)), tokens, size):
-            self.run.check()
-            found = agreement(*self._forward([self.heldout[index] for index in indices]))
-            add(self.heldout_sums, found)
+
+        def measure(parts: Sequence[Sequence[int]]) -> Sums:
+            sums: Sums = {}
+            for indices in parts:
+                self.run.check()
+                found = self._forward([self.heldout[index] for index in indices])
+                add(sums, agreement(*found))
+            return sums
+
+        self.heldout_sums = self.cuts.run(range(len(self.heldout)), measure)
         figures = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
         figures |= {f"train/{name}": value for name, value in means(state.sums).items()}
         self.run.metrics(state.step, {"epoch": epoch, **figures})
@@ -180,6 +175,14 @@ class Study:
                 raise ValueError(f"{name} is not finite after training; nothing was saved")
         metadata = provenance(self.reward.policy, self.job, self.data_sha256)
         return checkpoint.commit(self.run.folder / jobs.WEIGHTS, self.reward.save, metadata)
+
+    def _given(self, compared: Sequence[Comparison]) -> Examples:
+        return Examples(
+            [one.weight for one in compared],
+            [one.tokens for one in compared],
+            [one.sequences for one in compared],
+            shared=self.reward.policy.padded is None,
+        )
 
     def _forward(self, compared: Sequence[Comparison]) -> tuple[Tensor, Preferences]:
         """Scores of all responses (R,), and the preferences between them by index."""

@@ -8,7 +8,7 @@ never asks which algorithm it has. Killed at any instant, it ends as if nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch import Tensor
 from align import algorithms, jobs
 from align.algorithm import Algorithm, Labels, LogProbs
 from align.gpu import checkpoint, data, examples, model
+from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.examples import Example
 from align.gpu.logps import sequence_divergences, sequence_logps
-from align.gpu.optimise import Examples, Loop, Share, State, check, means, micro_batches, plan
+from align.gpu.optimise import Loop, Share, State, check, means
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.jobs import ModelRef, TrainJob
 from align.run import Run, main
@@ -112,6 +113,12 @@ class Round:
         missing = {*algorithm.references, *algorithm.divergences} - job.references.keys()
         if missing:
             raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
+        self.given = Examples(
+            [e.weight for e in examples],
+            [e.tokens for e in examples],
+            [[e.sequences[role] for role in self.roles] for e in examples],
+            shared=policy.padded is None,
+        )
         self.frozen = self._frozen()
         # A whole model each: only an algorithm that reads divergences pays for it.
         precision = job.weights.precision
@@ -124,7 +131,7 @@ class Round:
             run,
             job.optimiser,
             policy.parameters(),
-            Examples([e.weight for e in examples], [e.tokens for e in examples]),
+            self.given,
             self.share,
             fingerprint=self.fingerprint,
             prepare=self.probe if algorithm.probes else None,
@@ -134,8 +141,9 @@ class Round:
         """Forward a micro-batch and put the algorithm's loss on it."""
         mine = self.logps(indices, self.algorithm.roles)
         found = [self.examples[index] for index in indices]
-        given = examples.labels(found, self.algorithm, self.policy.device, self.baseline)
-        weights = torch.tensor([e.weight for e in found], device=self.policy.device)
+        place = self.policy.device
+        given = examples.labels(found, self.algorithm, place, self.baseline)
+        weights = torch.tensor([e.weight for e in found], dtype=torch.float64, device=place)
         logps = LogProbs({"policy": mine, **self._frozen_at(indices)}, self._divergences(indices))
         loss = self.algorithm.loss(logps, given)
         losses, figures = loss.losses, {**loss.metrics, **self._drift(logps, given)}
@@ -263,25 +271,26 @@ class Round:
         Goes through the micro-batches of the first epoch, so a policy that equals its reference
         is computed from the same packed rows and gives the same bits: margins of exactly zero.
         """
-        values = {role: torch.zeros(len(self.examples)) for role in self.roles}
+        values = {role: torch.zeros(len(self.examples), dtype=torch.float64) for role in self.roles}
+        settings = self.job.optimiser
+        cuts = Cuts(self.given, settings, self.run.log)
+
+        def read(parts: Sequence[Sequence[int]]) -> None:
+            for indices in parts:
+                self.run.check()
+                for roles in (self.algorithm.roles, self.algorithm.probes):
+                    found = self.logps(indices, roles) if roles else {}
+                    for role, part in found.items():
+                        values[role][list(indices)] = part.cpu()
+
         with model.acting_as(self.policy, ref) as frozen:
             mine, self.policy = self.policy, frozen
             try:
-                for indices in self._first_epoch():
-                    self.run.check()
-                    for roles in (self.algorithm.roles, self.algorithm.probes):
-                        found = self.logps(indices, roles) if roles else {}
-                        for role, part in found.items():
-                            values[role][indices] = part.cpu()
+                for batch in plan(len(self.examples), settings, self.given.prompts)[0]:
+                    cuts.run(batch, read)
             finally:
                 self.policy = mine
         return values
-
-    def _first_epoch(self) -> Iterator[list[int]]:
-        settings = self.job.optimiser
-        tokens = [example.tokens for example in self.examples]
-        for batch in plan(len(self.examples), settings)[0]:
-            yield from micro_batches(batch, tokens, settings.micro_batch_size)
 
 
 if __name__ == "__main__":
