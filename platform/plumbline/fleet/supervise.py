@@ -23,7 +23,7 @@ from align import jobs
 from plumbline.fleet import claims
 from plumbline.fleet.models import Job
 from plumbline.fleet.reports import Reports
-from plumbline.fleet.run_child import tethered
+from align.tether import tethered
 
 log = logging.getLogger(__name__)
 

@@ -13,25 +13,24 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from align import jobs
-from align.gpu import checkpoint
+from align.gpu import checkpoint, ranks, slices
+from align.gpu.ranks import Part, Ranks
 from align.jobs import Optimiser
 from align.run import Run, Stopped
 
 KEEP = 2  # checkpoints
 STATE = "state.json"
-TENSORS = "state.safetensors"
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """What one micro-batch adds to a step."""
 
     loss: Tensor  # (), sum over its examples of weight * loss; carries the gradient
@@ -61,6 +60,14 @@ def add(sums: Sums, more: Mapping[str, tuple[float, float]]) -> None:
     for name, (value, count) in more.items():
         old, before = sums.get(name, (0.0, 0.0))
         sums[name] = (old + value, before + count)
+
+
+def total_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> Sums:
+    """Running sums of several, as one; in their order, so that all who add them agree."""
+    total: Sums = {}
+    for part in parts:
+        add(total, part)
+    return total
 
 
 def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
@@ -99,7 +106,8 @@ class Loop:
 
     forward: example indices -> their Share. fingerprint: of job and data; a checkpoint of another
     one is refused. scales: factor on the learning rate of parameters by name. prepare: is shown
-    every batch, cut into micro-batches, before its first forward.
+    every batch, cut into micro-batches, before its first forward. ranks: those that train this
+    together, each its share of a batch.
     """
 
     def __init__(
@@ -112,7 +120,8 @@ class Loop:
         *,
         fingerprint: str,
         scales: Mapping[str, float] | None = None,
-        prepare: Callable[[Sequence[Sequence[int]]], None] | None = None,
+        prepare: Callable[[Sequence[Part]], None] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.run = run
         self.settings = settings
@@ -121,6 +130,7 @@ class Loop:
         self.forward = forward
         self.fingerprint = fingerprint
         self.prepare = prepare
+        self.ranks = ranks or Ranks()
         self.epochs = plan(len(examples.weights), settings)
         self.steps = [batch for epoch in self.epochs for batch in epoch]
         self.micro_batch_size = settings.micro_batch_size
@@ -159,7 +169,7 @@ class Loop:
             if at_step:
                 at_step(self.state.step)
             self.state.seconds = before + time.monotonic() - started
-            if self.run.stopping:
+            if self.ranks.any(self.run.stopping):
                 self._save()
                 raise Stopped
             if self.state.step % self.settings.checkpoint_every == 0:
@@ -190,7 +200,7 @@ class Loop:
             try:
                 return self._accumulate(batch)
             except torch.OutOfMemoryError:
-                if self.micro_batch_size == 1:
+                if self.micro_batch_size == 1 or self.ranks.size > 1:  # the others wait in vain
                     raise
                 self.adam.zero_grad()
                 self.micro_batch_size = max(1, self.micro_batch_size // 2)
@@ -201,20 +211,28 @@ class Loop:
         """Backward through the batch; its figures, the loss (weighted by example) first."""
         total = sum(self.examples.weights[index] for index in batch)
         sums: Sums = {}
-        parts = micro_batches(batch, self.examples.tokens, self.micro_batch_size)
+        parts = self.parts(batch)
         if self.prepare:
             self.prepare(parts)
-        for micro in parts:
-            share = self.forward(micro)
-            (share.loss / total).backward()  # type: ignore[no-untyped-call]
-            weight = sum(self.examples.weights[index] for index in micro)
-            add(sums, {"loss": (share.loss.item(), weight), **share.sums})
-        return sums
+        for micro, counts in parts:
+            share = self.ranks.through(partial(self.forward, micro))
+            loss = share.loss / total if counts else share.loss * 0
+            loss.backward()  # type: ignore[no-untyped-call]
+            if counts:
+                weight = sum(self.examples.weights[index] for index in micro)
+                add(sums, {"loss": (share.loss.item(), weight), **share.sums})
+        return total_of(self.ranks.gather(sums))
+
+    def parts(self, batch: Sequence[int]) -> list[Part]:
+        """A batch cut into micro-batches, this rank's of them."""
+        tokens = self.examples.tokens
+        cut = partial(micro_batches, tokens=tokens, size=self.micro_batch_size)
+        return self.ranks.parts(batch, tokens, cut)
 
     def _checked_norm(self, loss: float) -> float:
         """The gradient's norm before clipping. Raises ValueError before a bad step is taken."""
         limit = self.settings.max_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), limit).item()
+        norm = ranks.full(nn.utils.clip_grad_norm_(self.parameters.values(), limit)).item()
         for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise ValueError(
@@ -236,45 +254,54 @@ class Loop:
             tensors["random.cpu"] = torch.get_rng_state()
             if torch.cuda.is_available():
                 tensors["random.cuda"] = torch.cuda.get_rng_state()
-            save_file({key: t.contiguous() for key, t in tensors.items()}, stray / TENSORS)
-            (stray / STATE).write_text(json.dumps(asdict(self.state)))
+            slices.write(stray, tensors, self.ranks)
+            if self.ranks.leads:
+                (stray / STATE).write_text(json.dumps(asdict(self.state)))
 
         metadata = {"fingerprint": self.fingerprint, "step": self.state.step}
-        checkpoint.commit(folder / f"step-{self.state.step:08d}", write, metadata)
-        checkpoint.prune(folder, KEEP)
+        self.ranks.commit(folder / f"step-{self.state.step:08d}", write, metadata)
+        if self.ranks.leads:
+            checkpoint.prune(folder, KEEP)
 
     def _resume(self) -> None:
-        """Take up the newest checkpoint that verifies. Raises ValueError if it is another job's."""
+        """Take up the newest checkpoint that verifies, whatever number of ranks wrote it. Raises
+        ValueError if it is another job's."""
+        path = self.ranks.first(self._newest() if self.ranks.leads else None)
+        if path is None:
+            return
+        saved = slices.Slices(Path(path))
+        for name, p in self.parameters.items():
+            ranks.mine(p.detach()).copy_(saved.part(f"weight.{name}", p, self.ranks))
+        state = {
+            index: {
+                key: ranks.like(p, saved.part(f"{key}.{name}", p, self.ranks))
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in saved
+            }
+            for index, (name, p) in enumerate(self.parameters.items())
+        }
+        groups = self.adam.state_dict()["param_groups"]
+        kept = {index: entry for index, entry in state.items() if entry}
+        self.adam.load_state_dict({"state": kept, "param_groups": groups})
+        torch.set_rng_state(saved.own("random.cpu", self.ranks.rank))
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(saved.own("random.cuda", self.ranks.rank))
+        fields = json.loads((Path(path) / STATE).read_text())
+        fields["sums"] = {name: (value, count) for name, (value, count) in fields["sums"].items()}
+        self.state = State(**fields)
+        self.run.log(f"resumed from step {self.state.step}")
+
+    def _newest(self) -> str | None:
+        """The checkpoint to go on from, verified."""
         folder = self.run.folder / jobs.CHECKPOINTS
         checkpoint.sweep(folder)
         found = checkpoint.newest(folder, self.run.log)
         if found is None:
-            return
+            return None
         path, manifest = found
         if manifest.metadata.get("fingerprint") != self.fingerprint:
             raise ValueError(f"{path} belongs to another job or other data")
-        tensors = load_file(path / TENSORS)
-        with torch.no_grad():
-            for name, p in self.parameters.items():
-                p.copy_(tensors[f"weight.{name}"])
-        saved: dict[int, dict[str, Any]] = {
-            index: {
-                key: tensors[f"{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{name}" in tensors
-            }
-            for index, name in enumerate(self.parameters)
-        }
-        groups = self.adam.state_dict()["param_groups"]
-        kept = {index: entry for index, entry in saved.items() if entry}
-        self.adam.load_state_dict({"state": kept, "param_groups": groups})
-        torch.set_rng_state(tensors["random.cpu"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        state = json.loads((path / STATE).read_text())
-        state["sums"] = {name: (value, count) for name, (value, count) in state["sums"].items()}
-        self.state = State(**state)
-        self.run.log(f"resumed from step {self.state.step}")
+        return str(path)
 
 
 def check(settings: Optimiser) -> None:
