@@ -241,6 +241,7 @@ MODULES = {
     "train": "align.gpu.train",
     "merge": "align.gpu.merge",
 }
+LAUNCHER = "align.gpu.launch"  # N MODULE RUNDIR: of jobs that several processes share
 QUEUES = {"sample": "cpu", "score": "gpu", "reward": "gpu", "train": "gpu", "merge": "gpu"}
 
 

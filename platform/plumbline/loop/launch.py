@@ -138,6 +138,14 @@ class Settings(forms.Form):
     learning_rate = real("Learning rate", "Peak of AdamW's; warm-up, then cosine.", least=0, most=1)
     epochs = number("Epochs", "Passes over a round's pairs.", least=1, most=100)
     batch_size = number("Batch size", "Pairs in an optimiser step.", least=1, most=4096)
+    processes = number(
+        "Processes",
+        "That share the training of a round, each on a GPU of its own: for models that one GPU does "
+        "not hold, or holds and takes too long. 0 takes every GPU that is free. It changes no "
+        "result by more than rounding.",
+        least=0,
+        most=64,
+    )
     reward_form = forms.ChoiceField(
         label="Reward model",
         choices=Experiment.RewardForm.choices,
@@ -224,6 +232,7 @@ class Settings(forms.Form):
                 "learning_rate",
                 "epochs",
                 "batch_size",
+                "processes",
                 "reward_form",
                 "reward_learning_rate",
                 "reward_epochs",
