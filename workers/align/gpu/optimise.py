@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from align import jobs
 from align.gpu import checkpoint, ranks, slices
-from align.gpu.ranks import Part, Ranks
+from align.gpu.ranks import Idle, Ranks
 from align.jobs import Optimiser
 from align.run import Run, Stopped
 
@@ -120,7 +120,7 @@ class Loop:
         *,
         fingerprint: str,
         scales: Mapping[str, float] | None = None,
-        prepare: Callable[[Sequence[Part]], None] | None = None,
+        prepare: Callable[[Sequence[Sequence[int]]], None] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         self.run = run
@@ -214,16 +214,16 @@ class Loop:
         parts = self.parts(batch)
         if self.prepare:
             self.prepare(parts)
-        for micro, counts in parts:
+        for micro in parts:
             share = self.ranks.through(partial(self.forward, micro))
-            loss = share.loss / total if counts else share.loss * 0
-            loss.backward()  # type: ignore[no-untyped-call]
-            if counts:
+            idle = isinstance(micro, Idle)
+            (share.loss * 0 if idle else share.loss / total).backward()  # type: ignore[no-untyped-call]
+            if not idle:
                 weight = sum(self.examples.weights[index] for index in micro)
                 add(sums, {"loss": (share.loss.item(), weight), **share.sums})
         return total_of(self.ranks.gather(sums))
 
-    def parts(self, batch: Sequence[int]) -> list[Part]:
+    def parts(self, batch: Sequence[int]) -> list[list[int]]:
         """A batch cut into micro-batches, this rank's of them."""
         tokens = self.examples.tokens
         cut = partial(micro_batches, tokens=tokens, size=self.micro_batch_size)

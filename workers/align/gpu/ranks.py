@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -34,11 +34,9 @@ LOST = 76  # exit status of a rank that another one left alone
 T = TypeVar("T")
 
 
-class Part(NamedTuple):
-    """A micro-batch of one rank; it counts, or only keeps step with the others'."""
-
-    indices: list[int]
-    counts: bool
+class Idle(list[int]):
+    """A micro-batch of a rank that has none left: computed to keep step with the others', and
+    counted for nothing."""
 
 
 class _Whole(nn.Module):
@@ -115,14 +113,14 @@ class Ranks:
         batch: Sequence[int],
         tokens: Sequence[int],
         cut: Callable[[Sequence[int]], list[list[int]]],
-    ) -> list[Part]:
+    ) -> list[list[int]]:
         """This rank's micro-batches of a batch: as many as any other's, because each is a forward
         and a backward that all ranks make together."""
         if self.size == 1:
-            return [Part(micro, True) for micro in cut(batch)]
+            return cut(batch)
         cuts = [cut(share) for share in deal(batch, tokens, self.size)]
-        mine = [Part(micro, True) for micro in cuts[self.rank]]
-        idle = Part([min(batch, key=lambda index: tokens[index])], False)
+        mine = cuts[self.rank]
+        idle = Idle([min(batch, key=lambda index: tokens[index])])
         return mine + [idle] * (max(map(len, cuts)) - len(mine))
 
     def shard(self, model: nn.Module, *heads: nn.Module) -> None:

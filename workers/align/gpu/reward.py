@@ -36,6 +36,7 @@ from align.gpu.optimise import (
 )
 from align.gpu.probe import Probe
 from align.gpu.provenance import file_hash, fingerprint, provenance
+from align.gpu.ranks import Idle
 from align.jobs import ModelRef, RewardJob
 from align.objective import Objective, Preferences
 from align.run import Run
@@ -176,11 +177,11 @@ class Study:
         sums: Sums = {}
         tokens = [one.tokens for one in self.heldout]
         cut = partial(micro_batches, tokens=tokens, size=self.job.optimiser.micro_batch_size)
-        for indices, counts in self.ranks.parts(range(len(self.heldout)), tokens, cut):
+        for indices in self.ranks.parts(range(len(self.heldout)), tokens, cut):
             self.run.check()
             compared = [self.heldout[index] for index in indices]
             found = agreement(*self.ranks.through(partial(self._forward, compared)))
-            add(sums, found if counts else {})
+            add(sums, {} if isinstance(indices, Idle) else found)
         self.heldout_sums = total_of(self.ranks.gather(sums))
         figures = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
         figures |= {f"train/{name}": value for name, value in means(state.sums).items()}

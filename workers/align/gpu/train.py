@@ -24,7 +24,7 @@ from align.gpu.examples import Example
 from align.gpu.logps import sequence_divergences, sequence_logps
 from align.gpu.optimise import Examples, Loop, Share, State, check, means, micro_batches, plan
 from align.gpu.provenance import file_hash, fingerprint, provenance
-from align.gpu.ranks import Part
+from align.gpu.ranks import Idle
 from align.jobs import ModelRef, TrainJob
 from align.run import Run
 
@@ -157,17 +157,17 @@ class Round:
         return Share((weights * losses).sum(), sums)
 
     @torch.no_grad()
-    def probe(self, parts: Sequence[Part]) -> None:
+    def probe(self, parts: Sequence[Sequence[int]]) -> None:
         """The algorithm's baseline over a whole batch, of which these are this rank's parts."""
         nothing = torch.zeros(0, device=self.policy.device)
         found = {
             name: {role: [nothing] for role in self.algorithm.probes}
             for name in ("policy", *self.frozen)
         }
-        for indices, counts in parts:
+        for indices in parts:
             mine = self.ranks.through(partial(self.logps, indices, self.algorithm.probes))
             for name, roles in {"policy": mine, **self._frozen_at(indices)}.items():
-                for role in self.algorithm.probes if counts else ():
+                for role in () if isinstance(indices, Idle) else self.algorithm.probes:
                     found[name][role].append(roles[role])
         whole = {
             name: {role: self.ranks.joined(torch.cat(each)) for role, each in roles.items()}
@@ -307,8 +307,8 @@ class Round:
         tokens = [example.tokens for example in self.examples]
         cut = partial(micro_batches, tokens=tokens, size=settings.micro_batch_size)
         for batch in plan(len(self.examples), settings)[0]:
-            for indices, counts in self.ranks.parts(batch, tokens, cut):
-                if counts:
+            for indices in self.ranks.parts(batch, tokens, cut):
+                if not isinstance(indices, Idle):
                     yield indices
 
 
