@@ -71,9 +71,7 @@ def same(one: Path, two: Path, *, weights: float = 1e-5) -> None:
 def built(kind: str, folder: Path) -> Path:
     torch.manual_seed(0)
     small = {"vocab_size": 262, "hidden_size": 32, "n_layer": 2, "n_head": 4}
-    made: Any = (
-        BloomForCausalLM(BloomConfig(**small)) if kind == "padded rows" else MODELS[kind]()
-    )
+    made: Any = BloomForCausalLM(BloomConfig(**small)) if kind == "padded rows" else MODELS[kind]()
     made.save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder
@@ -240,9 +238,16 @@ def test_processes_with_other_data_refuse_to_train_together(
 
 def test_a_batch_is_dealt_out_whole_in_shares_of_like_work() -> None:
     tokens = [7, 1, 9, 3, 8, 2, 6]
-    shares = ranks.deal(range(7), tokens, 2)
+    shares = ranks.deal(range(7), tokens, range(7), 2)
     assert sorted(index for share in shares for index in share) == list(range(7))
     assert [sum(tokens[index] for index in share) for share in shares] == [18, 18]
+
+
+def test_examples_of_one_prompt_go_to_one_process_where_there_are_prompts_enough() -> None:
+    prompts = [0, 1, 0, 1, 2, 0]
+    shares = ranks.deal(range(6), [5] * 6, prompts, 2)
+    assert [{prompts[index] for index in share} for share in shares] == [{0}, {1, 2}]
+    assert [len(share) for share in ranks.deal(range(4), [5] * 4, [0] * 4, 2)] == [2, 2]
 
 
 def test_slices_of_any_number_of_ranks_are_read_by_any_other(tmp_path: Path) -> None:
@@ -256,8 +261,6 @@ def test_slices_of_any_number_of_ranks_are_read_by_any_other(tmp_path: Path) -> 
             slices.write(folder, tensors, ranks.Ranks(rank, size))
         saved = slices.Slices(folder)
         for others in (1, 2, 4, 8):
-            found = [
-                saved.part("w", whole, ranks.Ranks(rank, others)) for rank in range(others)
-            ]
+            found = [saved.part("w", whole, ranks.Ranks(rank, others)) for rank in range(others)]
             assert torch.equal(torch.cat(found), whole)
             assert saved.part("step", torch.tensor(0.0), ranks.Ranks(0, others)) == 4

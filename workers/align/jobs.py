@@ -116,6 +116,7 @@ class Optimiser:
     epochs: int = 1
     batch_size: int = 16
     micro_batch_size: int = 16
+    micro_batch_tokens: int = 0  # if not 0: micro-batches of so many packed tokens instead
     warmup_ratio: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0

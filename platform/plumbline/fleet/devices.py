@@ -16,7 +16,6 @@ from functools import cache
 from django.conf import settings
 from django.db.models import F, QuerySet
 
-from align import jobs
 from plumbline.fleet.models import Device, Job
 
 GPU_QUEUE = "gpu"

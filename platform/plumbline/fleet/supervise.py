@@ -20,10 +20,10 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from align import jobs
+from align.tether import tethered
 from plumbline.fleet import claims, devices
 from plumbline.fleet.models import Job
 from plumbline.fleet.reports import Reports
-from align.tether import tethered
 
 log = logging.getLogger(__name__)
 

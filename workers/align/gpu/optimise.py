@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from align import jobs
 from align.gpu import checkpoint, ranks, slices
+from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.ranks import Idle, Ranks
 from align.jobs import Optimiser
 from align.run import Run, Stopped
@@ -35,14 +36,6 @@ class Share(NamedTuple):
 
     loss: Tensor  # (), sum over its examples of weight * loss; carries the gradient
     sums: Mapping[str, tuple[float, float]]  # figure -> its sum and how much it was summed over
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What the loop knows of the data: each example's weight in the mean, and its tokens."""
-
-    weights: Sequence[float]
-    tokens: Sequence[int]
 
 
 Sums = dict[str, tuple[float, float]]
@@ -73,23 +66,6 @@ def total_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> Sums:
 def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Each figure's mean; a figure summed over nothing has none."""
     return {name: value / count for name, (value, count) in sums.items() if count}
-
-
-def plan(count: int, settings: Optimiser) -> list[list[list[int]]]:
-    """Example indices by epoch, step and place: a permutation per epoch, from the seed alone."""
-    epochs = []
-    for epoch in range(settings.epochs):
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-        order = torch.randperm(count, generator=generator).tolist()
-        size = settings.batch_size
-        epochs.append([order[at : at + size] for at in range(0, count, size)])
-    return epochs
-
-
-def micro_batches(batch: Sequence[int], tokens: Sequence[int], size: int) -> list[list[int]]:
-    """A batch cut into micro-batches of like lengths, longest first."""
-    ordered = sorted(batch, key=lambda index: (-tokens[index], index))
-    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
 
 
 def learning_rate(step: int, total: int, settings: Optimiser) -> float:
@@ -131,9 +107,9 @@ class Loop:
         self.fingerprint = fingerprint
         self.prepare = prepare
         self.ranks = ranks or Ranks()
-        self.epochs = plan(len(examples.weights), settings)
+        self.epochs = plan(len(examples.weights), settings, examples.prompts)
         self.steps = [batch for epoch in self.epochs for batch in epoch]
-        self.micro_batch_size = settings.micro_batch_size
+        self.cuts = Cuts(examples, settings, run.log, self.ranks)
         self.state = State()
         scales = scales or {}
         self.adam = torch.optim.AdamW(
@@ -195,23 +171,16 @@ class Loop:
         self.run.progress(self.state.step, len(self.steps), "steps")
 
     def _gradient(self, batch: Sequence[int]) -> Sums:
-        """Gradients of the batch's weighted mean; smaller micro-batches when memory runs out."""
-        while True:
-            try:
-                return self._accumulate(batch)
-            except torch.OutOfMemoryError:
-                if self.micro_batch_size == 1 or self.ranks.size > 1:  # the others wait in vain
-                    raise
-                self.adam.zero_grad()
-                self.micro_batch_size = max(1, self.micro_batch_size // 2)
-                self.run.log(f"out of memory: micro-batches of {self.micro_batch_size} from here")
-            torch.cuda.empty_cache()
+        """Gradients of the batch's weighted mean, and its figures; smaller micro-batches when
+        memory runs out."""
+        return self.cuts.run(batch, self._accumulate)
 
-    def _accumulate(self, batch: Sequence[int]) -> Sums:
-        """Backward through the batch; its figures, the loss (weighted by example) first."""
-        total = sum(self.examples.weights[index] for index in batch)
+    def _accumulate(self, parts: Sequence[Sequence[int]]) -> Sums:
+        """Backward through a batch; its figures, the loss (weighted by example) first."""
+        self.adam.zero_grad()  # of an attempt that ran out of memory
+        mine = [index for part in parts if not isinstance(part, Idle) for index in part]
+        total = sum(self.ranks.gather(sum(self.examples.weights[index] for index in mine)))
         sums: Sums = {}
-        parts = self.parts(batch)
         if self.prepare:
             self.prepare(parts)
         for micro in parts:
@@ -222,12 +191,6 @@ class Loop:
                 weight = sum(self.examples.weights[index] for index in micro)
                 add(sums, {"loss": (share.loss.item(), weight), **share.sums})
         return total_of(self.ranks.gather(sums))
-
-    def parts(self, batch: Sequence[int]) -> list[list[int]]:
-        """A batch cut into micro-batches, this rank's of them."""
-        tokens = self.examples.tokens
-        cut = partial(micro_batches, tokens=tokens, size=self.micro_batch_size)
-        return self.ranks.parts(batch, tokens, cut)
 
     def _checked_norm(self, loss: float) -> float:
         """The gradient's norm before clipping. Raises ValueError before a bad step is taken."""
@@ -315,6 +278,6 @@ def check(settings: Optimiser) -> None:
         raise ValueError(f"learning_rate must be above 0, not {settings.learning_rate}")
     if not 0 <= settings.warmup_ratio <= 1:
         raise ValueError(f"warmup_ratio must be between 0 and 1, not {settings.warmup_ratio}")
-    for name in ("weight_decay", "max_grad_norm"):
+    for name in ("micro_batch_tokens", "weight_decay", "max_grad_norm"):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must be 0 or more, not {getattr(settings, name)}")

@@ -112,13 +112,14 @@ class Ranks:
         self,
         batch: Sequence[int],
         tokens: Sequence[int],
+        prompts: Sequence[int],
         cut: Callable[[Sequence[int]], list[list[int]]],
     ) -> list[list[int]]:
         """This rank's micro-batches of a batch: as many as any other's, because each is a forward
         and a backward that all ranks make together."""
         if self.size == 1:
             return cut(batch)
-        cuts = [cut(share) for share in deal(batch, tokens, self.size)]
+        cuts = [cut(share) for share in deal(batch, tokens, prompts, self.size)]
         mine = cuts[self.rank]
         idle = Idle([min(batch, key=lambda index: tokens[index])])
         return mine + [idle] * (max(map(len, cuts)) - len(mine))
@@ -194,13 +195,25 @@ class Ranks:
         return checkpoint.Manifest(**self.first(described))
 
 
-def deal(batch: Sequence[int], tokens: Sequence[int], hands: int) -> list[list[int]]:
-    """A batch in shares of like work: longest first, there and back again."""
-    ordered = sorted(batch, key=lambda index: (-tokens[index], index))
+def deal(
+    batch: Sequence[int], tokens: Sequence[int], prompts: Sequence[int], hands: int
+) -> list[list[int]]:
+    """A batch in shares of like work: the longest first, each to whom has least.
+
+    prompts: a number for each example. Examples of one prompt stay together, because it is computed
+    once for them, unless there are fewer prompts than shares.
+    """
+    groups: dict[int, list[int]] = {}
+    for index in batch:
+        groups.setdefault(prompts[index], []).append(index)
+    hand_out = list(groups.values()) if len(groups) >= hands else [[index] for index in batch]
+    work = [sum(tokens[index] for index in group) for group in hand_out]
     shares: list[list[int]] = [[] for _ in range(hands)]
-    for at, index in enumerate(ordered):
-        lap, seat = divmod(at, hands)
-        shares[seat if lap % 2 == 0 else hands - 1 - seat].append(index)
+    load = [0] * hands
+    for at in sorted(range(len(hand_out)), key=lambda at: (-work[at], hand_out[at])):
+        least = load.index(min(load))
+        shares[least] += hand_out[at]
+        load[least] += work[at]
     return shares
 
 

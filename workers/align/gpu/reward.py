@@ -20,20 +20,10 @@ from torch import Tensor, nn
 
 from align import jobs, objectives
 from align.gpu import checkpoint, comparisons, data, model, probe, ranks
+from align.gpu.batches import Cuts, Examples
 from align.gpu.comparisons import Comparison, agreement
 from align.gpu.data import Exchange
-from align.gpu.optimise import (
-    Examples,
-    Loop,
-    Share,
-    State,
-    Sums,
-    add,
-    check,
-    means,
-    micro_batches,
-    total_of,
-)
+from align.gpu.optimise import Loop, Share, State, Sums, add, check, means, total_of
 from align.gpu.probe import Probe
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
@@ -153,13 +143,14 @@ class Study:
         self.heldout_sums: Sums = {}
         self.data_sha256 = file_hash(run.folder / jobs.COMPARISONS)
         self.ranks = ranks.here()
+        self.cuts = Cuts(self._given(heldout), job.optimiser, run.log, self.ranks)
         self.ranks.agree("data, or another job,", fingerprint(job, self.data_sha256))
         self.ranks.shard(reward.policy.model, reward.head)
         self.loop = Loop(
             run,
             job.optimiser,
             reward.parameters(),
-            Examples([one.weight for one in trained], [one.tokens for one in trained]),
+            self._given(trained),
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
             scales={"head.weight": HEAD_SCALE},
@@ -174,15 +165,18 @@ class Study:
     @torch.no_grad()
     def at_epoch(self, epoch: int, state: State) -> None:
         """Measure the held-out comparisons and log them beside the epoch's training figures."""
-        sums: Sums = {}
-        tokens = [one.tokens for one in self.heldout]
-        cut = partial(micro_batches, tokens=tokens, size=self.job.optimiser.micro_batch_size)
-        for indices in self.ranks.parts(range(len(self.heldout)), tokens, cut):
-            self.run.check()
-            compared = [self.heldout[index] for index in indices]
-            found = agreement(*self.ranks.through(partial(self._forward, compared)))
-            add(sums, {} if isinstance(indices, Idle) else found)
-        self.heldout_sums = total_of(self.ranks.gather(sums))
+
+        def measure(parts: Sequence[Sequence[int]]) -> Sums:
+            sums: Sums = {}
+            for indices in parts:
+                self.run.check()
+                compared = [self.heldout[index] for index in indices]
+                found = agreement(*self.ranks.through(partial(self._forward, compared)))
+                add(sums, {} if isinstance(indices, Idle) else found)
+            return sums
+
+        measured = self.cuts.run(range(len(self.heldout)), measure)
+        self.heldout_sums = total_of(self.ranks.gather(measured))
         figures = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
         figures |= {f"train/{name}": value for name, value in means(state.sums).items()}
         self.run.metrics(state.step, {"epoch": epoch, **figures})
@@ -200,6 +194,14 @@ class Study:
                 self.reward.save(stray, head, state)
 
         return self.ranks.commit(self.run.folder / jobs.WEIGHTS, write, metadata)
+
+    def _given(self, compared: Sequence[Comparison]) -> Examples:
+        return Examples(
+            [one.weight for one in compared],
+            [one.tokens for one in compared],
+            [one.sequences for one in compared],
+            shared=self.reward.policy.padded is None,
+        )
 
     def _forward(self, compared: Sequence[Comparison]) -> tuple[Tensor, Preferences]:
         """Scores of all responses (R,), and the preferences between them by index."""

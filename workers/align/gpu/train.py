@@ -8,7 +8,7 @@ never asks which algorithm it has. Killed at any instant, it ends as if nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,10 @@ from torch import Tensor
 from align import algorithms, jobs
 from align.algorithm import Algorithm, Labels, LogProbs
 from align.gpu import checkpoint, data, examples, model, ranks
+from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.examples import Example
 from align.gpu.logps import sequence_divergences, sequence_logps
-from align.gpu.optimise import Examples, Loop, Share, State, check, means, micro_batches, plan
+from align.gpu.optimise import Loop, Share, State, check, means
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
 from align.jobs import ModelRef, TrainJob
@@ -117,6 +118,12 @@ class Round:
             raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
         self.ranks = ranks.here()
         self.ranks.agree("data, or another job,", self.fingerprint)
+        self.given = Examples(
+            [e.weight for e in examples],
+            [e.tokens for e in examples],
+            [[e.sequences[role] for role in self.roles] for e in examples],
+            shared=policy.padded is None,
+        )
         self.frozen = self._frozen()
         self.ranks.shard(policy.model)
         # A whole model each: only an algorithm that reads divergences pays for it.
@@ -130,7 +137,7 @@ class Round:
             run,
             job.optimiser,
             policy.parameters(),
-            Examples([e.weight for e in examples], [e.tokens for e in examples]),
+            self.given,
             self.share,
             fingerprint=self.fingerprint,
             prepare=self.probe if algorithm.probes else None,
@@ -141,8 +148,9 @@ class Round:
         """Forward a micro-batch and put the algorithm's loss on it."""
         mine = self.logps(indices, self.algorithm.roles)
         found = [self.examples[index] for index in indices]
-        given = examples.labels(found, self.algorithm, self.policy.device, self.baseline)
-        weights = torch.tensor([e.weight for e in found], device=self.policy.device)
+        place = self.policy.device
+        given = examples.labels(found, self.algorithm, place, self.baseline)
+        weights = torch.tensor([e.weight for e in found], dtype=torch.float64, device=place)
         logps = LogProbs({"policy": mine, **self._frozen_at(indices)}, self._divergences(indices))
         loss = self.algorithm.loss(logps, given)
         losses, figures = loss.losses, {**loss.metrics, **self._drift(logps, given)}
@@ -288,28 +296,28 @@ class Round:
         Goes through the micro-batches of the first epoch, so a policy that equals its reference
         is computed from the same packed rows and gives the same bits: margins of exactly zero.
         """
-        values = {role: torch.zeros(len(self.examples)) for role in self.roles}
+        values = {role: torch.zeros(len(self.examples), dtype=torch.float64) for role in self.roles}
+        settings = self.job.optimiser
+        cuts = Cuts(self.given, settings, self.run.log, self.ranks)
+
+        def read(parts: Sequence[Sequence[int]]) -> None:
+            for indices in parts:
+                if isinstance(indices, Idle):  # nothing is sliced yet: nobody waits
+                    continue
+                self.run.check()
+                for roles in (self.algorithm.roles, self.algorithm.probes):
+                    found = self.logps(indices, roles) if roles else {}
+                    for role, part in found.items():
+                        values[role][list(indices)] = part.cpu()
+
         with model.acting_as(self.policy, ref) as frozen:
             mine, self.policy = self.policy, frozen
             try:
-                for indices in self._first_epoch():
-                    self.run.check()
-                    for roles in (self.algorithm.roles, self.algorithm.probes):
-                        found = self.logps(indices, roles) if roles else {}
-                        for role, part in found.items():
-                            values[role][indices] = part.cpu()
+                for batch in plan(len(self.examples), settings, self.given.prompts)[0]:
+                    cuts.run(batch, read)
             finally:
                 self.policy = mine
         return {role: self.ranks.added(each) for role, each in values.items()}
-
-    def _first_epoch(self) -> Iterator[list[int]]:
-        settings = self.job.optimiser
-        tokens = [example.tokens for example in self.examples]
-        cut = partial(micro_batches, tokens=tokens, size=settings.micro_batch_size)
-        for batch in plan(len(self.examples), settings)[0]:
-            for indices in self.ranks.parts(batch, tokens, cut):
-                if not isinstance(indices, Idle):
-                    yield indices
 
 
 if __name__ == "__main__":
