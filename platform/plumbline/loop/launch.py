@@ -140,9 +140,9 @@ class Settings(forms.Form):
     batch_size = number("Batch size", "Pairs in an optimiser step.", least=1, most=4096)
     processes = number(
         "Processes",
-        "That share the training of a round, each on a GPU of its own: for models that one GPU does "
-        "not hold, or holds and takes too long. 0 takes every GPU that is free. It changes no "
-        "result by more than rounding.",
+        "That share a round's training, each on a GPU of its own: each holds a part of what is "
+        "trained and computes a part of every batch. 0 takes all GPUs that are free. No result "
+        "changes by more than rounding.",
         least=0,
         most=64,
     )
