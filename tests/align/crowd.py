@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 
-from align import run
+from align.gpu.ranks import take_part
 from tests.align.conftest import Work
+
+TIMEOUT = timedelta(seconds=60)  # of a rank that waits for another
 
 
 def together(size: int, action: Callable[[], object]) -> list[int]:
@@ -31,20 +32,15 @@ def together(size: int, action: Callable[[], object]) -> list[int]:
 
 
 def doing(work: Work, folder: Path) -> Callable[[], None]:
-    """A job program as `align.gpu.ranks.main` runs it in each rank."""
-
-    def action() -> None:
-        holding: Any = run.hold if dist.get_rank() == 0 else run.follow
-        run.main(work, [str(folder)], holding)
-
-    return action
+    """A job program as torchrun's ranks run it."""
+    return lambda: take_part(work, [str(folder)])
 
 
 def _as_rank(rank: int, size: int, meeting: Path, action: Callable[[], object]) -> int:
     status = 1
     try:
         dist.init_process_group(
-            "gloo", f"file://{meeting}/store", timedelta(seconds=30), world_size=size, rank=rank
+            "gloo", f"file://{meeting}/store", TIMEOUT, world_size=size, rank=rank
         )
         action()
         dist.barrier()

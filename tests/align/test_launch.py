@@ -138,9 +138,7 @@ def test_two_agents_of_torchrun_train_together_as_two_hosts_would(
         *("--local-addr", "127.0.0.1", "-m", "align.gpu.train"),
     ]
     agents = [start(both, *command) for _ in range(2)]
-    assert [agent.wait(timeout=300) for agent in agents] == [0, 0], (
-        both / jobs.STDERR
-    ).read_text()
+    assert [agent.wait(timeout=300) for agent in agents] == [0, 0], (both / jobs.STDERR).read_text()
     assert json.loads((both / jobs.RESULT).read_text())["steps"] == 9
     (both / jobs.STDERR).unlink()
     same(alone, both)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors.torch import load_file
 from transformers import BloomConfig, BloomForCausalLM
 
 from align import jobs
-from align.gpu import checkpoint, ranks, reward, slices, train
+from align.gpu import checkpoint, data, model, ranks, reward, slices, train
 from align.jobs import ModelRef, Weights
 from align.run import Run
+from tests.align import crowd
 from tests.align.conftest import byte_tokenizer, do, metrics, pairs, result, train_job
 from tests.align.crowd import doing, together
 from tests.align.test_examples_by_algorithm import SHAPES, rows
@@ -184,8 +187,6 @@ def test_a_stop_that_reaches_one_process_stops_all_at_the_same_step(
     folder = rundir(train_job(tiny_base, batch_size=5), examples=weighted(13))
 
     def one_is_told() -> None:
-        import torch.distributed as dist
-
         if dist.get_rank() == 1:
             stopping_after(4)
         doing(train.work, folder)()
@@ -222,14 +223,37 @@ def test_figures_that_blow_up_on_one_process_end_all_as_a_bad_job(
     assert not (folder / jobs.WEIGHTS).exists()
 
 
+def test_memory_that_runs_out_on_one_process_ends_all_and_none_waits(
+    rundir: Rundir, tiny_base: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = rundir(train_job(tiny_base), examples=pairs())
+    started = time.monotonic()
+
+    def one_runs_out() -> None:
+        real = train.sequence_logps
+
+        def tight(policy: model.Policy, some: list[data.Exchange]) -> torch.Tensor:
+            if torch.is_grad_enabled():
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return real(policy, some)
+
+        if dist.get_rank() == 1:
+            train.sequence_logps = tight
+        doing(train.work, folder)()
+
+    assert together(2, one_runs_out) == [ranks.LOST, 1]
+    assert time.monotonic() - started < crowd.TIMEOUT.total_seconds()
+    said = capfd.readouterr().err
+    assert "OutOfMemoryError: CUDA out of memory" in said
+    assert "This rank lost another one" in said
+
+
 def test_processes_with_other_data_refuse_to_train_together(
     rundir: Rundir, tiny_base: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folders = [rundir(train_job(tiny_base), str(n), examples=pairs(12 - n)) for n in range(2)]
 
     def apart() -> None:
-        import torch.distributed as dist
-
         doing(train.work, folders[dist.get_rank()])()
 
     assert together(2, apart) == [2, 2]

@@ -186,7 +186,7 @@ class Loop:
         for micro in parts:
             share = self.ranks.through(partial(self.forward, micro))
             idle = isinstance(micro, Idle)
-            (share.loss * 0 if idle else share.loss / total).backward()  # type: ignore[no-untyped-call]
+            (share.loss * 0 if idle else share.loss / total).backward()
             if not idle:
                 weight = sum(self.examples.weights[index] for index in micro)
                 add(sums, {"loss": (share.loss.item(), weight), **share.sums})

@@ -252,10 +252,7 @@ def here() -> Ranks:
 
 
 def main(work: Callable[[run.Run], Mapping[str, Any]]) -> None:
-    """`align.run.main`, by one process or as one of those that torchrun starts.
-
-    A rank that finds another one gone says so and ends with the status LOST.
-    """
+    """`align.run.main`, by one process or as one of those that torchrun starts."""
     if not (dist.is_available() and dist.is_torchelastic_launched()):
         run.main(work)
         return
@@ -263,13 +260,18 @@ def main(work: Callable[[run.Run], Mapping[str, Any]]) -> None:
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(dist.get_node_local_rank())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
+    take_part(work)
+    dist.destroy_process_group()
+
+
+def take_part(work: Callable[[run.Run], Mapping[str, Any]], argv: list[str] | None = None) -> None:
+    """`align.run.main` of one rank: the first holds the run directory, the others follow it. One
+    that finds another one gone says so and ends with the status LOST."""
     try:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
-        rank = dist.get_rank()
-        run.main(work, holding=run.hold if rank == 0 else run.follow)
+        run.main(work, argv, holding=run.hold if here().leads else run.follow)
     except RuntimeError as error:
         if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
             raise
         print(f"This rank lost another one: {error}", file=sys.stderr)
         sys.exit(LOST)
-    dist.destroy_process_group()
