@@ -14,9 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from align import jobs
-from align.gpu import checkpoint, train
+from align.gpu import checkpoint, launch, train
+from align.gpu.ranks import LOST
 from tests.align.conftest import do, metrics, pairs, train_job
 from tests.align.test_ranks import RATE, same, twin
 
@@ -142,3 +144,43 @@ def test_two_agents_of_torchrun_train_together_as_two_hosts_would(
     assert json.loads((both / jobs.RESULT).read_text())["steps"] == 9
     (both / jobs.STDERR).unlink()
     same(alone, both)
+
+
+@pytest.mark.parametrize(
+    ("ended", "status", "said"),
+    [
+        ([LOST, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
+        ([75, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
+        ([-11, -15], 1, "Rank 0 of 2 (process 100) was ended by SIGSEGV."),
+        ([LOST, 1], 1, "Rank 1 of 2 (process 101) ended with exit status 1."),
+        ([LOST, -15], 1, "Rank 0 of 2 (process 100) waited for another one in vain."),
+        ([LOST, 2], 2, "Rank 1 of 2 (process 101) ended with exit status 2."),
+        ([2, 2], 2, ""),
+        ([75, 75], 75, ""),
+        ([75, -15], 75, ""),
+    ],
+)
+def test_the_blame_is_with_the_rank_that_fell_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ended: list[int], status: int, said: str
+) -> None:
+    failures = [
+        (rank, ProcessFailure(rank, 100 + rank, code, "no such file"))
+        for rank, code in enumerate(ended)
+    ]
+    for order in (failures, failures[::-1]):
+        assert launch.explain(order, 2, tmp_path) == status
+        assert capsys.readouterr().err.strip() == said
+
+
+def test_what_a_failed_rank_wrote_is_quoted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "attempt_0" / "1"
+    logs.mkdir(parents=True)
+    (logs / "stderr.log").write_text("a traceback\nits last line\n")
+    failed = [(0, ProcessFailure(0, 100, LOST, "-")), (1, ProcessFailure(1, 101, 1, "-"))]
+    assert launch.explain(failed, 2, tmp_path) == 1
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "its last line",
+        "Rank 1 of 2 (process 101) ended with exit status 1.",
+    ]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
-import tempfile
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +24,7 @@ from align.gpu.ranks import LOST
 from align.tether import tethered
 
 STOPPED = 75  # exit status of a rank that was told to stop
+LOGS = "ranks"  # in the run directory: what ranks other than 0 wrote in the last attempt
 TAIL = 25  # lines that a rank other than 0 is quoted with
 
 
@@ -37,35 +38,37 @@ def main(argv: list[str]) -> int:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
     command = tethered(sys.executable, "-m", module, folder, by=signal.SIGKILL)
-    with tempfile.TemporaryDirectory(prefix="plumbline-ranks-") as logs:
-        # Rank 0 speaks for all; what others say is quoted if it matters.
-        quiet = dict.fromkeys(range(1, count), Std.ALL)
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=count,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            local_addr="127.0.0.1",
-            max_restarts=0,
-            logs_specs=DefaultLogsSpecs(log_dir=logs, redirects=quiet),
-        )
-        try:
-            elastic_launch(config, command[0])(*command[1:])
-        except SignalException:
-            return STOPPED
-        except ChildFailedError as error:
-            return explain(error.failures.items(), count, Path(logs))
+    # Rank 0 speaks for all; what the others say is kept apart, and quoted if it matters.
+    logs = Path(folder) / LOGS
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir()
+    quiet = dict.fromkeys(range(1, count), Std.ALL)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=quiet),
+    )
+    try:
+        elastic_launch(config, command[0])(*command[1:])
+    except SignalException:
+        return STOPPED
+    except ChildFailedError as error:
+        return explain(error.failures.items(), count, logs)
     return 0
 
 
 def explain(failures: Iterable[tuple[int, ProcessFailure]], count: int, logs: Path) -> int:
     """Say which rank failed first, and return its exit status."""
     found = list(failures)
-    if any(one.exitcode == STOPPED for _, one in found):
-        return STOPPED
     rank, first = min(found, key=lambda item: blame(item[1]))
+    if first.exitcode == STOPPED:
+        return STOPPED
     if rank:
         for path in logs.rglob(f"{rank}/stderr.log"):
             print(*path.read_text(errors="replace").splitlines()[-TAIL:], sep="\n", file=sys.stderr)
@@ -83,10 +86,9 @@ def explain(failures: Iterable[tuple[int, ProcessFailure]], count: int, logs: Pa
 
 
 def blame(failure: ProcessFailure) -> int:
-    """Whose failure came first: 0 for a rank that fell by itself, more for those it took along."""
-    if failure.exitcode == -signal.SIGTERM:  # the agent's own doing
-        return 2
-    return int(failure.exitcode == LOST)
+    """Who fell by itself: 0; more for those that only followed, the last those the agent ended."""
+    followed = [STOPPED, LOST, -signal.SIGTERM]
+    return followed.index(failure.exitcode) + 1 if failure.exitcode in followed else 0
 
 
 if __name__ == "__main__":

@@ -107,6 +107,8 @@ class Loop:
         self.fingerprint = fingerprint
         self.prepare = prepare
         self.ranks = ranks or Ranks()
+        if self.ranks.size > 1:
+            run.log(f"{self.ranks.size} processes share each batch")
         self.epochs = plan(len(examples.weights), settings, examples.prompts)
         self.steps = [batch for epoch in self.epochs for batch in epoch]
         self.cuts = Cuts(examples, settings, run.log, self.ranks)
