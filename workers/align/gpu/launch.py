@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 def explain(failures: Iterable[tuple[int, ProcessFailure]], count: int, logs: Path) -> int:
     """Say which rank failed first, and return its exit status."""
     found = list(failures)
-    rank, first = min(found, key=lambda item: blame(item[1]))
+    rank, first = min(found, key=lambda item: (blame(item[1]), item[0]))
     if first.exitcode == STOPPED:
         return STOPPED
     if rank:
