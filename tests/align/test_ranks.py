@@ -95,6 +95,19 @@ def test_two_processes_train_what_one_does_whatever_the_model(
     same(alone, both)
 
 
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_layers_computed_again_for_their_gradient_may_be_sliced(
+    rundir: Rundir, tiny_base: Path, mode: Any
+) -> None:
+    job = train_job(tiny_base, batch_size=5, learning_rate=RATE, epochs=1)
+    weights = Weights(mode=mode, rank=4, alpha=8, activation_checkpointing=True)
+    alone = rundir(dataclasses.replace(job, weights=weights), "run", examples=weighted(13))
+    both = twin(alone)
+    do(train.work, alone)
+    assert together(2, doing(train.work, both)) == [0, 0]
+    same(alone, both)
+
+
 @pytest.mark.parametrize(("label", "mode"), zip(SHAPES, cycle(["lora", "full"])))
 def test_two_processes_train_what_one_does_whatever_the_algorithm(
     rundir: Rundir, tiny_base: Path, other_base: Path, label: str, mode: Any

@@ -34,6 +34,7 @@ from align.gpu.data import Exchange
 from align.gpu.layout import Layout
 from align.gpu.lora import quicken
 from align.gpu.packing import why_padded
+from align.gpu.recompute import recompute
 from align.jobs import ModelRef, Weights
 
 CODE = (".py", ".so", ".pyc")
@@ -231,11 +232,15 @@ def start(ref: ModelRef, weights: Weights) -> Policy:
     product is zero. "full" trains every weight. Call `deterministic` first.
     """
     if weights.mode == "full":
-        return load(ref, full=True, precision=weights.precision)
-    if ref.adapter is not None:
-        return load(ref, train_adapter=True, precision=weights.precision)
-    policy = load(ref, precision=weights.precision)
-    return replace(policy, model=add_lora(policy.causal, weights))
+        policy = load(ref, full=True, precision=weights.precision)
+    elif ref.adapter is not None:
+        policy = load(ref, train_adapter=True, precision=weights.precision)
+    else:
+        policy = load(ref, precision=weights.precision)
+        policy = replace(policy, model=add_lora(policy.causal, weights))
+    if weights.activation_checkpointing:
+        recompute(policy.causal)
+    return policy
 
 
 def add_lora(model: Any, weights: Weights) -> PeftModel:

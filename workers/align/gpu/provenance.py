@@ -21,11 +21,13 @@ PACKAGES = ("plumbline", "torch", "transformers", "peft")
 
 
 def fingerprint(job: TrainJob | RewardJob, data_sha256: str) -> str:
-    """Of all that decides the result; how batches are cut and how many processes share them does
-    not, so it may change."""
-    fields = {**jobs.to_json(job), "processes": None}
+    """Of all that decides the result; what only decides how much memory it takes, and how many
+    processes share it, may change."""
+    fields = jobs.to_json(job)
+    del fields["processes"]
     fields["optimiser"] |= {"micro_batch_size": None}
     del fields["optimiser"]["micro_batch_tokens"]
+    del fields["weights"]["activation_checkpointing"]
     text = json.dumps([fields, data_sha256], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
