@@ -108,6 +108,25 @@ def test_layers_computed_again_for_their_gradient_may_be_sliced(
     same(alone, both)
 
 
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_in_half_precision_two_processes_stay_within_its_rounding_of_one(
+    rundir: Rundir, tiny_base: Path, mode: Any
+) -> None:
+    job = train_job(tiny_base, batch_size=5, learning_rate=RATE, epochs=1)
+    weights = Weights(mode=mode, rank=4, alpha=8, precision="bf16")
+    alone = rundir(dataclasses.replace(job, weights=weights), "run", examples=weighted(13))
+    both = twin(alone)
+    do(train.work, alone)
+    assert together(2, doing(train.work, both)) == [0, 0]
+    for mine, theirs in zip(metrics(alone), metrics(both), strict=True):
+        assert theirs["loss"] == pytest.approx(mine["loss"], abs=5e-3)
+        assert theirs["grad_norm"] == pytest.approx(mine["grad_norm"], rel=2e-2)
+    for path in (both / jobs.WEIGHTS).glob("*.safetensors"):
+        kept = load_file(alone / jobs.WEIGHTS / path.name)
+        found = load_file(path)
+        assert {n: t.dtype for n, t in found.items()} == {n: t.dtype for n, t in kept.items()}
+
+
 @pytest.mark.parametrize(("label", "mode"), zip(SHAPES, cycle(["lora", "full"])))
 def test_two_processes_train_what_one_does_whatever_the_algorithm(
     rundir: Rundir, tiny_base: Path, other_base: Path, label: str, mode: Any
