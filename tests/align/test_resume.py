@@ -127,7 +127,7 @@ def test_a_spoilt_checkpoint_is_passed_over_for_the_one_before(
     fresh: Callable[[str], Path], whole: str
 ) -> None:
     folder = fresh("spoilt")
-    kill_at_step(folder, 7)
+    kill_at_step(folder, 6, signal.SIGTERM)  # which waits for the checkpoint
     newest = sorted((folder / jobs.CHECKPOINTS).iterdir())[-1]
     assert newest.name == "step-00000006"
     with (newest / "state.safetensors").open("r+b") as state:

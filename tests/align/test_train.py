@@ -91,8 +91,29 @@ def test_every_step_logs_the_figures_people_know(rundir: Rundir, tiny_base: Path
             "drift/chosen", "drift/rejected", "tokens/chosen", "tokens/rejected",
         } == values.keys()  # fmt: skip
     events = [json.loads(line) for line in (folder / jobs.EVENTS).read_text().splitlines()]
-    progress = [(e["done"], e["total"]) for e in events if e["type"] == "progress"]
-    assert progress == [(step, 9) for step in range(1, 10)]
+    progress = [e for e in events if e["type"] == "progress"]
+    assert [(e["done"], e["total"]) for e in progress] == [(step, 9) for step in range(1, 10)]
+    read = [e["tokens"] for e in progress]
+    assert read == sorted(read)
+    assert read[-1] == result(folder)["tokens"]
+
+
+def test_the_optimiser_is_the_fused_one(rundir: Rundir, tiny_base: Path) -> None:
+    with training(rundir, train_job(tiny_base), "run", pairs()) as round_:
+        assert all(group["fused"] for group in round_.loop.adam.param_groups)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move(
+    rundir: Rundir, tiny_base: Path
+) -> None:
+    with training(rundir, train_job(tiny_base), "run", pairs()) as round_:
+        before = {n: p.detach().clone() for n, p in round_.loop.parameters.items()}
+        some = next(iter(round_.loop.parameters.values()))
+        some.register_hook(lambda gradient: gradient * math.nan)
+        with pytest.raises(ValueError, match="gradient norm became nan at step 1 of 9"):
+            round_.loop.fit()
+        for name, p in round_.loop.parameters.items():
+            assert torch.equal(p, before[name])
 
 
 def test_the_same_job_gives_the_same_weights_and_another_seed_others(

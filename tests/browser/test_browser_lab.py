@@ -42,7 +42,7 @@ def test_a_running_round_draws_what_arrives_and_moves_on_without_a_reload(browse
     job = lab.train_job(made, "running", progress=progress)
     lab.log_training(job, 10)
     page.wait_for_selector(".plot canvas")
-    page.get_by_text("10 of 40 steps, about 30 s left").wait_for()
+    page.get_by_text("10 of 40 steps · about 30 s left").wait_for()
     Round.objects.filter(pk=made.pk).update(stage=Stage.EVALUATE)
     page.locator("#round-head .badge", has_text="Evaluate").wait_for()
 

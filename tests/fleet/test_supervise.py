@@ -122,6 +122,21 @@ def test_time_left_is_judged_by_this_attempts_own_pace(fleet) -> None:
     reports.copy()
     assert reports.progress["rate"] == 2
     assert reports.progress["left"] == 20
+    assert "tokens_per_second" not in reports.progress
+
+
+def test_tokens_a_second_are_those_of_this_attempt(fleet) -> None:
+    def at(done: int, elapsed: float, tokens: int) -> dict:
+        line = {"type": "progress", "done": done, "total": 100, "unit": "steps"}
+        return {**line, "elapsed": elapsed, "tokens": tokens}
+
+    # Each attempt counts from nothing; the first step is where its watch starts.
+    earlier = [at(1, 1, 900), at(50, 1000, 45_000)]
+    job = claimed_with_events(fleet, *earlier, at(41, 2, 1_000), at(60, 12, 20_500))
+    reports = Reports(job)
+    reports.copy()
+    assert reports.progress["tokens_per_second"] == 1950
+    assert reports.progress["rate"] == 1.9
 
 
 def test_a_figure_that_is_not_finite_is_left_out(fleet) -> None:

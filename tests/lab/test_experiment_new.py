@@ -8,8 +8,9 @@ from html import unescape
 
 import pytest
 
-from align import algorithms, discovery
+from align import algorithms, discovery, jobs
 from align.pairing import RULES
+from plumbline.loop import roundjobs
 from plumbline.loop.launch import Settings
 from plumbline.loop.models import Experiment
 from tests.comparisons import compare, open_campaign
@@ -47,7 +48,8 @@ def sent(prompts) -> dict[str, object]:
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
         "replay_share": 0.3, "replay_decay": 0.5, "anchor": 0, "warm_start": "on", "candidates": 0,
         "mode": "lora", "rank": 16, "learning_rate": 5e-5,
-        "epochs": 1, "batch_size": 16, "processes": 2,
+        "epochs": 1, "batch_size": 16, "precision": "auto", "micro_batch_tokens": 0,
+        "processes": 2,
         "reward_form": "tuned", "reward_learning_rate": 5e-5, "reward_epochs": 1,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
         "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
@@ -91,14 +93,42 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
         "beta": 0.2, "noise": "none", "flip_rate": 0.1, "soft_labels": True, "ties": "soft",
         "tie_strength": 0.0,
     }  # fmt: skip
-    assert made.weights == {"mode": "lora", "rank": 16, "alpha": 32}
-    assert made.optimiser == {"learning_rate": 5e-5, "epochs": 1, "batch_size": 16}
+    assert made.weights == {
+        "mode": "lora", "rank": 16, "alpha": 32,
+        "precision": "auto", "activation_checkpointing": False,
+    }  # fmt: skip
+    assert made.optimiser == {
+        "learning_rate": 5e-5, "epochs": 1, "batch_size": 16, "micro_batch_tokens": 0,
+    }  # fmt: skip
+    assert made.reward_optimiser == {"learning_rate": 5e-5, "epochs": 1, "micro_batch_tokens": 0}
     assert made.processes == 2
-    assert made.reward_optimiser == {"learning_rate": 5e-5, "epochs": 1}
     assert (made.created_by, made.start.name) == (alice, "alpha-base")
     assert (made.replay, made.warm_start) == ("all", True)
     assert made.autopilot is False
     assert [one.stage for one in made.rounds.all()] == ["prompts"]
+
+
+def test_how_training_is_computed_is_decided_at_launch_and_reaches_the_jobs(researcher, sent):
+    asked = {"precision": "bf16", "activation_checkpointing": "on", "micro_batch_tokens": 8192}
+    researcher.post(URL, sent | asked)
+    made = Experiment.objects.get()
+    weights = jobs.Weights(**made.weights)
+    assert (weights.precision, weights.activation_checkpointing) == ("bf16", True)
+    for fields in (made.optimiser, made.reward_optimiser):
+        assert roundjobs.optimiser(made, fields).micro_batch_tokens == 8192
+    again = text(researcher.get(f"{URL}?like={made.pk}"))
+    assert 'name="micro_batch_tokens" value="8192"' in again
+    assert '<option value="bf16" selected>' in again
+
+
+def test_settings_of_speed_and_memory_are_folded_until_one_of_them_matters(researcher, sent):
+    fold = "<summary>Show 3 settings</summary>"
+    page = text(researcher.get(URL))
+    assert page.count(fold) == 1
+    assert "Compute activations a second time instead of keeping them" in page
+    assert fold not in text(researcher.post(URL, sent | {"micro_batch_tokens": -1}))
+    assert fold not in text(researcher.post(URL, sent | {"name": "", "precision": "bf16"}))
+    assert fold in text(researcher.post(URL, sent | {"name": ""}))
 
 
 @pytest.mark.parametrize(
@@ -134,6 +164,8 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
             {"prompts_compared": 5, "labels": "ballots"},
             "Ballots that are already there are all read; nobody compares anything.",
         ),
+        ({"precision": "fp8"}, "fp8 is not one of the available choices"),
+        ({"micro_batch_tokens": -1}, "Tokens at a time must be between 0 and 100000000."),
         ({"reward_form": "oracle"}, "oracle is not one of the available choices"),
     ],
 )

@@ -49,8 +49,16 @@ def test_the_current_stages_job_shows_progress_and_time_left(researcher, experim
     lab.train_job(made, "running", progress=progress)
     page = text(researcher.get(address(made)))
     assert "Train policy" in page
-    assert "10 of 40 steps, about 1 min 30 s left" in page
+    assert "10 of 40 steps · about 1 min 30 s left" in page
     assert '<progress value="10" max="40"' in page
+
+
+def test_training_shows_how_many_tokens_it_reads_in_a_second(researcher, experiment):
+    made = lab.round_at(experiment, Stage.TRAIN)
+    progress = {"done": 312, "total": 600, "unit": "steps", "rate": 2.4, "left": 120.0}
+    lab.train_job(made, "running", progress={**progress, "tokens_per_second": 3900.4})
+    page = text(researcher.get(address(made)))
+    assert "312 of 600 steps · 3,900 tokens/s · about 2 min left" in page
 
 
 def test_labelling_shows_votes_given_of_those_wanted(researcher, project, experiment):

@@ -42,9 +42,11 @@ class Run:
         """Named figures at an optimiser step; re-logging a step after a resume is harmless."""
         self._write(type="metric", step=step, values=dict(values))
 
-    def progress(self, done: int, total: int, unit: str) -> None:
-        """How far the job is. Time left is judged from this attempt's own pace by the reader."""
-        self._write(type="progress", done=done, total=total, unit=unit)
+    def progress(self, done: int, total: int, unit: str, *, tokens: int | None = None) -> None:
+        """How far the job is, and how many tokens this attempt has read, where it reads any. The
+        reader judges pace and time left, by this attempt alone."""
+        read = {} if tokens is None else {"tokens": tokens}
+        self._write(type="progress", done=done, total=total, unit=unit, **read)
 
     def log(self, message: str) -> None:
         self._write(type="log", message=message)

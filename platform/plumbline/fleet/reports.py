@@ -29,8 +29,8 @@ class Reports:
         self._first: dict[str, Any] | None = None
         self._latest = 0.0
         self.progress: dict[str, Any] = dict(job.progress)
-        self.progress.pop("rate", None)
-        self.progress.pop("left", None)
+        for name in ("rate", "left", "tokens_per_second"):
+            self.progress.pop(name, None)
 
     def copy(self) -> bool:
         """Heartbeat, and copy what is new. False: the lease is lost or a cancel is asked for."""
@@ -96,3 +96,6 @@ class Reports:
             rate = (event["done"] - first["done"]) / seconds
             self.progress["rate"] = round(rate, 3)
             self.progress["left"] = round((event["total"] - event["done"]) / rate, 1)
+            if "tokens" in event and "tokens" in first:
+                pace = (event["tokens"] - first["tokens"]) / seconds
+                self.progress["tokens_per_second"] = round(pace, 1)

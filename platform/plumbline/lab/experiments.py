@@ -147,7 +147,7 @@ def _typed(query: QueryDict) -> dict[str, Any]:
         name: query[name] for name in forms.ExperimentForm.base_fields if name in query
     }
     if len(typed) > 1:  # a whole form: an absent tick box is a cleared one
-        boxes = ("warm_start", "autopilot")
+        boxes = ("warm_start", "activation_checkpointing", "autopilot")
         typed |= {name: name in query for name in boxes}
     return typed | forms.preset(query.get("algorithm", ""), query.get("preset", ""))
 

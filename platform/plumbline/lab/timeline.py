@@ -28,13 +28,15 @@ PURPOSES = {
 @dataclass(frozen=True)
 class Work:
     """How far something is: `left` is in seconds, None while its pace is not known (the worker
-    judges it from the attempt's own pace)."""
+    judges it from the attempt's own pace); `tokens` are those it reads in a second, where it reads
+    any."""
 
     title: str
     done: int
     total: int
     unit: str
     left: float | None = None
+    tokens: int | None = None
     job: Job | None = None
 
 
@@ -98,8 +100,12 @@ def votes(campaign: Campaign) -> Work:
 def work(job: Job, title: str = "") -> Work:
     progress = job.progress
     done, total = int(progress.get("done", 0)), int(progress.get("total", 0))
-    left = progress.get("left") if job.state == Job.State.RUNNING else None
-    return Work(title or job.title, done, total, str(progress.get("unit", "")), left, job)
+    running = job.state == Job.State.RUNNING
+    left = progress.get("left") if running else None
+    pace = progress.get("tokens_per_second") if running else None
+    unit = str(progress.get("unit", ""))
+    tokens = None if pace is None else round(pace)
+    return Work(title or job.title, done, total, unit, left, tokens, job)
 
 
 def purpose(name: str) -> str:

@@ -30,8 +30,9 @@ from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy
 
 KNOB = "knob-"
-OPTIMISER = ("learning_rate", "epochs", "batch_size")  # fields of align.jobs.Optimiser
-WEIGHTS = ("mode", "rank")  # fields of align.jobs.Weights
+# Fields of align.jobs.Optimiser, and those of align.jobs.Weights.
+OPTIMISER = ("learning_rate", "epochs", "batch_size", "micro_batch_tokens")
+WEIGHTS = ("mode", "rank", "precision", "activation_checkpointing")
 REWARD = {"reward_learning_rate": "learning_rate", "reward_epochs": "epochs"}
 APART = {*OPTIMISER, *WEIGHTS, *REWARD, "start", "soup_with", "prompt_set"}  # not plain columns
 USUAL_PROMPTS = 64
@@ -39,11 +40,12 @@ USUAL_PROMPTS = 64
 
 @dataclass(frozen=True)
 class Group:
-    """A fieldset of the form: what it is about, and its fields in order."""
+    """A fieldset of the form: what it is about, and its fields in order. folded: shown closed."""
 
     title: str
     about: str
     fields: list[forms.BoundField]
+    folded: bool = False
 
 
 def seam(
@@ -119,7 +121,9 @@ class ExperimentForm(Settings):
 
     def groups(self) -> Iterator[Group]:
         for title, about, names in self.GROUPS:
-            yield Group(title, about, [self[name] for name in names])
+            fields = [self[name] for name in names]
+            folded = title in self.FOLDED and not any(self._touched(one) for one in fields)
+            yield Group(title, about, fields, folded)
 
     def knobs(self) -> list[forms.BoundField]:
         return [self[KNOB + one.name] for one in self.chosen.knobs()]
@@ -153,7 +157,8 @@ class ExperimentForm(Settings):
         plain = {
             name: data[name] for _, _, names in self.GROUPS for name in names if name not in APART
         }
-        rank = data["rank"]
+        weights = {name: data[name] for name in WEIGHTS}
+        reward = {field: data[name] for name, field in REWARD.items()}
         with transaction.atomic():
             return Experiment.objects.create(
                 project=self.project,
@@ -163,9 +168,9 @@ class ExperimentForm(Settings):
                 start=self.policies.get(data["start"]) or serving.base_policy(self.project),
                 soup_with=self.policies.get(data["soup_with"]),
                 prompt_set=self.sets[data["prompt_set"]],
-                weights={"mode": data["mode"], "rank": rank, "alpha": 2 * rank},
+                weights={**weights, "alpha": 2 * data["rank"]},
                 optimiser={name: data[name] for name in OPTIMISER},
-                reward_optimiser={field: data[name] for name, field in REWARD.items()},
+                reward_optimiser={**reward, "micro_batch_tokens": data["micro_batch_tokens"]},
                 **plain,
             )
 
@@ -206,6 +211,11 @@ class ExperimentForm(Settings):
             defaults["prompts_per_round"] = min(USUAL_PROMPTS, prompts.train)
             defaults["heldout_prompts"] = min(USUAL_PROMPTS, max(1, prompts.heldout))
         self.initial = {**defaults, **self.initial}
+
+    def _touched(self, one: forms.BoundField) -> bool:
+        """Whether a field of the seam is wrong, or is not as it comes."""
+        usual = seam(jobs.Optimiser(), jobs.Weights(), jobs.Optimiser())[one.name]
+        return bool(one.errors) or str(one.value() or 0) != str(usual or 0)
 
     def _asked(self, name: str, otherwise: str) -> str:
         """A choice as it stands in the form, if it is one of those offered."""

@@ -146,6 +146,26 @@ class Settings(forms.Form):
         least=0,
         most=64,
     )
+    precision = forms.ChoiceField(
+        label="Precision",
+        choices=[("auto", "Automatic"), ("fp32", "fp32"), ("bf16", "bf16")],
+        help_text="Of matrix products; what is trained and all sums stay fp32. Automatic is bf16 "
+        "on a GPU and fp32 on a CPU, where bf16 is faster from some million parameters on and "
+        "costs digits.",
+    )
+    activation_checkpointing = forms.BooleanField(
+        label="Activation checkpointing",
+        required=False,
+        help_text="Compute activations a second time instead of keeping them: a fraction of the "
+        "memory for about a third more time, and the same result.",
+    )
+    micro_batch_tokens = number(
+        "Tokens at a time",
+        "How many of a step's tokens are in memory at once; prompts that pairs share count once. "
+        "It changes no result. 0 takes 16 pairs at a time, and fewer where memory runs out.",
+        least=0,
+        most=100_000_000,
+    )
     reward_form = forms.ChoiceField(
         label="Reward model",
         choices=Experiment.RewardForm.choices,
@@ -188,6 +208,7 @@ class Settings(forms.Form):
         help_text="Promote by itself when the gate passes. Off, each round waits for you.",
     )
 
+    FOLDED = ("Speed and memory",)  # groups that are opened by those who look for them
     GROUPS = (
         (
             "Experiment",
@@ -232,7 +253,6 @@ class Settings(forms.Form):
                 "learning_rate",
                 "epochs",
                 "batch_size",
-                "processes",
                 "reward_form",
                 "reward_learning_rate",
                 "reward_epochs",
@@ -241,6 +261,11 @@ class Settings(forms.Form):
                 "replay_decay",
                 "candidates",
             ),
+        ),
+        (
+            "Speed and memory",
+            "How training is computed, of policies and of reward models that are trained copies.",
+            ("precision", "activation_checkpointing", "micro_batch_tokens", "processes"),
         ),
         (
             "Evaluation and gate",

@@ -3,7 +3,8 @@
 Batches are weighted means taken over the whole batch, so cutting one into micro-batches changes
 nothing but memory. Loss and gradient norm are checked at every step, before the weights move.
 A checkpoint holds weights, AdamW state, random states and counters, as safetensors and JSON; a
-run resumed from it ends with the same bits as one that was never interrupted (on a CPU).
+run resumed from it ends with the same bits as one that was never interrupted (on a CPU). It is
+written from a copy while training goes on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from align import jobs
 from align.gpu import checkpoint, ranks, slices
+from align.gpu.background import Background
 from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.ranks import Idle, Ranks
 from align.jobs import Optimiser
@@ -113,6 +115,9 @@ class Loop:
         self.steps = [batch for epoch in self.epochs for batch in epoch]
         self.cuts = Cuts(examples, settings, run.log, self.ranks)
         self.state = State()
+        self.writing = Background()
+        self.beside = self.ranks.beside()  # for what is said there
+        self.read = 0  # tokens, by this attempt
         scales = scales or {}
         self.adam = torch.optim.AdamW(
             [{"params": [p], "scale": scales.get(n, 1.0)} for n, p in self.parameters.items()],
@@ -131,8 +136,17 @@ class Loop:
         at_epoch is called with the epochs done so far and the state, before the first step and
         after each epoch; again after a resume there. at_step is called after each step with the
         number done, again when steps are repeated after a resume. Raises Stopped on SIGTERM, with
-        the state saved, and ValueError when loss or gradient stop being finite.
+        the state saved, ValueError when loss or gradient stop being finite, and what a checkpoint
+        that could not be written raised.
         """
+        with self.writing:
+            return self._fit(at_epoch, at_step)
+
+    def _fit(
+        self,
+        at_epoch: Callable[[int, State], None] | None,
+        at_step: Callable[[int], None] | None,
+    ) -> State:
         self._resume()
         started, before = time.monotonic(), self.state.seconds
         per_epoch = len(self.epochs[0])
@@ -147,8 +161,10 @@ class Loop:
             if at_step:
                 at_step(self.state.step)
             self.state.seconds = before + time.monotonic() - started
+            self.writing.check()
             if self.ranks.any(self.run.stopping):
                 self._save()
+                self.writing.wait()
                 raise Stopped
             if self.state.step % self.settings.checkpoint_every == 0:
                 self._save()
@@ -170,7 +186,8 @@ class Loop:
         self.state.step += 1
         add(self.state.sums, sums)
         self.run.metrics(self.state.step, {**means(sums), "grad_norm": norm, "learning_rate": rate})
-        self.run.progress(self.state.step, len(self.steps), "steps")
+        self.read += sum(self.examples.tokens[index] for index in batch)
+        self.run.progress(self.state.step, len(self.steps), "steps", tokens=self.read)
 
     def _gradient(self, batch: Sequence[int]) -> Sums:
         """Gradients of the batch's weighted mean, and its figures; smaller micro-batches when
@@ -208,25 +225,38 @@ class Loop:
         return norm
 
     def _save(self) -> None:
-        """Commit a checkpoint of this step and forget all but the newest."""
-        folder = self.run.folder / jobs.CHECKPOINTS
+        """Commit a checkpoint of this step beside the next ones, and forget all but the newest.
 
-        def write(stray: Path) -> None:
-            tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
-            for name, p in self.parameters.items():
-                for key, value in self.adam.state.get(p, {}).items():
-                    tensors[f"{key}.{name}"] = value
-            tensors["random.cpu"] = torch.get_rng_state()
-            if torch.cuda.is_available():
-                tensors["random.cuda"] = torch.cuda.get_rng_state()
+        Waits for an earlier one, so that there is one copy of the state at most.
+        """
+        self.writing.wait()
+        folder = self.run.folder / jobs.CHECKPOINTS
+        tensors, state = self._tensors(), json.dumps(asdict(self.state))
+        metadata = {"fingerprint": self.fingerprint, "step": self.state.step}
+
+        def fill(stray: Path) -> None:
             slices.write(stray, tensors, self.ranks)
             if self.ranks.leads:
-                (stray / STATE).write_text(json.dumps(asdict(self.state)))
+                (stray / STATE).write_text(state)
 
-        metadata = {"fingerprint": self.fingerprint, "step": self.state.step}
-        self.ranks.commit(folder / f"step-{self.state.step:08d}", write, metadata)
-        if self.ranks.leads:
-            checkpoint.prune(folder, KEEP)
+        def write() -> None:
+            self.beside.commit(folder / f"step-{metadata['step']:08d}", fill, metadata)
+            if self.ranks.leads:
+                checkpoint.prune(folder, KEEP)
+
+        self.writing.start(write)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """A copy, in the CPU's memory, of all that a step changes and this rank holds."""
+        tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
+        for name, p in self.parameters.items():
+            for key, value in self.adam.state.get(p, {}).items():
+                tensors[f"{key}.{name}"] = value
+        tensors["random.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        held = {key: ranks.mine(one) for key, one in tensors.items()}
+        return {key: one.to("cpu", copy=True).contiguous() for key, one in held.items()}
 
     def _resume(self) -> None:
         """Take up the newest checkpoint that verifies, whatever number of ranks wrote it. Raises

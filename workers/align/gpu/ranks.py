@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -58,11 +58,18 @@ class Ranks:
     rank: int = 0
     size: int = 1
     whole: Any = None  # _Whole and FSDPModule, once the model is sharded
+    group: Any = None  # a dist.ProcessGroup, where it is not the one of all that is computed
 
     @property
     def leads(self) -> bool:
         """Whether this rank writes what is written once."""
         return self.rank == 0
+
+    def beside(self) -> Ranks:
+        """The same ranks for a thread of its own, which talks while the others compute."""
+        if self.size == 1:
+            return self
+        return replace(self, group=dist.new_group(backend="gloo", timeout=TIMEOUT))
 
     def gather(self, value: Any) -> list[Any]:
         """What every rank says, in order of rank; JSON's types only."""
@@ -70,12 +77,12 @@ class Ranks:
             return [value]
         said = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([len(said)]))
+        dist.all_gather(sizes, torch.tensor([len(said)]), self.group)
         longest = max(int(size) for size in sizes)
         padded = torch.zeros(longest, dtype=torch.uint8)
         padded[: len(said)] = said
         found = [torch.zeros_like(padded) for _ in range(self.size)]
-        dist.all_gather(found, padded)
+        dist.all_gather(found, padded, self.group)
         return [
             json.loads(one[: int(size)].numpy().tobytes())
             for one, size in zip(found, sizes, strict=True)

@@ -15,18 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from align.gpu.ranks import Ranks, mine, rows
+from align.gpu.ranks import Ranks, rows
 
 STEM = "state"
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
-    """Write this rank's file."""
+    """Write this rank's file: its slices."""
     part = "" if ranks.size == 1 else f"-{ranks.rank + 1:05d}-of-{ranks.size:05d}"
-    save_file(
-        {name: mine(tensor).contiguous() for name, tensor in tensors.items()},
-        folder / f"{STEM}{part}.safetensors",
-    )
+    save_file(dict(tensors), folder / f"{STEM}{part}.safetensors")
 
 
 class Slices:
