@@ -31,7 +31,8 @@ def found() -> tuple[str, ...]:
     if settings.GPUS == "all":
         return tuple(numbered.values())
     names = [name.strip() for name in settings.GPUS.split(",") if name.strip()]
-    return tuple(numbered.get(name, f"{socket.gethostname()}/{name}") for name in names)
+    host = socket.gethostname()
+    return tuple(numbered.get(n, f"{host}/{n}") if n.isdigit() else n for n in names)
 
 
 def reserve(job: Job, gpus: Sequence[str]) -> list[str] | None:

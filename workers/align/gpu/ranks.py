@@ -282,3 +282,6 @@ def take_part(work: Callable[[run.Run], Mapping[str, Any]], argv: list[str] | No
             raise
         print(f"This rank lost another one: {error}", file=sys.stderr)
         sys.exit(LOST)
+    finally:
+        # The agent ends those who are left; a rank that ends by itself keeps its own status.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
