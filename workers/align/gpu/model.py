@@ -33,6 +33,7 @@ from align.gpu import checkpoint, layout
 from align.gpu.data import Exchange
 from align.gpu.layout import Layout
 from align.gpu.lora import quicken
+from align.gpu.norms import lighten
 from align.gpu.packing import why_padded
 from align.gpu.recompute import recompute
 from align.jobs import ModelRef, Weights
@@ -238,6 +239,7 @@ def start(ref: ModelRef, weights: Weights) -> Policy:
     else:
         policy = load(ref, precision=weights.precision)
         policy = replace(policy, model=add_lora(policy.causal, weights))
+    lighten(policy.causal)
     if weights.activation_checkpointing:
         recompute(policy.causal)
     return policy
