@@ -122,12 +122,14 @@ def test_how_training_is_computed_is_decided_at_launch_and_reaches_the_jobs(rese
 
 
 def test_settings_of_speed_and_memory_are_folded_until_one_of_them_matters(researcher, sent):
-    fold = "<summary>Show 3 settings</summary>"
+    fold = "<summary>Show 4 settings</summary>"
+    sent["processes"] = 1
     page = text(researcher.get(URL))
     assert page.count(fold) == 1
     assert "Compute activations a second time instead of keeping them" in page
     assert fold not in text(researcher.post(URL, sent | {"micro_batch_tokens": -1}))
     assert fold not in text(researcher.post(URL, sent | {"name": "", "precision": "bf16"}))
+    assert fold not in text(researcher.post(URL, sent | {"name": "", "processes": 2}))
     assert fold in text(researcher.post(URL, sent | {"name": ""}))
 
 
