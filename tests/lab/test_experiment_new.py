@@ -49,6 +49,7 @@ def sent(prompts) -> dict[str, object]:
         "replay_share": 0.3, "replay_decay": 0.5, "anchor": 0, "warm_start": "on", "candidates": 0,
         "mode": "lora", "rank": 16, "learning_rate": 5e-5,
         "epochs": 1, "batch_size": 16, "precision": "auto", "micro_batch_tokens": 0,
+        "processes": 2,
         "reward_form": "tuned", "reward_learning_rate": 5e-5, "reward_epochs": 1,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
         "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
@@ -100,6 +101,7 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
         "learning_rate": 5e-5, "epochs": 1, "batch_size": 16, "micro_batch_tokens": 0,
     }  # fmt: skip
     assert made.reward_optimiser == {"learning_rate": 5e-5, "epochs": 1, "micro_batch_tokens": 0}
+    assert made.processes == 2
     assert (made.created_by, made.start.name) == (alice, "alpha-base")
     assert (made.replay, made.warm_start) == ("all", True)
     assert made.autopilot is False
@@ -120,12 +122,14 @@ def test_how_training_is_computed_is_decided_at_launch_and_reaches_the_jobs(rese
 
 
 def test_settings_of_speed_and_memory_are_folded_until_one_of_them_matters(researcher, sent):
-    fold = "<summary>Show 3 settings</summary>"
+    fold = "<summary>Show 4 settings</summary>"
+    sent["processes"] = 1
     page = text(researcher.get(URL))
     assert page.count(fold) == 1
     assert "Compute activations a second time instead of keeping them" in page
     assert fold not in text(researcher.post(URL, sent | {"micro_batch_tokens": -1}))
     assert fold not in text(researcher.post(URL, sent | {"name": "", "precision": "bf16"}))
+    assert fold not in text(researcher.post(URL, sent | {"name": "", "processes": 2}))
     assert fold in text(researcher.post(URL, sent | {"name": ""}))
 
 
@@ -135,6 +139,7 @@ def test_settings_of_speed_and_memory_are_folded_until_one_of_them_matters(resea
         ({"name": ""}, "The experiment needs a name."),
         ({"samples_per_prompt": 1}, "A comparison needs at least two answers to each prompt."),
         ({"samples_per_prompt": 0}, "Answers to each prompt must be between 1 and 64."),
+        ({"processes": 65}, "Processes must be between 0 and 64."),
         ({"samples_per_prompt": "many"}, "Answers to each prompt must be a whole number."),
         ({"temperature": 0}, "At temperature 0 all answers to a prompt are the same"),
         ({"temperature": "nan"}, "Temperature must be a number."),

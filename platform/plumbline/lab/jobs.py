@@ -16,8 +16,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.gzip import gzip_page
 from django_htmx.http import HttpResponseStopPolling
 
-from align.jobs import MODULES, STDERR
-from plumbline.fleet import dispatch
+from align.jobs import STDERR
+from plumbline.fleet import devices, dispatch, supervise
 from plumbline.fleet.models import Job
 from plumbline.lab import curves as drawing
 from plumbline.lab import timeline
@@ -62,7 +62,8 @@ def job(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     }
     if request.htmx:
         return render(request, "lab/job.html#live", context)
-    context["command"] = f"python -m {MODULES[found.kind]} {found.folder}"
+    command = supervise.program(found, devices.asked(found) or 1)
+    context["command"] = " ".join(["python", *command[1:]])
     context["charts"] = drawing.charts([(found.kind, found)])
     return render(request, "lab/job.html", context)
 

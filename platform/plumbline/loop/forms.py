@@ -213,9 +213,10 @@ class ExperimentForm(Settings):
         self.initial = {**defaults, **self.initial}
 
     def _touched(self, one: forms.BoundField) -> bool:
-        """Whether a field of the seam is wrong, or is not as it comes."""
-        usual = seam(jobs.Optimiser(), jobs.Weights(), jobs.Optimiser())[one.name]
-        return bool(one.errors) or str(one.value() or 0) != str(usual or 0)
+        """Whether a field of how training is computed is wrong, or is not as it comes."""
+        usual = seam(jobs.Optimiser(), jobs.Weights(), jobs.Optimiser())
+        usual |= {"processes": jobs.TrainJob.processes}
+        return bool(one.errors) or str(one.value() or 0) != str(usual[one.name] or 0)
 
     def _asked(self, name: str, otherwise: str) -> str:
         """A choice as it stands in the form, if it is one of those offered."""

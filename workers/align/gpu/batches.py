@@ -15,6 +15,7 @@ from typing import TypeVar
 import torch
 
 from align.gpu.data import Exchange
+from align.gpu.ranks import Ranks
 from align.jobs import Optimiser
 
 MIXED = 4  # prompts of a batch at the least, where batches and prompts allow it
@@ -114,26 +115,39 @@ def micro_batches(
 
 
 class Cuts:
-    """How batches are cut; more finely once memory has run out."""
+    """How batches are cut, between ranks and on each; more finely once memory has run out."""
 
-    def __init__(self, examples: Examples, settings: Optimiser, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        examples: Examples,
+        settings: Optimiser,
+        log: Callable[[str], None],
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks()
         self.examples = examples
         self.size = settings.micro_batch_size
         self.budget = settings.micro_batch_tokens
         self.log = log
 
     def of(self, batch: Sequence[int]) -> list[list[int]]:
-        return micro_batches(batch, self.examples, self.size, self.budget)
+        """This rank's micro-batches."""
+
+        def cut(share: Sequence[int]) -> list[list[int]]:
+            return micro_batches(share, self.examples, self.size, self.budget)
+
+        return self.ranks.parts(batch, self.examples.tokens, self.examples.prompts, cut)
 
     def run(self, batch: Sequence[int], work: Callable[[list[list[int]]], Done]) -> Done:
         """`work` on a batch's micro-batches, from the start again in smaller ones when memory runs
-        out. Raises MemoryError with a sentence when an example alone is too much."""
+        out. Raises MemoryError with a sentence when an example alone is too much; several ranks
+        do not start again, because the others wait in vain for one that does."""
         while True:
             parts = self.of(batch)
             try:
                 return work(parts)
             except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
+                if not out_of_memory(error) or self.ranks.size > 1:
                     raise
                 if max(map(len, parts)) == 1:
                     raise MemoryError(self._too_long(batch)) from error

@@ -14,27 +14,26 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from align import jobs
-from align.gpu import checkpoint
+from align.gpu import checkpoint, ranks, slices
 from align.gpu.background import Background
 from align.gpu.batches import Cuts, Examples, plan
+from align.gpu.ranks import Idle, Ranks
 from align.jobs import Optimiser
 from align.run import Run, Stopped
 
 KEEP = 2  # checkpoints
 STATE = "state.json"
-TENSORS = "state.safetensors"
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """What one micro-batch adds to a step."""
 
     loss: Tensor  # (), sum over its examples of weight * loss; carries the gradient
@@ -58,6 +57,14 @@ def add(sums: Sums, more: Mapping[str, tuple[float, float]]) -> None:
         sums[name] = (old + value, before + count)
 
 
+def total_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> Sums:
+    """Running sums of several, as one; in their order, so that all who add them agree."""
+    total: Sums = {}
+    for part in parts:
+        add(total, part)
+    return total
+
+
 def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Each figure's mean; a figure summed over nothing has none."""
     return {name: value / count for name, (value, count) in sums.items() if count}
@@ -77,7 +84,8 @@ class Loop:
 
     forward: example indices -> their Share. fingerprint: of job and data; a checkpoint of another
     one is refused. scales: factor on the learning rate of parameters by name. prepare: is shown
-    every batch, cut into micro-batches, before its first forward.
+    every batch, cut into micro-batches, before its first forward. ranks: those that train this
+    together, each its share of a batch.
     """
 
     def __init__(
@@ -91,6 +99,7 @@ class Loop:
         fingerprint: str,
         scales: Mapping[str, float] | None = None,
         prepare: Callable[[Sequence[Sequence[int]]], None] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.run = run
         self.settings = settings
@@ -99,11 +108,15 @@ class Loop:
         self.forward = forward
         self.fingerprint = fingerprint
         self.prepare = prepare
+        self.ranks = ranks or Ranks()
+        if self.ranks.size > 1:
+            run.log(f"{self.ranks.size} processes share each batch")
         self.epochs = plan(len(examples.weights), settings, examples.prompts)
         self.steps = [batch for epoch in self.epochs for batch in epoch]
-        self.cuts = Cuts(examples, settings, run.log)
+        self.cuts = Cuts(examples, settings, run.log, self.ranks)
         self.state = State()
         self.writing = Background()
+        self.beside = self.ranks.beside()  # for what is said there
         self.read = 0  # tokens, by this attempt
         scales = scales or {}
         self.adam = torch.optim.AdamW(
@@ -149,7 +162,7 @@ class Loop:
                 at_step(self.state.step)
             self.state.seconds = before + time.monotonic() - started
             self.writing.check()
-            if self.run.stopping:
+            if self.ranks.any(self.run.stopping):
                 self._save()
                 self.writing.wait()
                 raise Stopped
@@ -184,21 +197,24 @@ class Loop:
     def _accumulate(self, parts: Sequence[Sequence[int]]) -> Sums:
         """Backward through a batch; its figures, the loss (weighted by example) first."""
         self.adam.zero_grad()  # of an attempt that ran out of memory
-        total = sum(self.examples.weights[index] for part in parts for index in part)
+        mine = [index for part in parts if not isinstance(part, Idle) for index in part]
+        total = sum(self.ranks.gather(sum(self.examples.weights[index] for index in mine)))
         sums: Sums = {}
         if self.prepare:
             self.prepare(parts)
         for micro in parts:
-            share = self.forward(micro)
-            (share.loss / total).backward()  # type: ignore[no-untyped-call]
-            weight = sum(self.examples.weights[index] for index in micro)
-            add(sums, {"loss": (share.loss.item(), weight), **share.sums})
-        return sums
+            share = self.ranks.through(partial(self.forward, micro))
+            idle = isinstance(micro, Idle)
+            (share.loss * 0 if idle else share.loss / total).backward()
+            if not idle:
+                weight = sum(self.examples.weights[index] for index in micro)
+                add(sums, {"loss": (share.loss.item(), weight), **share.sums})
+        return total_of(self.ranks.gather(sums))
 
     def _checked_norm(self, loss: float) -> float:
         """The gradient's norm before clipping. Raises ValueError before a bad step is taken."""
         limit = self.settings.max_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), limit).item()
+        norm = ranks.full(nn.utils.clip_grad_norm_(self.parameters.values(), limit)).item()
         for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise ValueError(
@@ -219,17 +235,19 @@ class Loop:
         metadata = {"fingerprint": self.fingerprint, "step": self.state.step}
 
         def fill(stray: Path) -> None:
-            save_file(tensors, stray / TENSORS)
-            (stray / STATE).write_text(state)
+            slices.write(stray, tensors, self.ranks)
+            if self.ranks.leads:
+                (stray / STATE).write_text(state)
 
         def write() -> None:
-            checkpoint.commit(folder / f"step-{metadata['step']:08d}", fill, metadata)
-            checkpoint.prune(folder, KEEP)
+            self.beside.commit(folder / f"step-{metadata['step']:08d}", fill, metadata)
+            if self.ranks.leads:
+                checkpoint.prune(folder, KEEP)
 
         self.writing.start(write)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """A copy, in the CPU's memory, of all that a step changes."""
+        """A copy, in the CPU's memory, of all that a step changes and this rank holds."""
         tensors = {f"weight.{name}": p.detach() for name, p in self.parameters.items()}
         for name, p in self.parameters.items():
             for key, value in self.adam.state.get(p, {}).items():
@@ -237,40 +255,48 @@ class Loop:
         tensors["random.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
-        return {key: one.to("cpu", copy=True).contiguous() for key, one in tensors.items()}
+        held = {key: ranks.mine(one) for key, one in tensors.items()}
+        return {key: one.to("cpu", copy=True).contiguous() for key, one in held.items()}
 
     def _resume(self) -> None:
-        """Take up the newest checkpoint that verifies. Raises ValueError if it is another job's."""
+        """Take up the newest checkpoint that verifies, whatever number of ranks wrote it. Raises
+        ValueError if it is another job's."""
+        path = self.ranks.first(self._newest() if self.ranks.leads else None)
+        if path is None:
+            return
+        saved = slices.Slices(Path(path))
+        for name, p in self.parameters.items():
+            ranks.mine(p.detach()).copy_(saved.part(f"weight.{name}", p, self.ranks))
+        state = {
+            index: {
+                key: ranks.like(p, saved.part(f"{key}.{name}", p, self.ranks))
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in saved
+            }
+            for index, (name, p) in enumerate(self.parameters.items())
+        }
+        groups = self.adam.state_dict()["param_groups"]
+        kept = {index: entry for index, entry in state.items() if entry}
+        self.adam.load_state_dict({"state": kept, "param_groups": groups})
+        torch.set_rng_state(saved.own("random.cpu", self.ranks.rank))
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(saved.own("random.cuda", self.ranks.rank))
+        fields = json.loads((Path(path) / STATE).read_text())
+        fields["sums"] = {name: (value, count) for name, (value, count) in fields["sums"].items()}
+        self.state = State(**fields)
+        self.run.log(f"resumed from step {self.state.step}")
+
+    def _newest(self) -> str | None:
+        """The checkpoint to go on from, verified."""
         folder = self.run.folder / jobs.CHECKPOINTS
         checkpoint.sweep(folder)
         found = checkpoint.newest(folder, self.run.log)
         if found is None:
-            return
+            return None
         path, manifest = found
         if manifest.metadata.get("fingerprint") != self.fingerprint:
             raise ValueError(f"{path} belongs to another job or other data")
-        tensors = load_file(path / TENSORS)
-        with torch.no_grad():
-            for name, p in self.parameters.items():
-                p.copy_(tensors[f"weight.{name}"])
-        saved: dict[int, dict[str, Any]] = {
-            index: {
-                key: tensors[f"{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{name}" in tensors
-            }
-            for index, name in enumerate(self.parameters)
-        }
-        groups = self.adam.state_dict()["param_groups"]
-        kept = {index: entry for index, entry in saved.items() if entry}
-        self.adam.load_state_dict({"state": kept, "param_groups": groups})
-        torch.set_rng_state(tensors["random.cpu"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        state = json.loads((path / STATE).read_text())
-        state["sums"] = {name: (value, count) for name, (value, count) in state["sums"].items()}
-        self.state = State(**state)
-        self.run.log(f"resumed from step {self.state.step}")
+        return str(path)
 
 
 def check(settings: Optimiser) -> None:

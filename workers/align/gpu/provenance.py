@@ -21,8 +21,10 @@ PACKAGES = ("plumbline", "torch", "transformers", "peft")
 
 
 def fingerprint(job: TrainJob | RewardJob, data_sha256: str) -> str:
-    """Of all that decides the result; what only decides how much memory it takes may change."""
+    """Of all that decides the result; what only decides how much memory it takes, and how many
+    processes share it, may change."""
     fields = jobs.to_json(job)
+    del fields["processes"]
     fields["optimiser"] |= {"micro_batch_size": None}
     del fields["optimiser"]["micro_batch_tokens"]
     del fields["weights"]["activation_checkpointing"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ from torch import Tensor
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm, Labels, LogProbs
-from align.gpu import checkpoint, data, examples, model
+from align.gpu import checkpoint, data, examples, model, ranks
 from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.examples import Example
 from align.gpu.logps import sequence_divergences, sequence_logps
 from align.gpu.optimise import Loop, Share, State, check, means
 from align.gpu.provenance import file_hash, fingerprint, provenance
+from align.gpu.ranks import Idle
 from align.jobs import ModelRef, TrainJob
-from align.run import Run, main
+from align.run import Run
 
 REFERENCES = "references"  # committed in the run directory: frozen log-probabilities
 TENSORS = "logps.safetensors"
@@ -40,8 +42,9 @@ def work(run: Run) -> dict[str, Any]:
     check(job.optimiser)
     algorithm = algorithms.get(job.algorithm).build(job.knobs)
     _check_anchor(job, algorithm)
-    checkpoint.sweep(run.folder)
-    checkpoint.sweep(run.folder / jobs.CANDIDATES)
+    if not run.silent:
+        checkpoint.sweep(run.folder)
+        checkpoint.sweep(run.folder / jobs.CANDIDATES)
     model.deterministic(job.optimiser.seed)
     policy = model.start(job.start, job.weights)
     model.say(policy, run.log)
@@ -113,6 +116,8 @@ class Round:
         missing = {*algorithm.references, *algorithm.divergences} - job.references.keys()
         if missing:
             raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
+        self.ranks = ranks.here()
+        self.ranks.agree("data, or another job,", self.fingerprint)
         self.given = Examples(
             [e.weight for e in examples],
             [e.tokens for e in examples],
@@ -120,6 +125,7 @@ class Round:
             shared=policy.padded is None,
         )
         self.frozen = self._frozen()
+        self.ranks.shard(policy.model)
         # A whole model each: only an algorithm that reads divergences pays for it.
         precision = job.weights.precision
         self.beside = {
@@ -135,6 +141,7 @@ class Round:
             self.share,
             fingerprint=self.fingerprint,
             prepare=self.probe if algorithm.probes else None,
+            ranks=self.ranks,
         )
 
     def share(self, indices: Sequence[int]) -> Share:
@@ -158,15 +165,22 @@ class Round:
         return Share((weights * losses).sum(), sums)
 
     @torch.no_grad()
-    def probe(self, batch: Sequence[Sequence[int]]) -> None:
-        """The algorithm's baseline over a whole batch, cut into micro-batches."""
-        parts: dict[str, dict[str, list[Tensor]]] = {}
-        for indices in batch:
-            mine = self.logps(indices, self.algorithm.probes)
+    def probe(self, parts: Sequence[Sequence[int]]) -> None:
+        """The algorithm's baseline over a whole batch, of which these are this rank's parts."""
+        nothing = torch.zeros(0, device=self.policy.device)
+        found = {
+            name: {role: [nothing] for role in self.algorithm.probes}
+            for name in ("policy", *self.frozen)
+        }
+        for indices in parts:
+            mine = self.ranks.through(partial(self.logps, indices, self.algorithm.probes))
             for name, roles in {"policy": mine, **self._frozen_at(indices)}.items():
-                for role in self.algorithm.probes:
-                    parts.setdefault(name, {}).setdefault(role, []).append(roles[role])
-        whole = {n: {r: torch.cat(v) for r, v in roles.items()} for n, roles in parts.items()}
+                for role in () if isinstance(indices, Idle) else self.algorithm.probes:
+                    found[name][role].append(roles[role])
+        whole = {
+            name: {role: self.ranks.joined(torch.cat(each)) for role, each in roles.items()}
+            for name, roles in found.items()
+        }
         self.baseline = self.algorithm.baseline(LogProbs(whole))
 
     def logps(self, indices: Sequence[int], roles: Sequence[str]) -> dict[str, Tensor]:
@@ -196,10 +210,16 @@ class Round:
     def commit(self, folder: Path) -> checkpoint.Manifest:
         """The policy's weights, with all that says where they come from."""
         for name, p in self.policy.parameters().items():
-            if not p.isfinite().all():
+            if self.ranks.any(not ranks.mine(p).isfinite().all()):
                 raise ValueError(f"{name} is not finite after training; nothing was saved")
-        metadata = provenance(self.policy, self.job, self.data_sha256)
-        return checkpoint.commit(folder, lambda stray: model.save(self.policy, stray), metadata)
+        metadata = provenance(self.policy, self.job, self.data_sha256) if self.ranks.leads else {}
+        state = self.ranks.state(self.policy.model)
+
+        def write(stray: Path) -> None:
+            if self.ranks.leads:
+                model.save(self.policy, stray, state)
+
+        return self.ranks.commit(folder, write, metadata)
 
     def _kept_steps(self) -> list[int]:
         """Evenly spaced steps before the last one, `candidates` an epoch."""
@@ -242,7 +262,7 @@ class Round:
             found = checkpoint.verify(folder).metadata["fingerprint"] == self.fingerprint
         except (ValueError, KeyError):
             found = False
-        if not found:
+        if not self.ranks.first(found):
             self._compute_frozen(folder)
         tensors = load_file(folder / TENSORS)
         names = (START, *self.algorithm.references)
@@ -262,7 +282,12 @@ class Round:
             for role in self.roles:
                 tensors[f"{name}.{role}"] = tensors[f"{done[ref]}.{role}"].clone()
         metadata = {"fingerprint": self.fingerprint}
-        checkpoint.commit(folder, lambda stray: save_file(tensors, stray / TENSORS), metadata)
+
+        def write(stray: Path) -> None:
+            if self.ranks.leads:
+                save_file(tensors, stray / TENSORS)
+
+        self.ranks.commit(folder, write, metadata)
 
     @torch.no_grad()
     def _under(self, ref: ModelRef) -> dict[str, Tensor]:
@@ -273,10 +298,12 @@ class Round:
         """
         values = {role: torch.zeros(len(self.examples), dtype=torch.float64) for role in self.roles}
         settings = self.job.optimiser
-        cuts = Cuts(self.given, settings, self.run.log)
+        cuts = Cuts(self.given, settings, self.run.log, self.ranks)
 
         def read(parts: Sequence[Sequence[int]]) -> None:
             for indices in parts:
+                if isinstance(indices, Idle):  # nothing is sliced yet: nobody waits
+                    continue
                 self.run.check()
                 for roles in (self.algorithm.roles, self.algorithm.probes):
                     found = self.logps(indices, roles) if roles else {}
@@ -290,8 +317,8 @@ class Round:
                     cuts.run(batch, read)
             finally:
                 self.policy = mine
-        return values
+        return {role: self.ranks.added(each) for role, each in values.items()}
 
 
 if __name__ == "__main__":
-    main(work)
+    ranks.main(work)
