@@ -41,10 +41,10 @@ class EngineProcess:
         command += ["--max-model-len", str(self.max_model_len)]
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 280
         while not self._answers():
             assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, "the engine did not start in two minutes"
+            assert time.monotonic() < deadline, "the engine did not start in five minutes"
             time.sleep(0.1)
 
     def kill(self) -> None:

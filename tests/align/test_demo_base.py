@@ -16,7 +16,8 @@ from align import demo  # noqa: E402
 from align.demo import build_base, corpus, prompts, raters  # noqa: E402
 from align.demo.recipe import Recipe, built_digest  # noqa: E402
 from align.gpu import model as models  # noqa: E402
-from align.gpu.generate import Generation, Sampling  # noqa: E402
+from align.gpu.answers import Sampling  # noqa: E402
+from align.gpu.generate import Generation  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -93,7 +93,8 @@ def start(command: list[str], log: Path, patience: float, **env: str) -> Engine:
 def serve(log: Path, model: Path = demo.BASE) -> Engine:
     command = [sys.executable, "-m", "align.gpu.serve", "--model", str(model)]
     command += ["--served-model-name", "demo-base", "--max-model-len", str(CONTEXT)]
-    return start(command, log, 60, OMP_NUM_THREADS="1")
+    command += ["--precision", "fp32"]  # so that answers can be compared with other programs'
+    return start(command, log, 180, OMP_NUM_THREADS="1")
 
 
 def stop(engine: Engine) -> None:

@@ -13,7 +13,8 @@ torch = pytest.importorskip("torch")
 from align import demo  # noqa: E402
 from align.demo import prompts  # noqa: E402
 from align.gpu import model as models  # noqa: E402
-from align.gpu.generate import Draw, Generation, Sampling, kept, row_seed  # noqa: E402
+from align.gpu.answers import Draw, Sampling, kept, row_seed  # noqa: E402
+from align.gpu.generate import Generation  # noqa: E402
 
 
 @pytest.fixture(scope="module")

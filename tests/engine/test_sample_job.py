@@ -17,7 +17,7 @@ import pytest
 from align import jobs
 from align.demo import prompts
 from align.engine_api import EngineApi, EngineAway
-from align.sample import PARTS, chunk_seed
+from align.sample import PARTS, chunk_seed, in_flight
 
 Job = Callable[..., Path]
 
@@ -49,7 +49,7 @@ def start(folder: Path) -> subprocess.Popen[str]:
 
 def run(folder: Path) -> tuple[int, str]:
     process = start(folder)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=200)
     return process.returncode, stderr
 
 
@@ -63,7 +63,7 @@ def finished_chunks(folder: Path) -> int:
 
 
 def wait_for_chunks(folder: Path, count: int) -> None:
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while finished_chunks(folder) < count:
         assert time.monotonic() < deadline, "no chunk was finished"
         time.sleep(0.005)
@@ -110,8 +110,11 @@ def test_the_same_job_gives_the_same_file_whatever_its_concurrency(rundir: Job) 
     assert one != other
 
 
-def test_a_killed_job_goes_on_where_it_was_and_ends_the_same(rundir: Job) -> None:
-    whole, killed = (rundir(name, count=120, concurrency=2) for name in ("whole", "killed"))
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_a_killed_job_goes_on_where_it_was_and_ends_the_same(rundir: Job, chunk: int) -> None:
+    whole, killed = (
+        rundir(name, count=30 * chunk, chunk=chunk, concurrency=2) for name in ("whole", "killed")
+    )
     assert run(whole)[0] == 0
     process = start(killed)
     wait_for_chunks(killed, 3)
@@ -159,7 +162,7 @@ def test_a_job_waits_for_an_engine_that_is_still_starting(
     assert process.poll() is None
     engine = serve(free_port)
     try:
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
         assert process.returncode == 0
     finally:
         engine.kill()
@@ -218,6 +221,14 @@ def test_patience_with_an_absent_engine_or_model_ends(
 
     with pytest.raises(EngineAway, match=words):
         asyncio.run(ask())
+
+
+def test_all_draws_are_in_flight_as_far_as_the_engine_has_room() -> None:
+    spec = {"engine_url": "", "model": "", "chunk": 1}
+    assert in_flight(jobs.SampleJob(n=4, **spec)) == 64
+    assert in_flight(jobs.SampleJob(n=1, **spec)) == 64
+    assert in_flight(jobs.SampleJob(n=8, **spec)) == 32
+    assert in_flight(jobs.SampleJob(n=1000, **spec)) == 1
 
 
 def test_every_chunk_has_a_seed_of_its_own() -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from align import demo
 from align.gpu import engine as engines
+from align.gpu.answers import Sampling
 from align.gpu.engine import Busy, Engine, Ticket
-from align.gpu.generate import Sampling
 from align.gpu.residents import Residents
 
 RAMBLING = 30.0  # at this temperature an answer hardly ever ends by itself
@@ -135,5 +135,47 @@ def test_one_broken_request_leaves_the_others_alone(engine: Engine) -> None:
     engine.submit(fine)
     until(lambda: engine.load == 0)
     assert isinstance(news[0], Exception)
-    assert fine.generation is not None
-    assert fine.generation.done
+    assert fine.answers is not None
+    assert fine.answers.done
+
+
+def test_requests_wait_out_the_engine_s_sleep_and_are_answered_the_same(engine: Engine) -> None:
+    ends: list[Any] = []
+
+    def ask() -> Ticket:
+        base = engine.call(lambda residents: residents.base).result()
+        settings = Sampling(temperature=1.0, max_tokens=20, seed=3, n=2)
+        one = Ticket(base, [[2, 3, 5]], settings, watched=False, tell=ends.append)
+        engine.submit(one)
+        return one
+
+    ask()
+    until(lambda: len(ends) == 1)
+    base = engine.call(lambda residents: residents.base).result()
+    waiting = Ticket(base, [[2, 3, 5]], Sampling(max_tokens=20, seed=3, n=2), False, ends.append)
+    engine.sleep().result(timeout=20)
+    assert engine.sleeping
+    assert base.model is None
+    engine.submit(waiting)
+    late = engine.call(lambda residents: [one.name for one in residents.all()])
+    time.sleep(0.1)
+    assert not late.done()
+    assert len(ends) == 1
+    engine.wake().result(timeout=60)
+    assert late.result(timeout=20) == ["demo-base"]
+    until(lambda: len(ends) == 2)
+    assert [draw.tokens for draw in ends[0]] == [draw.tokens for draw in ends[1]]
+
+
+def test_sleep_waits_for_what_runs_and_waking_first_calls_it_off(engine: Engine) -> None:
+    long = ticket(engine, lambda news: None, max_tokens=400)
+    engine.submit(long)
+    until(lambda: long.answers is not None)
+    slept = engine.sleep()
+    time.sleep(0.05)
+    assert not slept.done()
+    engine.wake().result(timeout=20)
+    assert slept.done()
+    assert not engine.sleeping
+    long.cancelled.set()
+    until(lambda: engine.load == 0)

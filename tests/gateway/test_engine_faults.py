@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from plumbline.gateway import engine as gateway_engine
 from plumbline.gateway.models import Exchange
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment
@@ -175,10 +174,8 @@ def test_an_answer_that_is_none_is_an_error(
     assert caught.value.status_code == status
 
 
-def test_an_engine_that_hangs_is_given_up(
-    client: Any, scripted: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gateway_engine, "SILENCE_SECONDS", 0.3)
+def test_an_engine_that_hangs_is_given_up(client: Any, scripted: Any, settings: Any) -> None:
+    settings.ENGINE_WAIT_SECONDS = 0.3
     sdk = client(scripted(b"", pause=3))
     with pytest.raises(openai.InternalServerError, match="did not answer in time"):
         ask(sdk)

@@ -155,7 +155,8 @@ class SampleJob:
     """Draw `n` completions of each row of prompts.jsonl from a served model.
 
     Prompts go out in fixed chunks of `chunk`, each one request with its own seed, so a job that
-    is killed and resumed asks for exactly the same draws again.
+    is killed and resumed asks for exactly the same draws again. At most `concurrency` requests are
+    in flight, and no more than the engine has room for (`align.sample.IN_FLIGHT` draws).
     """
 
     kind: ClassVar[str] = "sample"
@@ -166,8 +167,8 @@ class SampleJob:
     top_p: float = 1.0
     max_tokens: int = 128
     seed: int = 0
-    chunk: int = 8
-    concurrency: int = 4
+    chunk: int = 1
+    concurrency: int = 64
     schema: int = SCHEMA
 
 

@@ -21,6 +21,7 @@ from align.engine_api import EngineApi
 from align.jobs import CompletionRow, PromptRow, SampleJob
 
 PARTS = "completions.parts.jsonl"  # one line a finished chunk: [chunk, rows]
+IN_FLIGHT = 256  # draws asked for at a time: what keeps an engine busy and leaves clients room
 WAKE = 0.2  # seconds between looks at whether the job was told to stop
 
 
@@ -96,7 +97,7 @@ class Sampler:
             turns = iter(missing)  # shared: each sender takes the next chunk
             senders = [
                 asyncio.create_task(self._send(engine, turns))
-                for _ in range(min(self._job.concurrency, len(missing)))
+                for _ in range(min(in_flight(self._job), len(missing)))
             ]
             try:
                 await self._watch(senders)
@@ -124,7 +125,7 @@ class Sampler:
     async def _draw(self, engine: EngineApi, chunk: int) -> list[CompletionRow]:
         job = self._job
         rows = self._chunks[chunk]
-        prompts = [await self._tokens(engine, row) for row in rows]
+        prompts = await asyncio.gather(*(self._tokens(engine, row) for row in rows))
         choices = await engine.complete(
             prompts,
             {
@@ -167,6 +168,11 @@ class Sampler:
     def _progress(self) -> None:
         done = sum(len(rows) for rows in self._parts.done.values())
         self._attempt.progress(done, self._total, "completions")
+
+
+def in_flight(job: SampleJob) -> int:
+    """How many requests are sent at a time."""
+    return max(1, min(job.concurrency, IN_FLIGHT // (job.n * job.chunk)))
 
 
 def chunk_seed(seed: int, chunk: int) -> int:

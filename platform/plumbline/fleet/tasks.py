@@ -18,7 +18,7 @@ from celery.worker import state
 from django.db import close_old_connections
 
 from plumbline.celery import app
-from plumbline.fleet import claims, devices
+from plumbline.fleet import claims, devices, lending
 from plumbline.fleet.dispatch import TASK
 from plumbline.fleet.supervise import supervise
 
@@ -35,7 +35,8 @@ def work(queue: str) -> None:
     with _one_at_a_time:
         while not leaving() and (job := claims.claim(queue, worker_name(), devices.found())):
             log.info("%s: %s, attempt %d", job.id, job.title, job.attempt)
-            supervise(job, leaving)
+            with lending.memory(job):
+                supervise(job, leaving)
             log.info("%s: the attempt is over", job.id)
 
 
@@ -75,6 +76,7 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]
             close_old_connections()
             try:
                 claims.sweep()
+                lending.rouse()
                 for queue in queues:
                     if not _one_at_a_time.locked():
                         work(queue)

@@ -1,7 +1,8 @@
-"""Who is calling, and which policy a name means: the database behind a two-second memory.
+"""Who is calling, and which policy a name means: the database behind a short memory.
 
-A revoked key stops and a promotion shows within those seconds. Concurrent requests for the same
-answer share one query, which runs in a thread of its own, so the event loop never waits for it.
+A revoked key stops within two seconds, and a promotion shows before it returns. Concurrent requests
+for the same answer share one query, which runs in a thread of its own, so the event loop never
+waits for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from django.db.models import Q
 
 from plumbline.accounts import keys
 from plumbline.policies.models import Deployment, Policy
-from plumbline.policies.serving import engine_name
+from plumbline.policies.serving import SEEN_SECONDS, engine_name
 
 FRESH = 2.0  # seconds
 LARGEST = 10_000  # remembered answers; wrong keys must not fill the memory
@@ -69,14 +70,15 @@ class Directory:
 
     async def target(self, project: int, name: str) -> Target | None:
         """The policy that an alias or a policy name of the project means, if there is one."""
-        return await self._ask(("target", project, name), lambda: _target(project, name))
+        key = ("target", project, name)
+        return await self._ask(key, lambda: _target(project, name), min(FRESH, SEEN_SECONDS / 2))
 
     async def listing(self, project: int, served: Sequence[str]) -> list[Listed]:
         """Aliases, what they point at, and the project's other policies that the engine serves."""
         key = ("listing", project, tuple(served))
         return await self._ask(key, lambda: _listing(project, served))
 
-    async def _ask(self, key: Hashable, query: Callable[[], T]) -> T:
+    async def _ask(self, key: Hashable, query: Callable[[], T], fresh: float | None = None) -> T:
         now = time.monotonic()
         expires, answer = self._known.get(key, (0.0, None))
         if answer is None or now >= expires:
@@ -87,7 +89,7 @@ class Directory:
             loop = asyncio.get_running_loop()
             answer = loop.run_in_executor(self._thread, _fresh_connection, query)
             answer.add_done_callback(lambda done: self._forget_failure(key, done))
-            self._known[key] = (now + FRESH, answer)
+            self._known[key] = (now + (FRESH if fresh is None else fresh), answer)
         # Shielded: one caller that hangs up must not take the answer from the others.
         found: T = await asyncio.shield(answer)
         return found

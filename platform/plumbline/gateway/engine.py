@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
+from django.conf import settings
 
 from plumbline.gateway.wire import ApiError
 
 CONNECT_SECONDS = 5.0
-SILENCE_SECONDS = 300.0  # longest wait for the next byte
 CONNECTIONS = 1024
 # httpx's pool looks at every connection for every pair of them on each request, so a few hundred
 # open streams in one pool cost more than the answers; in turn over small pools they do not.
@@ -95,7 +95,7 @@ def _pool(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=url,
         timeout=httpx.Timeout(
-            SILENCE_SECONDS, connect=CONNECT_SECONDS, write=30.0, pool=CONNECT_SECONDS
+            settings.ENGINE_WAIT_SECONDS, connect=CONNECT_SECONDS, write=30.0, pool=CONNECT_SECONDS
         ),
         limits=httpx.Limits(
             max_connections=CONNECTIONS // POOLS, max_keepalive_connections=CONNECTIONS // POOLS

@@ -9,6 +9,7 @@ database transaction.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 CURRENT = "current"
 LOAD_SECONDS = 120.0
 PROBE_SECONDS = 30.0
+SEEN_SECONDS = 0.2  # after an alias has moved, until every gateway goes by it
+SLEEP_SECONDS = 120.0  # for the requests in progress to end
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
 PROBE_TOKENS = 8
 
@@ -129,8 +132,9 @@ def promote(
 ) -> Deployment:
     """Load, probe, then move the alias in one transaction with its audit row.
 
-    Promoting what the alias already points at changes nothing, so a caller that crashed may
-    call again. Raises EngineError before anything has moved, ValueError for a foreign policy.
+    A request that is sent after this returns is answered by the new policy. Promoting what the
+    alias already points at changes nothing, so a caller that crashed may call again. Raises
+    EngineError before anything has moved, ValueError for a foreign policy.
     """
     if policy.project_id != project.pk:
         raise ValueError(f"{policy} is not a policy of {project}")
@@ -181,6 +185,21 @@ def reconcile() -> list[str]:
     return loaded
 
 
+def sleep() -> None:
+    """Have the engine give its memory back; it answers what runs first, and queues the rest."""
+    _call("POST", "/sleep?level=2", None, SLEEP_SECONDS)
+
+
+def wake() -> None:
+    """Have it load its weights again, if it slept. Raises EngineError when it cannot."""
+    if asleep():
+        _call("POST", "/wake_up", None, LOAD_SECONDS)
+
+
+def asleep() -> bool:
+    return bool(_call("GET", "/is_sleeping", None, PROBE_SECONDS).get("is_sleeping"))
+
+
 def served() -> dict[str, dict[str, Any]]:
     """The engine's model cards by name."""
     reply = _call("GET", "/v1/models", None, PROBE_SECONDS)
@@ -217,6 +236,7 @@ def _point(
         )
         Policy.objects.filter(pk=policy.pk).update(state=Policy.State.PROMOTED)
     policy.state = Policy.State.PROMOTED
+    time.sleep(SEEN_SECONDS)
     return deployment
 
 

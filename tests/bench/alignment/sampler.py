@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from align.gpu.answers import Answers, Sampling, end_tokens
+from align.gpu.batch import Batch
 from align.gpu.data import Encoder
-from align.gpu.generate import Generation, Sampling
 from align.gpu.residents import Residents
 from align.jobs import ModelRef
 from tests.bench.alignment.world import LONGEST, Reply, messages
@@ -19,7 +20,7 @@ class Sampler:
     """The base, and for each request the adapter it asks for."""
 
     def __init__(self, base: str) -> None:
-        self.residents = Residents("base", Path(base))
+        self.residents = Residents("base", Path(base), precision="fp32")
         self.encoder = Encoder(self.residents.base.tokenizer)
         self.context = self.residents.base.model.config.max_position_embeddings
 
@@ -44,20 +45,22 @@ class Sampler:
         size = max(1, ROWS // n)
         for at in range(0, len(questions), size):
             part = questions[at : at + size]
-            generation = Generation(
-                model,
+            answers = Answers(
                 resident.tokenizer,
+                end_tokens(model, resident.tokenizer),
                 [self.encoder.prompt(list(messages(question))) for question in part],
                 Sampling(
                     n=n, temperature=temperature, max_tokens=LONGEST, seed=part_seed(seed, at)
                 ),
                 max_length=self.context,
             )
-            while not generation.done:
-                generation.step()
+            batch = Batch(model)
+            batch.add(answers)
+            while batch.busy:
+                batch.step()
             replies = [
                 Reply(draw.text, tuple(draw.tokens), draw.finish_reason or "length")
-                for draw in generation.draws
+                for draw in answers.draws
             ]
             found += [replies[k : k + n] for k in range(0, len(replies), n)]
         return found

@@ -1,7 +1,8 @@
-"""One thread that steps every running generation in turn, one token each.
+"""One thread that steps every running generation, one token each.
 
-Requests never share a batch, so an answer depends on its own request only: with a seed it is the
-same alone and under load. What waits beyond `CAPACITY` is refused rather than queued for ever.
+Requests for one model share a batch; an answer depends on its own request only, so with a seed it
+is the same alone and under load (`align.gpu.batch` says how). Requests for a model that cannot have
+that take turns. What waits beyond `CAPACITY` is refused rather than queued for ever.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ import queue
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from align.gpu.generate import Draw, Generation, Sampling
+from align.gpu.answers import Answers, Draw, Sampling, end_tokens
+from align.gpu.batch import Batch
+from align.gpu.generate import Generation
 from align.gpu.residents import Resident, Residents, Unknown
 
 T = TypeVar("T")
 
-RUNNING = 16  # generations that take turns
+RUNNING = 128  # requests at a time
 CAPACITY = 256  # running and waiting ones together
 
 
@@ -28,7 +31,7 @@ class Busy(Exception):
     """The engine has as many requests as it takes; the client should come again."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Ticket:
     """A request in the engine. `tell` is called from the worker's thread: with the draws that
     moved on after every step when `watched`, else once with all of them; or with the exception
@@ -40,7 +43,7 @@ class Ticket:
     watched: bool
     tell: Callable[[Sequence[Draw] | Exception], None]
     cancelled: threading.Event = field(default_factory=threading.Event)
-    generation: Generation | None = None
+    answers: Answers | None = None
 
 
 class Engine:
@@ -49,8 +52,12 @@ class Engine:
         self._residents = residents
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: deque[Ticket] = deque()
-        self._running: deque[Ticket] = deque()
+        self._running: list[Ticket] = []
+        self._batches: dict[int, Batch] = {}  # by the resident's id()
+        self._alone: dict[int, Generation] = {}  # by the ticket's id()
         self._load = 0  # tickets not yet ended
+        self._sleepy: Future[None] | None = None  # asked to sleep; done when it does
+        self._postponed: list[Callable[[], None]] = []  # calls that came during sleep
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
@@ -68,11 +75,48 @@ class Engine:
         """Requests running or waiting."""
         return self._load
 
+    @property
+    def sleeping(self) -> bool:
+        """Whether it sleeps, or will as soon as what runs has ended."""
+        return self._sleepy is not None
+
+    def sleep(self) -> Future[None]:
+        """Give the memory of all weights back once the running requests have ended. What comes in
+        meanwhile waits for `wake`, within CAPACITY."""
+        slept: Future[None] = Future()
+
+        def act() -> None:
+            if self._sleepy is None:
+                self._sleepy = slept
+            else:
+                self._sleepy.add_done_callback(lambda earlier: slept.set_result(None))
+            self._doze()
+
+        self._inbox.put(act)
+        return slept
+
+    def wake(self) -> Future[None]:
+        """Load the same weights again and go on with what has waited; awake, it stays so."""
+        woken: Future[None] = Future()
+
+        def act() -> None:
+            try:
+                self._rise()
+                woken.set_result(None)
+            except Exception as error:  # the caller's future carries it
+                woken.set_exception(error)
+
+        self._inbox.put(act)
+        return woken
+
     def call(self, action: Callable[[Residents], T]) -> Future[T]:
-        """Run `action` on the residents between two steps."""
+        """Run `action` on the residents between two steps; during sleep, after it."""
         future: Future[T] = Future()
 
         def act() -> None:
+            if self._residents.asleep:
+                self._postponed.append(act)
+                return
             try:
                 future.set_result(action(self._residents))
             except Exception as error:  # the caller's future carries it
@@ -86,21 +130,32 @@ class Engine:
         self._inbox.put(None)
         self._thread.join(timeout=30)
 
+    def _doze(self) -> None:
+        if self._sleepy is not None and not self._running and not self._residents.asleep:
+            self._residents.sleep()
+            self._sleepy.set_result(None)
+
+    def _rise(self) -> None:
+        if self._residents.asleep:
+            self._residents.wake()
+        elif self._sleepy is not None:
+            self._sleepy.set_result(None)  # it never came to it
+        self._sleepy = None
+        postponed, self._postponed = self._postponed, []
+        for act in postponed:
+            act()
+
     def _work(self) -> None:
         while self._take_orders():
-            while self._waiting and len(self._running) < RUNNING:
-                self._running.append(self._waiting.popleft())
-            if self._running:
-                ticket = self._running.popleft()
-                if self._advance(ticket):
-                    self._running.append(ticket)
-                else:
-                    self._end(ticket)
+            while self._waiting and not self._sleepy and len(self._running) < RUNNING:
+                self._begin(self._waiting.popleft())
+            for resident in {id(one.resident): one.resident for one in self._running}.values():
+                self._step(resident, [one for one in self._running if one.resident is resident])
 
     def _take_orders(self) -> bool:
         """Do what came in; sleep while there is nothing to step. False when closed."""
         while True:
-            idle = not self._running and not self._waiting
+            idle = not self._running and (self.sleeping or not self._waiting)
             try:
                 order = self._inbox.get(block=idle)
             except queue.Empty:
@@ -118,36 +173,81 @@ class Engine:
             self._forget()
             ticket.tell(Unknown(ticket.resident.name))
 
-    def _advance(self, ticket: Ticket) -> bool:
-        """One token for each of the ticket's draws; whether there are more to come."""
-        if ticket.cancelled.is_set():
-            return False
+    def _begin(self, ticket: Ticket) -> None:
+        resident = ticket.resident
+        settings: dict[str, Any] = {"max_length": self.max_length, "watched": ticket.watched}
+        self._running.append(ticket)
         try:
-            model: Any = self._residents.ready(ticket.resident)
-            if ticket.generation is None:
-                ticket.generation = Generation(
-                    model,
-                    ticket.resident.tokenizer,
-                    ticket.prompts,
-                    ticket.sampling,
-                    max_length=self.max_length,
-                    watched=ticket.watched,
+            model = self._residents.ready(resident)
+            if resident.alone is not None:
+                generation = Generation(
+                    model, resident.tokenizer, ticket.prompts, ticket.sampling, **settings
                 )
-            moved = ticket.generation.step()
+                self._alone[id(ticket)] = generation
+                ticket.answers = generation.answers
+                return
+            ends = end_tokens(model, resident.tokenizer)
+            ticket.answers = Answers(
+                resident.tokenizer, ends, ticket.prompts, ticket.sampling, **settings
+            )
+            batch = self._batches.setdefault(id(resident), Batch(model))
+            batch.add(ticket.answers)
         except Exception as error:  # one request's failure must not end the others
-            traceback.print_exc()
-            ticket.tell(error)
-            return False
-        if ticket.watched:
+            self._fail([ticket], error)
+
+    def _step(self, resident: Resident, tickets: Sequence[Ticket]) -> None:
+        """One token for each draw of a resident's requests."""
+        for ticket in [one for one in tickets if one.cancelled.is_set()]:
+            self._end(ticket)
+        tickets = [one for one in tickets if not one.cancelled.is_set()]
+        if not tickets:
+            return
+        try:
+            self._residents.ready(resident)
+            if resident.alone is None:
+                moved = self._batches[id(resident)].step()
+                for ticket in tickets:
+                    assert ticket.answers is not None
+                    self._tell(ticket, moved.get(ticket.answers, ()))
+                return
+        except Exception as error:  # it is theirs; other models' requests go on
+            self._batches.pop(id(resident), None)
+            self._fail(tickets, error)
+            return
+        for ticket in tickets:
+            try:
+                self._tell(ticket, self._alone[id(ticket)].step())
+            except Exception as error:  # one request's failure must not end the others
+                self._fail([ticket], error)
+
+    def _tell(self, ticket: Ticket, moved: Sequence[Draw]) -> None:
+        assert ticket.answers is not None
+        if ticket.watched and moved:
             ticket.tell(moved)
-        elif ticket.generation.done:
-            ticket.tell(ticket.generation.draws)
-        return not ticket.generation.done
+        if ticket.answers.done:
+            if not ticket.watched:
+                ticket.tell(ticket.answers.draws)
+            self._end(ticket)
+
+    def _fail(self, tickets: Iterable[Ticket], error: Exception) -> None:
+        traceback.print_exception(error)
+        for ticket in tickets:
+            ticket.tell(error)
+            self._end(ticket)
 
     def _end(self, ticket: Ticket) -> None:
-        self._forget()
+        """Let go of a running request, done or not."""
+        self._running.remove(ticket)
+        self._alone.pop(id(ticket), None)
+        batch = self._batches.get(id(ticket.resident))
+        if batch is not None and ticket.answers is not None:
+            batch.drop(ticket.answers)
+            if not batch.busy:
+                del self._batches[id(ticket.resident)]
         ticket.resident.users -= 1
+        self._forget()
         self._residents.sweep()
+        self._doze()
 
     def _forget(self) -> None:
         with self._lock:

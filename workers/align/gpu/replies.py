@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from align.gpu.generate import Draw, TokenLogprob
+from align.gpu.answers import Draw, TokenLogprob
 from align.gpu.residents import Resident
 from align.gpu.wire import Asked
 

@@ -7,7 +7,12 @@ until it ends. Not thread-safe: only the engine's worker thread calls it.
 
 from __future__ import annotations
 
+import gc
 import itertools
+import math
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +21,11 @@ import torch
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedTokenizerBase
 
+from align.gpu import batch, steady
 from align.gpu import model as models
+from align.gpu.sibling import same_files, sibling
 
-SMALL = 20_000_000  # parameters; below this a second thread costs more than it brings
+PRECISIONS = ("auto", "fp32", "bf16")
 
 
 class Unknown(ValueError):
@@ -26,6 +33,20 @@ class Unknown(ValueError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"The model `{name}` does not exist.")
+
+
+def dtype(precision: str, place: torch.device) -> torch.dtype:
+    """Of weights, products and what is kept of each token; choices and log-probabilities are fp32
+    in any case. "auto" is bf16 on a GPU, and on a CPU that multiplies it faster than fp32.
+
+    Raises ValueError for an unknown precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision}")
+    can: Mapping[str, Any] = torch.cpu.get_capabilities()
+    fast = place.type == "cuda" or any(can.get(one) for one in ("amx_bf16", "avx512_bf16"))
+    half = precision == "bf16" or (precision == "auto" and fast)
+    return torch.bfloat16 if half else torch.float32
 
 
 @dataclass
@@ -39,16 +60,20 @@ class Resident:
     slot: str | None = None
     parent: str | None = None
     users: int = 0  # generations that have not ended
+    alone: str | None = None  # why its requests cannot share a batch
 
 
 class Residents:
-    def __init__(self, name: str, path: Path) -> None:
-        """Raises ValueError when the folder is refused or does not load."""
+    def __init__(
+        self, name: str, path: Path, max_length: int | None = None, precision: str = "auto"
+    ) -> None:
+        """max_length: the most tokens a request has, the model's own limit unless given.
+        precision: of weights and products, see `dtype`. Raises ValueError when the folder is
+        refused or does not load."""
         self._place = models.device()
-        base = models.load_base(path, self._place).eval()
-        if self._place.type == "cpu" and base.num_parameters() < SMALL:
-            torch.set_num_threads(1)
-        self.base = Resident(name, path, base, models.load_tokenizer(path))
+        self._dtype = dtype(precision, self._place)
+        self._max_length = max_length
+        self.base = self._load_full(name, path)
         self._served = {name: self.base}
         self._leaving: list[Resident] = []
         self._peft: PeftModel | None = None
@@ -68,13 +93,37 @@ class Residents:
 
     def load(self, name: str, path: Path) -> None:
         """Serve an adapter of the base, or a folder of full weights, under a new name."""
-        if name in self._served:
-            raise ValueError(f"the name {name!r} is taken; unload it or choose another")
         if (path / "adapter_config.json").is_file():
+            self._check_free(name)
             self._served[name] = self._load_adapter(name, path)
         else:
-            full = models.load_base(path, self._place).eval()
-            self._served[name] = Resident(name, path, full, models.load_tokenizer(path))
+            self.add(self.read(name, path))
+
+    def add(self, resident: Resident) -> None:
+        """Serve what `read` has read."""
+        self._check_free(resident.name)
+        self._served[resident.name] = resident
+
+    def read(self, name: str, path: Path) -> Resident:
+        """A folder of full weights, to be served under a new name. Changes nothing here, so any
+        thread may call it while requests run on what is served."""
+        self._check_free(name)
+        base = self.base
+        with ThreadPoolExecutor(1) as pool:  # hashing and reading, side by side
+            checked = pool.submit(models.check_folder, path)
+            twin = sibling(base.model, base.path, path)
+            checked.result()
+        if twin is None:
+            return self._load_full(name, path)
+        if base.alone is None:
+            batch.adopt(twin)
+        known = same_files(base.path, path, "*token*") and same_files(base.path, path, "*.jinja")
+        tokenizer = base.tokenizer if known else models.load_tokenizer(path)
+        return Resident(name, path, twin, tokenizer, alone=base.alone)
+
+    def _check_free(self, name: str) -> None:
+        if name in self._served:
+            raise ValueError(f"the name {name!r} is taken; unload it or choose another")
 
     def unload(self, name: str) -> None:
         """Stop serving a name; its memory is freed when the last generation on it has ended."""
@@ -92,11 +141,50 @@ class Residents:
             if gone.slot is not None:
                 self._discard(gone.slot)
 
+    @property
+    def asleep(self) -> bool:
+        return self.base.model is None
+
+    def sleep(self) -> None:
+        """Let go of all weights; names and what they stand for stay. Nothing may be running."""
+        for resident in (*self._served.values(), *self._leaving):
+            resident.model = resident.slot = None
+        self._peft = self._active = None
+        gc.collect()  # a model's modules refer to one another
+        if self._place.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def wake(self) -> None:
+        """Load them again. What is gone from the disk is served no longer; ValueError if that is
+        the base."""
+        self._restore(self.base)
+        for resident in [one for one in self.all() if one is not self.base]:
+            try:
+                self._restore(resident)
+            except ValueError as error:
+                print(f"{resident.name} is served no longer: {error}", file=sys.stderr)
+                del self._served[resident.name]
+
+    def _restore(self, resident: Resident) -> None:
+        """The same resident, since requests that wait refer to it."""
+        if resident.parent is None:
+            fresh = self._load_full(resident.name, resident.path)
+        else:
+            fresh = self._load_adapter(resident.name, resident.path)
+        resident.model, resident.slot, resident.alone = fresh.model, fresh.slot, fresh.alone
+
     def ready(self, resident: Resident) -> Any:
         """The transformers model to run one step of, with the right adapter switched on."""
         if resident.slot is not None or resident is self.base:
             self._switch(resident.slot)
         return resident.model
+
+    def _load_full(self, name: str, path: Path) -> Resident:
+        model = models.load_base(path, self._place, self._dtype).eval()
+        tokenizer = models.load_tokenizer(path)
+        longest = min(self._max_length or math.inf, model.config.max_position_embeddings)
+        alone = batch.prepare(model, longest, tokenizer)
+        return Resident(name, path, model, tokenizer, alone=alone)
 
     def _load_adapter(self, name: str, path: Path) -> Resident:
         models.check_adapter(path)
@@ -104,8 +192,12 @@ class Residents:
         try:
             if self._peft is None:
                 config = LoraConfig.from_pretrained(str(path))
-                self._peft = PeftModel(self.base.model, config, adapter_name=slot)
-            loaded = self._peft.load_adapter(str(path), adapter_name=slot)
+                self._peft = PeftModel(
+                    self.base.model, config, adapter_name=slot, autocast_adapter_dtype=False
+                )
+            loaded = self._peft.load_adapter(
+                str(path), adapter_name=slot, autocast_adapter_dtype=False
+            )
             if loaded.unexpected_keys:
                 raise ValueError(f"{loaded.unexpected_keys[0]} has no place in the model")
         except (RuntimeError, OSError, ValueError) as error:
@@ -113,10 +205,13 @@ class Residents:
             raise ValueError(f"{path} is no adapter of {self.base.name}: {error}") from error
         self._peft.requires_grad_(False)
         self._peft.eval()
+        if self.base.alone is None:
+            steady.steady(self.base.model)
         self._active = slot
         self._switch(None)
+        base = self.base
         return Resident(
-            name, path, self.base.model, self.base.tokenizer, slot=slot, parent=self.base.name
+            name, path, base.model, base.tokenizer, slot=slot, parent=base.name, alone=base.alone
         )
 
     def _discard(self, slot: str) -> None:

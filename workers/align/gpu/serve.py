@@ -25,10 +25,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from align.gpu import wire
+from align.gpu.answers import Draw
 from align.gpu.engine import Busy, Engine, Ticket
-from align.gpu.generate import Draw
 from align.gpu.replies import Delta, Replies, Watcher, model_card, token_strings
-from align.gpu.residents import Resident, Residents, Unknown
+from align.gpu.residents import PRECISIONS, Resident, Residents, Unknown
 from align.gpu.wire import Asked, Refused
 
 LARGEST_BODY = 8 << 20  # bytes
@@ -93,7 +93,11 @@ class Service:
         if not path.is_dir():
             raise Refused(f"Loading {name} failed: {path} is no folder here.", "lora_path", 404)
         try:
-            await asyncio.wrap_future(self.engine.call(lambda models: models.load(name, path)))
+            if (path / "adapter_config.json").is_file() or self.residents.asleep:
+                await asyncio.wrap_future(self.engine.call(lambda models: models.load(name, path)))
+            else:  # requests go on while it is read
+                read = await asyncio.to_thread(self.residents.read, name, path)
+                await asyncio.wrap_future(self.engine.call(lambda models: models.add(read)))
         except ValueError as error:
             raise Refused(str(error), kind="InvalidUserInput") from error
         return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
@@ -108,6 +112,18 @@ class Service:
         except ValueError as error:
             raise Refused(str(error), kind="InvalidUserInput") from error
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+
+    async def sleep(self, request: Request) -> Response:
+        """Once the running requests have ended; later ones wait for /wake_up."""
+        await asyncio.wrap_future(self.engine.sleep())
+        return Response()
+
+    async def wake_up(self, request: Request) -> Response:
+        await asyncio.wrap_future(self.engine.wake())
+        return Response()
+
+    async def is_sleeping(self, request: Request) -> Response:
+        return JSONResponse({"is_sleeping": self.engine.sleeping})
 
     def _resident(self, body: dict[str, Any]) -> Resident:
         """The model asked for; the base if none is named. Raises Unknown."""
@@ -266,6 +282,9 @@ def create_app(residents: Residents, max_length: int) -> Starlette:
             post("/tokenize", service.tokenize),
             post("/v1/load_lora_adapter", service.load_adapter),
             post("/v1/unload_lora_adapter", service.unload_adapter),
+            post("/sleep", service.sleep),
+            post("/wake_up", service.wake_up),
+            Route("/is_sleeping", service.is_sleeping),
         ],
         exception_handlers={
             Refused: _refused,
@@ -284,11 +303,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--max-model-len", type=int, help="at most what the model was made for")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="auto", help="bf16 where this machine is fast"
+    )
     args = parser.parse_args(argv)
     try:
-        residents = Residents(args.served_model_name, args.model)
+        residents = Residents(
+            args.served_model_name, args.model, args.max_model_len, args.precision
+        )
     except ValueError as error:
         sys.exit(str(error))
+    if residents.base.alone is not None:
+        print(f"requests are computed one at a time: {residents.base.alone}", file=sys.stderr)
     longest = residents.base.model.config.max_position_embeddings
     app = create_app(residents, min(args.max_model_len or longest, longest))
     uvicorn.run(

@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from align.gpu.generate import Sampling
+from align.gpu.answers import Sampling
 
 MOST_DRAWS = 1024  # prompts x n of one request
 MOST_LOGPROBS = 20
