@@ -71,9 +71,9 @@ class Settings(forms.Form):
         label="Answers compared",
         choices=Experiment.Selection.choices,
         help_text="Which two of a prompt's answers people see. Contrasting ones contradict the "
-        "base model equally and differ in manner, which says more about taste than a right "
-        "answer beside a wrong one; with 8 answers and 200 votes a round it helped the demo's "
-        "base most.",
+        "base model equally and differ in manner, so that a right answer beside a wrong one does "
+        "not drown other tastes. On the demo's base runs differed less with them; their mean was "
+        "the same.",
     )
     overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
     deadline_minutes = number(
