@@ -150,6 +150,7 @@ def test_two_agents_of_torchrun_train_together_as_two_hosts_would(
     ("ended", "status", "said"),
     [
         ([LOST, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
+        ([-6, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
         ([75, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
         ([-11, -15], 1, "Rank 0 of 2 (process 100) was ended by SIGSEGV."),
         ([LOST, 1], 1, "Rank 1 of 2 (process 101) ended with exit status 1."),
