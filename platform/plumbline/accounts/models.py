@@ -25,6 +25,7 @@ class User(AbstractUser):
         IMPORT = "import", "Imported ballots"
 
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.PERSON)
+    preferences = models.JSONField(default=dict, blank=True)  # of pages: keys, how texts are shown
 
 
 class Project(models.Model):

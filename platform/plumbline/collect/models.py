@@ -7,8 +7,12 @@ import uuid
 from django.db import models
 from django.db.models import F, Q
 
-from plumbline.accounts.models import Project, User
+from plumbline.accounts.models import Invitation, Project, User
 from plumbline.policies.models import Policy
+
+
+def compare_only() -> list[str]:
+    return ["compare"]
 
 
 class PromptSet(models.Model):
@@ -79,9 +83,19 @@ class Campaign(models.Model):
     name = models.CharField(max_length=120)
     guidelines = models.TextField(blank=True)  # markdown
     purpose = models.CharField(max_length=8, choices=Purpose, default=Purpose.TRAIN)
+    # What people are asked for at once, of collect.asking.ASKS.
+    asks = models.JSONField(default=compare_only)
+    criteria = models.JSONField(default=list)  # fields of collect.asking.Criterion each
+    reasons = models.JSONField(default=list)  # short ones to choose from, beside the words
+    warning = models.CharField(max_length=200, blank=True)  # of content; texts are blurred first
     settings_version = models.PositiveIntegerField(default=1)  # stamped on each ballot
     overlap = models.PositiveSmallIntegerField(default=1)  # people wanted a comparison
     lease_seconds = models.PositiveIntegerField(default=900)
+    quality = models.JSONField(default=dict)  # fields of collect.quality.settings.Quality
+    hourly_rate = models.DecimalField(max_digits=8, decimal_places=2, null=True, blank=True)
+    invited_only = models.BooleanField(default=False)  # else every member of the project may answer
+    deadline = models.DateTimeField(null=True, blank=True)
+    paused_at = models.DateTimeField(null=True, blank=True)
     closed_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -96,8 +110,71 @@ class Campaign(models.Model):
         return self.name
 
 
+class CampaignVersion(models.Model):
+    """A campaign's guidelines and settings as they were; what a ballot's `settings_version` means.
+    Written whenever one of them changes, never edited."""
+
+    campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    settings = models.JSONField()  # by name of the campaign's fields
+    author = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["campaign", "number"], name="one_version_a_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.campaign}, version {self.number}"
+
+
+class Enrolment(models.Model):
+    """A person's place in a campaign, from the first time they open it or are invited."""
+
+    campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="enrolments")
+    user = models.ForeignKey(User, models.CASCADE, related_name="enrolments")
+    joined_at = models.DateTimeField(auto_now_add=True)
+    trained_at = models.DateTimeField(null=True)  # has passed the training comparisons
+    paused_at = models.DateTimeField(null=True)  # by the pause rule or by a researcher
+    pause_reason = models.CharField(max_length=300, blank=True)
+    left_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["campaign", "user"], name="one_enrolment_a_campaign")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.campaign}"
+
+
+class CampaignInvitation(models.Model):
+    """An invitation to a project that also enrols whoever accepts it."""
+
+    invitation = models.OneToOneField(Invitation, models.CASCADE, related_name="+")
+    campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="invitations")
+
+    def __str__(self) -> str:
+        return f"{self.invitation}, for {self.campaign}"
+
+
 class Comparison(models.Model):
-    """2..9 answers to one prompt, put before people. `why` is for researchers only."""
+    """1..9 answers to one prompt, put before people. `why` is for researchers only.
+
+    Gold, repeats and training comparisons look like any other and never train a model: `expected`
+    is what a gold or training one should be answered, as the fields of a verdict; `only_for` is who
+    a repeat is meant for. `full` says, for the queue, that no more votes are wanted; it is written
+    under the comparison's lock with every vote.
+    """
+
+    class Kind(models.TextChoices):
+        ORDINARY = "ordinary", "Ordinary"
+        LIVE = "live", "Live"
+        GOLD = "gold", "Gold"
+        REPEAT = "repeat", "Repeat"
+        TRAINING = "training", "Training"
 
     campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="comparisons")
     prompt = models.ForeignKey(Prompt, models.CASCADE, related_name="comparisons")
@@ -105,10 +182,45 @@ class Comparison(models.Model):
     priority = models.IntegerField(default=0)
     strategy = models.CharField(max_length=40, default="random")
     p_select = models.FloatField(default=1.0)
+    why = models.JSONField(default=dict)  # figures that the strategy chose by
+    kind = models.CharField(max_length=8, choices=Kind, default=Kind.ORDINARY)
+    overlap = models.PositiveSmallIntegerField(null=True, blank=True)  # None: the campaign's
+    expected = models.JSONField(null=True, blank=True)
+    explanation = models.TextField(blank=True)  # shown in training, after the answer
+    repeats = models.ForeignKey("self", models.CASCADE, null=True, related_name="repeated")
+    only_for = models.ForeignKey(User, models.CASCADE, null=True, related_name="+")
+    full = models.BooleanField(default=False)
+    expires_at = models.DateTimeField(null=True, blank=True)  # not asked any more from then on
+    retired_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        indexes = [models.Index(fields=["campaign", "-priority", "id"])]
+        indexes = [
+            models.Index(fields=["campaign", "-priority", "id"]),
+            models.Index(
+                fields=["campaign", "-priority", "id"],
+                condition=Q(full=False, retired_at__isnull=True, only_for__isnull=True),
+                name="comparisons_wanting",
+            ),
+            models.Index(
+                fields=["only_for", "campaign"],
+                condition=Q(only_for__isnull=False),
+                name="comparisons_for_one",
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(overlap__isnull=True) | Q(overlap__gte=1), name="own_overlap_at_least_1"
+            ),
+            models.CheckConstraint(
+                condition=~Q(kind="repeat") | Q(repeats__isnull=False, only_for__isnull=False),
+                name="repeat_of_something_for_someone",
+            ),
+            models.CheckConstraint(
+                condition=~Q(kind__in=["gold", "training"]) | Q(expected__isnull=False),
+                name="expected_where_it_is_known",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"comparison {self.pk}"
@@ -137,14 +249,19 @@ class Ballot(models.Model):
 
     Shown = the row exists; abandoned = `expires_at` passed with no outcome; cast = `outcome` set.
     `ranking` lists tie groups of slots, best first: [[1], [0]] prefers slot 1, [[0, 1]] is a tie.
-    `seat` (0..overlap-1) is held by a live claim or a standing vote, and the database keeps seats
-    unique, so overlap is never exceeded. A later revision by the same person replaces the earlier.
+    What else a campaign asks for stands beside it, by slot: `mark` of the best answer, `ratings`
+    ({slot: {criterion: value}}), `corrections` ({slot: text}), `spans` (fields of
+    collect.asking.Span each). `seat` (0..overlap-1) is held by a live claim or a standing vote, and
+    the database keeps seats unique, so overlap is never exceeded. A later revision by the same
+    person replaces the earlier.
     """
 
     class Outcome(models.TextChoices):
         RANKED = "ranked", "Ranked"
         ALL_BAD = "all_bad", "All bad"
+        ABSOLUTE = "absolute", "Rated, not ranked"
         SKIPPED = "skipped", "Skipped"
+        FLAGGED = "flagged", "Flagged"
         WITHDRAWN = "withdrawn", "Undone"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -163,7 +280,12 @@ class Ballot(models.Model):
     strength = models.PositiveSmallIntegerField(null=True)  # 1 slightly, 2 clearly, 3 much better
     # P(slot 0 beats slot 1) where the voter gave one, as AI judges do; it says more than `ranking`.
     probability = models.FloatField(null=True)
-    reason = models.CharField(max_length=300, blank=True)
+    mark = models.PositiveSmallIntegerField(null=True)  # of the best answer: 1 bad, 2 ok, 3 good
+    ratings = models.JSONField(default=dict)
+    corrections = models.JSONField(default=dict)
+    spans = models.JSONField(default=list)
+    reasons = models.JSONField(default=list)
+    reason = models.CharField(max_length=300, blank=True)  # why it was skipped or flagged
     comment = models.TextField(blank=True)
     active_ms = models.PositiveIntegerField(null=True)
     idempotency_key = models.UUIDField(null=True, unique=True)
@@ -190,3 +312,29 @@ class Ballot(models.Model):
 
     def __str__(self) -> str:
         return f"{self.annotator_id} on {self.comparison_id}: {self.outcome or 'open'}"
+
+
+class Draft(models.Model):
+    """What a person has filled in so far, kept by the server until the ballot is cast."""
+
+    ballot = models.OneToOneField(Ballot, models.CASCADE, related_name="draft")
+    fields = models.JSONField()  # by name of the form's fields
+    saved_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"draft of {self.ballot_id}"
+
+
+class Flag(models.Model):
+    """A comparison that somebody called harmful or broken, until a researcher has looked."""
+
+    ballot = models.OneToOneField(Ballot, models.CASCADE, related_name="flag")
+    reason = models.CharField(max_length=300)
+    words = models.TextField(blank=True)
+    raised_at = models.DateTimeField(auto_now_add=True)
+    resolved_at = models.DateTimeField(null=True)
+    resolved_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="+")
+    resolution = models.CharField(max_length=300, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.reason} on {self.ballot_id}"

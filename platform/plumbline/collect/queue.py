@@ -8,7 +8,7 @@ appends a withdrawal and opens a new claim. Locks are taken in the order person,
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -18,11 +18,16 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from plumbline.accounts.models import Membership, User
-from plumbline.collect.models import Ballot, Campaign, Comparison
+from plumbline.collect import asking
+from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
 
 Outcome = Ballot.Outcome
-VOTES = (Outcome.RANKED, Outcome.ALL_BAD)  # what counts towards the overlap
-SAID = (*VOTES, Outcome.SKIPPED)  # what a person is not asked again
+VOTES = (Outcome.RANKED, Outcome.ALL_BAD, Outcome.ABSOLUTE)  # what counts towards the overlap
+SAID = (*VOTES, Outcome.SKIPPED, Outcome.FLAGGED)  # what a person is not asked again
+SAID_FIELDS = (
+    *("outcome", "ranking", "strength", "mark", "ratings", "corrections"),
+    *("reasons", "reason", "comment"),
+)
 MOST_ACTIVE_MS = 24 * 3600 * 1000  # a browser's clock is not to be trusted
 _shuffle = random.SystemRandom()
 
@@ -49,11 +54,17 @@ class ForeignKeyUsed(Refused):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a person says of a comparison. `ranking` lists tie groups of slots, best first."""
+    """What a person says of a comparison. `ranking` lists tie groups of slots, best first. What is
+    said by slot has the slot's number as a string, as JSON does."""
 
     outcome: str
     ranking: list[list[int]] = field(default_factory=list)
     strength: int | None = None
+    mark: int | None = None
+    ratings: dict[str, dict[str, int]] = field(default_factory=dict)
+    corrections: dict[str, str] = field(default_factory=dict)
+    spans: list[asking.Span] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
     reason: str = ""
     comment: str = ""
     active_ms: int | None = None
@@ -110,11 +121,9 @@ def cast(ballot: Ballot, verdict: Verdict, key: UUID) -> Ballot:
                     "Nothing was saved; here is the next one."
                 )
             ballot.seat = seat
-        ballot.outcome = verdict.outcome
-        ballot.ranking = verdict.ranking
-        ballot.strength = verdict.strength
-        ballot.reason = verdict.reason
-        ballot.comment = verdict.comment
+        for name in SAID_FIELDS:
+            setattr(ballot, name, getattr(verdict, name))
+        ballot.spans = [asdict(span) for span in verdict.spans]
         return _say(ballot, key, verdict.active_ms)
 
 
@@ -246,10 +255,40 @@ def _check(verdict: Verdict, ballot: Ballot) -> None:
     elif verdict.outcome == Outcome.RANKED:
         if sorted(slots) != sorted(ballot.shown) or not all(verdict.ranking):
             raise ValueError("A ranking must place each answer exactly once.")
+    elif verdict.outcome == Outcome.ABSOLUTE:
+        if slots or asking.COMPARE in ballot.comparison.campaign.asks:
+            raise ValueError("This campaign asks which answer is better; say that as well.")
     else:
         raise ValueError("Say which answer is better, that they tie, or that all are bad.")
     if verdict.strength not in (None, 1, 2, 3):
         raise ValueError("Strength is 1 (slightly), 2 (clearly) or 3 (much better).")
+    _check_asked(verdict, ballot)
+
+
+def _check_asked(verdict: Verdict, ballot: Ballot) -> None:
+    """What is said beside the order is what the campaign asks for, and fits the answers."""
+    campaign = ballot.comparison.campaign
+    asks, criteria = set(campaign.asks), asking.criteria(campaign.criteria)
+    if verdict.mark is not None and (asking.MARK not in asks or verdict.mark not in asking.MARKS):
+        raise ValueError("The best answer is good, ok or bad, where a campaign asks for it.")
+    if asking.RATE in asks and verdict.outcome != Outcome.ALL_BAD:
+        asking.check_ratings(verdict.ratings, ballot.shown, criteria)
+    elif verdict.ratings:
+        raise ValueError("This campaign asks for no ratings.")
+    slots = {str(slot) for slot in ballot.shown}
+    if verdict.corrections and (asking.CORRECT not in asks or verdict.corrections.keys() - slots):
+        raise ValueError("This campaign asks for no such correction.")
+    if verdict.outcome == Outcome.ABSOLUTE and not (verdict.ratings or verdict.corrections):
+        raise ValueError("Rate the answers or correct one.")
+    if verdict.spans:
+        if asking.SPANS not in asks:
+            raise ValueError("This campaign asks for no marks on answers.")
+        texts = {one.slot: one.completion.text for one in _slots(ballot)}
+        asking.check_spans(verdict.spans, texts)
+
+
+def _slots(ballot: Ballot) -> QuerySet[Candidate]:
+    return ballot.comparison.slots.select_related("completion")
 
 
 def _say(ballot: Ballot, key: UUID, active_ms: int | None) -> Ballot:
