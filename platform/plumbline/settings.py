@@ -242,6 +242,10 @@ MAX_MODEL_LEN = env_int("MAX_MODEL_LEN", 512)
 LEASE_SECONDS = env_int("LEASE_SECONDS", 15)
 HEARTBEAT_SECONDS = env_int("HEARTBEAT_SECONDS", 3)
 MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 5)
+# The GPUs this host's jobs may have: all, none, or some by number or UUID.
+GPUS = env(
+    "GPUS", env("CUDA_VISIBLE_DEVICES", "none" if "CUDA_VISIBLE_DEVICES" in os.environ else "all")
+)
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
 
 LOGGING = {

@@ -36,7 +36,7 @@ def textbook(policy: model.Policy, row: data.Exchange) -> float:
 def test_it_is_the_sum_over_response_tokens_with_the_end_of_turn(policy: model.Policy) -> None:
     with torch.no_grad():
         found = sequence_logps(policy, ROWS)
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.float64
     assert found.tolist() == pytest.approx([textbook(policy, row) for row in ROWS], rel=1e-5)
 
 

@@ -164,28 +164,6 @@ def test_a_reference_may_be_another_adapter_or_another_model(
     assert not torch.allclose(alone["adapter"], alone["model"], rtol=1e-3)
 
 
-def test_a_step_that_runs_out_of_memory_is_done_again_in_smaller_parts(
-    rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calm = do(work, rundir(train_job(tiny_base, batch_size=4, micro_batch_size=4), "calm",
-                           examples=pairs()))  # fmt: skip
-    real, calls = train.sequence_logps, [0]
-
-    def tight(policy: model.Policy, rows: list[data.Exchange]) -> torch.Tensor:
-        calls[0] += torch.is_grad_enabled()
-        if torch.is_grad_enabled() and len(rows) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(policy, rows)
-
-    monkeypatch.setattr(train, "sequence_logps", tight)
-    folder = rundir(
-        train_job(tiny_base, batch_size=4, micro_batch_size=4), "tight", examples=pairs()
-    )
-    found = do(work, folder)
-    assert found["loss"] == pytest.approx(calm["loss"], rel=1e-2)
-    assert "micro-batches of 2 from here" in (folder / jobs.EVENTS).read_text()
-
-
 def test_soft_labels_and_weights_reach_the_loss(rundir: Rundir, tiny_base: Path) -> None:
     rows = [pair("q", "aa", "bb", p=0.5), pair("r", "cc", "dd", weight=0.0)]
     folder = rundir(train_job(tiny_base, epochs=8), examples=rows)

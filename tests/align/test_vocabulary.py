@@ -147,7 +147,7 @@ def test_bf16_costs_digits_but_neither_the_zero_margin_nor_fp32_weights(
     assert {p.dtype for p in policy.parameters().values()} == {torch.float32}
     assert policy.padded is None
     values = sequence_logps(policy, [Exchange((3, 4), (5, 6))])
-    assert values.dtype == torch.float32
+    assert values.dtype == torch.float64
 
 
 def test_an_unknown_precision_is_refused(

@@ -19,6 +19,9 @@ import pytest
 from align import jobs
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+# The programs of these tests, and the code that lies beside them wherever that is.
+SOURCES = f"{HERE}:{ROOT / 'platform'}:{ROOT / 'workers'}"
 LEASE = 3  # seconds, in workers that tests start
 
 
@@ -73,7 +76,19 @@ class Fleet:
         spec = jobs.SampleJob(engine_url="-", model=model, n=steps, temperature=pause)
         return dispatch.submit(self.project, spec, f"{model} x {steps}")
 
-    def worker(self) -> subprocess.Popen[bytes]:
+    def submit_training(self, processes: int = 1, steps: int = 3, pause: float = 0.01) -> Any:
+        """The same, of the GPU queue."""
+        from plumbline.fleet import dispatch
+
+        spec = jobs.TrainJob(
+            algorithm="steady",
+            start=jobs.ModelRef(base="-"),
+            optimiser=jobs.Optimiser(epochs=steps, learning_rate=pause),
+            processes=processes,
+        )
+        return dispatch.submit(self.project, spec, f"{processes} processes")
+
+    def worker(self, queue: str = "cpu", **more: str) -> subprocess.Popen[bytes]:
         from django.db import connection
 
         name = connection.settings_dict["NAME"]
@@ -88,11 +103,12 @@ class Fleet:
             "LEASE_SECONDS": str(LEASE),
             "HEARTBEAT_SECONDS": "1",
             "MAX_ATTEMPTS": "2",
-            "PYTHONPATH": str(HERE),
+            "PYTHONPATH": SOURCES,
+            **more,
         }
         with self.log.open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, str(HERE / "slow_worker.py"), "cpu"],
+                [sys.executable, str(HERE / "slow_worker.py"), queue],
                 env=environment,
                 stdout=out,
                 stderr=out,
@@ -141,7 +157,7 @@ def fleet(transactional_db, project, tmp_path, monkeypatch) -> Iterator[Fleet]:
     monkeypatch.setattr(dispatch, "_silent_until", 0.0)
     monkeypatch.setattr(claims, "_rung", {})
     monkeypatch.setitem(jobs.MODULES, "sample", "slow_job")
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", SOURCES)
     fleet = Fleet(project, tmp_path / "workers.log")
     yield fleet
     fleet.stop()

@@ -10,12 +10,22 @@ import time
 from typing import Any
 
 from align import run
+from align.jobs import SampleJob
 
 
 def work(attempt: run.Run) -> dict[str, Any]:
     job: Any = attempt.job
+    if attempt.job.kind == "train":  # the same, told by a job of the GPU queue
+        job = SampleJob(
+            engine_url="-",
+            model=job.algorithm,
+            n=job.optimiser.epochs,
+            temperature=job.optimiser.learning_rate,
+        )
     done = attempt.folder / "steps.txt"
     (attempt.folder / "child.pid").write_text(str(os.getpid()))
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    (attempt.folder / "gpus.txt").write_text(gpus)
     (attempt.folder / "environment.txt").write_text("\n".join(os.environ))
     match job.model:
         case "poison":

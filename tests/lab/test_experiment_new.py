@@ -47,7 +47,7 @@ def sent(prompts) -> dict[str, object]:
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
         "replay_share": 0.3, "replay_decay": 0.5, "anchor": 0, "warm_start": "on", "candidates": 0,
         "mode": "lora", "rank": 16, "learning_rate": 5e-5,
-        "epochs": 1, "batch_size": 16,
+        "epochs": 1, "batch_size": 16, "processes": 2,
         "reward_form": "tuned", "reward_learning_rate": 5e-5, "reward_epochs": 1,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
         "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
@@ -93,6 +93,7 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
     }  # fmt: skip
     assert made.weights == {"mode": "lora", "rank": 16, "alpha": 32}
     assert made.optimiser == {"learning_rate": 5e-5, "epochs": 1, "batch_size": 16}
+    assert made.processes == 2
     assert made.reward_optimiser == {"learning_rate": 5e-5, "epochs": 1}
     assert (made.created_by, made.start.name) == (alice, "alpha-base")
     assert (made.replay, made.warm_start) == ("all", True)
@@ -106,6 +107,7 @@ def test_saving_begins_the_first_round(researcher, alice, sent):
         ({"name": ""}, "The experiment needs a name."),
         ({"samples_per_prompt": 1}, "A comparison needs at least two answers to each prompt."),
         ({"samples_per_prompt": 0}, "Answers to each prompt must be between 1 and 64."),
+        ({"processes": 65}, "Processes must be between 0 and 64."),
         ({"samples_per_prompt": "many"}, "Answers to each prompt must be a whole number."),
         ({"temperature": 0}, "At temperature 0 all answers to a prompt are the same"),
         ({"temperature": "nan"}, "Temperature must be a number."),

@@ -124,6 +124,7 @@ class Optimiser:
     epochs: int = 1
     batch_size: int = 16
     micro_batch_size: int = 16
+    micro_batch_tokens: int = 0  # if not 0: micro-batches of so many packed tokens instead
     warmup_ratio: float = 0.1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -199,7 +200,8 @@ RewardForm = Literal["tuned", "probe"]
 class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
     rows, which are never trained on. `form`: a head on a backbone that is trained with it, or a
-    linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser."""
+    linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser and takes one
+    process. `processes`: see TrainJob."""
 
     kind: ClassVar[str] = "reward"
     base: ModelRef
@@ -208,6 +210,7 @@ class RewardJob:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    processes: int = 1
     schema: int = SCHEMA
 
 
@@ -218,7 +221,9 @@ class TrainJob:
     `references` maps each name the algorithm declares to the frozen policy behind it. `candidates`
     is how many weights an epoch leaves behind to choose from, evenly spaced, the last ones
     included; at 0 there is no choice. `anchor` times the chosen answer's cross-entropy per token is
-    added to whatever the loss is (RPO, arXiv:2404.19733).
+    added to whatever the loss is (RPO, arXiv:2404.19733). `processes` is how many share the work,
+    each on a GPU of its own where there are GPUs; 0 is one for each GPU that is free. It changes
+    no result by more than rounding, and the trainer takes as many as it is started with.
     """
 
     kind: ClassVar[str] = "train"
@@ -230,6 +235,7 @@ class TrainJob:
     optimiser: Optimiser = field(default_factory=Optimiser)
     candidates: int = 0
     anchor: float = 0.0
+    processes: int = 1
     schema: int = SCHEMA
 
 
@@ -258,6 +264,7 @@ MODULES = {
     "merge": "align.gpu.merge",
 }
 QUEUES = {kind: "cpu" if kind == "sample" else "gpu" for kind in MODULES}
+LAUNCHER = "align.gpu.launch"  # N MODULE RUNDIR: of jobs that several processes share
 
 
 def to_json(job: Job) -> dict[str, Any]:

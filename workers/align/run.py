@@ -29,11 +29,13 @@ class Stopped(Exception):
 class Run:
     """One attempt at a job: its directory, its event log, and whether it has been told to stop."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, silent: bool = False) -> None:
         self.folder = folder
         self.job = jobs.read_job(folder)
         self.stopping = False
-        self._events = (folder / jobs.EVENTS).open("a", encoding="utf-8", buffering=1)
+        self.silent = silent
+        path = Path(os.devnull) if silent else folder / jobs.EVENTS
+        self._events = path.open("a", encoding="utf-8", buffering=1)
         self._started = time.monotonic()
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -53,7 +55,8 @@ class Run:
             raise Stopped
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        jobs.write_json(self.folder / jobs.RESULT, result)
+        if not self.silent:
+            jobs.write_json(self.folder / jobs.RESULT, result)
 
     def _write(self, **event: Any) -> None:
         event["elapsed"] = round(time.monotonic() - self._started, 3)
@@ -71,16 +74,20 @@ def hold(folder: Path) -> Iterator[Run]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        run = Run(folder)
-
-        def stop(signum: int, frame: FrameType | None) -> None:
-            run.stopping = True
-
-        signal.signal(signal.SIGTERM, stop)
-        yield run
+        yield _listening(Run(folder))
 
 
-def main(work: Callable[[Run], Mapping[str, Any]], argv: list[str] | None = None) -> None:
+@contextlib.contextmanager
+def follow(folder: Path) -> Iterator[Run]:
+    """The job of a directory that another process of the same attempt holds; it alone writes."""
+    yield _listening(Run(folder, silent=True))
+
+
+def main(
+    work: Callable[[Run], Mapping[str, Any]],
+    argv: list[str] | None = None,
+    holding: Callable[[Path], contextlib.AbstractContextManager[Run]] = hold,
+) -> None:
     """`python -m align.<program> RUNDIR`: do the job, write its result.
 
     Exit status: 0 done, 2 bad job (retrying cannot help), 75 stopped on request, 1 anything else
@@ -90,13 +97,21 @@ def main(work: Callable[[Run], Mapping[str, Any]], argv: list[str] | None = None
     if len(args) != 1 or not (Path(args[0]) / jobs.JOB).is_file():
         sys.exit(f"usage: python -m {work.__module__} RUNDIR, a folder that holds {jobs.JOB}")
     try:
-        with hold(Path(args[0])) as run:
+        with holding(Path(args[0])) as run:
             run.finish(work(run))
     except Stopped:
         sys.exit(75)
     except ValueError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _listening(run: Run) -> Run:
+    def stop(signum: int, frame: FrameType | None) -> None:
+        run.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    return run
 
 
 def _take(handle: int, path: Path) -> None:

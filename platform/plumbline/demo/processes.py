@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plumbline.fleet.run_child import tethered
+from align.tether import tethered
 
 GRACE_SECONDS = 10.0
 LONGEST_PAUSE = 30.0

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +20,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
-from plumbline.fleet import dispatch
+from plumbline.fleet import devices, dispatch
 from plumbline.fleet.models import Event, Job
 
 log = logging.getLogger(__name__)
@@ -30,10 +32,15 @@ RING_EVERY = 5.0  # seconds between two bells of one sweeper for one queue
 _rung: dict[str, float] = {}  # queue -> monotonic time of this process's last bell from a sweep
 
 
-def claim(queue: str, worker: str) -> Job | None:
-    """The oldest job of `queue` that is due, now leased to `worker`; None when there is none."""
-    due = Job.objects.filter(_due(), queue=queue).order_by("created_at", "id")
+def claim(queue: str, worker: str, gpus: Sequence[str] = ()) -> Job | None:
+    """The oldest job of `queue` that is due, now leased to `worker`; None when there is none.
+
+    gpus: those of the worker's host. A job that finds too few of them free is passed over.
+    """
+    passed: list[uuid.UUID] = []
     while True:
+        due = Job.objects.filter(_due(), queue=queue).exclude(pk__in=passed)
+        due = due.order_by("created_at", "id")
         with transaction.atomic():
             # PostgreSQL: step over rows others are claiming. SQLite has no row locks; there the
             # transaction is IMMEDIATE, and either way the compare-and-swap below decides.
@@ -55,7 +62,13 @@ def claim(queue: str, worker: str) -> Job | None:
             )
             if taken == 1:
                 job.refresh_from_db()
-                note(job, f"attempt {job.attempt} of {settings.MAX_ATTEMPTS} on {worker}")
+                claimed = devices.reserve(job, gpus)
+                if claimed is None:
+                    passed.append(job.pk)
+                    transaction.set_rollback(True)
+                    continue
+                where = "".join(f", {name[:24]}" for name in claimed)
+                note(job, f"attempt {job.attempt} of {settings.MAX_ATTEMPTS} on {worker}{where}")
                 return job
 
 

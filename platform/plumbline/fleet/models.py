@@ -71,6 +71,17 @@ class Job(models.Model):
         return self.state in (self.State.SUCCEEDED, self.State.FAILED, self.State.CANCELLED)
 
 
+class Device(models.Model):
+    """A job's claim on a GPU. It holds while the job runs in that epoch (`fleet/devices.py`)."""
+
+    name = models.CharField(max_length=120, unique=True)
+    job = models.ForeignKey(Job, models.CASCADE, related_name="devices")
+    epoch = models.PositiveIntegerField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Metric(models.Model):
     job = models.ForeignKey(Job, models.CASCADE, related_name="metrics")
     step = models.PositiveIntegerField()

@@ -20,10 +20,10 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from align import jobs
-from plumbline.fleet import claims
+from align.tether import tethered
+from plumbline.fleet import claims, devices
 from plumbline.fleet.models import Job
 from plumbline.fleet.reports import Reports
-from plumbline.fleet.run_child import tethered
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,14 @@ class Child:
     def __init__(self, job: Job) -> None:
         self._log = job.folder / jobs.STDERR
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
-        program = [sys.executable, "-m", jobs.MODULES[job.kind], str(job.folder)]
+        gpus = devices.held(job)
         with self._log.open("ab") as stderr:
             self._process = subprocess.Popen(
-                tethered(*program, by=signal.SIGKILL),
+                tethered(*program(job, devices.processes(job, gpus)), by=signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
-                env=child_environment(),
+                env=child_environment() | devices.environment(gpus),
                 start_new_session=True,
             )
 
@@ -174,6 +174,14 @@ def insist(write: Callable[[], object]) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.5)
+
+
+def program(job: Job, processes: int) -> list[str]:
+    """The command line that does a job."""
+    plain = [sys.executable, "-m", jobs.MODULES[job.kind], str(job.folder)]
+    if processes == 1:
+        return plain
+    return [sys.executable, "-m", jobs.LAUNCHER, str(processes), *plain[2:]]
 
 
 def child_environment() -> dict[str, str]:

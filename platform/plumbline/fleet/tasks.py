@@ -18,7 +18,7 @@ from celery.worker import state
 from django.db import close_old_connections
 
 from plumbline.celery import app
-from plumbline.fleet import claims
+from plumbline.fleet import claims, devices
 from plumbline.fleet.dispatch import TASK
 from plumbline.fleet.supervise import supervise
 
@@ -33,7 +33,7 @@ _one_at_a_time = threading.Lock()
 def work(queue: str) -> None:
     """Do the jobs of `queue` until none is due."""
     with _one_at_a_time:
-        while not leaving() and (job := claims.claim(queue, worker_name())):
+        while not leaving() and (job := claims.claim(queue, worker_name(), devices.found())):
             log.info("%s: %s, attempt %d", job.id, job.title, job.attempt)
             supervise(job, leaving)
             log.info("%s: the attempt is over", job.id)

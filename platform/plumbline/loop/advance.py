@@ -169,9 +169,11 @@ def retrain_reward_model(round: Round) -> Stage | None:
 
 def _reward_model(round: Round, purpose: str, validating: bool | None) -> RewardModel | None:
     experiment = round.experiment
+    probe = experiment.reward_form == Experiment.RewardForm.PROBE
     spec = jobs.RewardJob(
         base=jobs.ModelRef(base=experiment.start.base_model),
         form=cast(jobs.RewardForm, experiment.reward_form),
+        processes=1 if probe else experiment.processes,
         weights=jobs.Weights(**experiment.weights),
         optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
     )

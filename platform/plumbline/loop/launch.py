@@ -146,6 +146,14 @@ class Settings(forms.Form):
     learning_rate = real("Learning rate", "Peak of AdamW's; warm-up, then cosine.", least=0, most=1)
     epochs = number("Epochs", "Passes over a round's pairs.", least=1, most=100)
     batch_size = number("Batch size", "Pairs in an optimiser step.", least=1, most=4096)
+    processes = number(
+        "Processes",
+        "That share a round's training, each on a GPU of its own: each holds a part of what is "
+        "trained and computes a part of every batch. 0 takes all GPUs that are free. No result "
+        "changes by more than rounding.",
+        least=0,
+        most=64,
+    )
     reward_form = forms.ChoiceField(
         label="Reward model",
         choices=Experiment.RewardForm.choices,
@@ -233,6 +241,7 @@ class Settings(forms.Form):
                 "learning_rate",
                 "epochs",
                 "batch_size",
+                "processes",
                 "reward_form",
                 "reward_learning_rate",
                 "reward_epochs",

@@ -88,6 +88,7 @@ class Experiment(models.Model):
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
     reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
     reward_form = models.CharField(max_length=5, choices=RewardForm, default=RewardForm.TUNED)
+    processes = models.PositiveSmallIntegerField(default=1)  # that share training; 0: all free GPUs
     candidates = models.PositiveSmallIntegerField(default=0)  # checkpoints an epoch to choose from
     # Evaluation and the gate.
     heldout_prompts = models.PositiveIntegerField(default=64)

@@ -84,6 +84,7 @@ def job(round: Round, named: dict[str, ModelRef]) -> Job:
         optimiser=roundjobs.optimiser(experiment, experiment.optimiser),
         candidates=experiment.candidates,
         anchor=experiment.anchor,
+        processes=experiment.processes,
     )
     inputs = {jobs.EXAMPLES: lambda: examples.example_rows(round)}
     return roundjobs.ask(round, "train", spec, inputs)

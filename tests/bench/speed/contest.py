@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from plumbline.fleet.run_child import tethered
+from align.tether import tethered
 
 ROOT = Path(__file__).resolve().parents[3]
 Report = dict[str, Any]

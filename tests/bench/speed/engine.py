@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from plumbline.fleet.run_child import tethered
+from align.tether import tethered
 
 psutil: Any = importlib.import_module("psutil")  # it has no types
 

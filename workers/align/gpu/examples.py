@@ -91,10 +91,10 @@ def labels(
     place: torch.device,
     baseline: Tensor | None = None,
 ) -> Labels:
-    """What the data says of these examples, as tensors of shape (B,)."""
+    """What the data says of these examples, as fp64 tensors of shape (B,)."""
 
     def column(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=place)
+        return torch.tensor(values, dtype=torch.float64, device=place)
 
     names = {*algorithm.facts, *(name for e in examples for name in e.facts)}
     return Labels(

@@ -1,6 +1,7 @@
 """Response log-probabilities: one function for training, the reference pass and scoring.
 
-The sum over response tokens, end-of-turn included and prompt masked, with an fp32 log-softmax.
+The sum over response tokens in fp64, end-of-turn included and prompt masked, of an fp32
+log-softmax; what is computed from these sums, such as margins and losses, is fp64 as well.
 Rows that share a prompt compute it once (`align.gpu.layout`); the head runs on the positions that
 predict a response token and on no others, in chunks (`align.gpu.vocabulary`).
 """
@@ -19,7 +20,7 @@ from align.gpu.vocabulary import by_chunk, pick
 
 
 def sequence_logps(policy: Policy, rows: Sequence[Exchange]) -> Tensor:
-    """l(y) = sum_k log pi(y_k | x, y_<k) in nats, shape (B,), fp32."""
+    """l(y) = sum_k log pi(y_k | x, y_<k) in nats, shape (B,), fp64."""
     layout = policy.lay(rows)
     return layout.sums(read_logps(policy, layout, policy.hidden(layout)))
 
@@ -42,7 +43,7 @@ def read_logps(policy: Policy, layout: Layout, hidden: Tensor) -> Tensor:
 
 
 def sequence_divergences(policy: Policy, frozen: Policy, rows: Sequence[Exchange]) -> Tensor:
-    """KL(frozen || policy) over the whole vocabulary, summed over response tokens; (B,), fp32.
+    """KL(frozen || policy) over the whole vocabulary, summed over response tokens; (B,), fp64.
 
     Runs both models. The gradient flows into `policy` only.
     """

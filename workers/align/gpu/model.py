@@ -279,12 +279,13 @@ def acting_as(policy: Policy, ref: ModelRef) -> Iterator[Policy]:
             policy.model.delete_adapter("other")
 
 
-def save(policy: Policy, folder: Path) -> None:
+def save(policy: Policy, folder: Path, state: dict[str, Tensor] | None = None) -> None:
     """Write what PEFT and vLLM load unmodified: an adapter, or full weights and tokenizer.
 
-    The bytes depend on the weights only, so that equal training gives equal hashes.
+    state: the weights by name, where the model in memory holds but slices of them. The bytes depend
+    on the weights only, so that equal training gives equal hashes.
     """
-    policy.model.save_pretrained(str(folder), **_peft_options(policy))
+    policy.model.save_pretrained(str(folder), **_peft_options(policy), state_dict=state)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template
     config = folder / "adapter_config.json"
     if config.is_file():

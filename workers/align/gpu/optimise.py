@@ -13,37 +13,29 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from align import jobs
-from align.gpu import checkpoint
+from align.gpu import checkpoint, ranks, slices
+from align.gpu.batches import Cuts, Examples, plan
+from align.gpu.ranks import Idle, Ranks
 from align.jobs import Optimiser
 from align.run import Run, Stopped
 
 KEEP = 2  # checkpoints
 STATE = "state.json"
-TENSORS = "state.safetensors"
 
 
-@dataclass(frozen=True)
-class Share:
+class Share(NamedTuple):
     """What one micro-batch adds to a step."""
 
     loss: Tensor  # (), sum over its examples of weight * loss; carries the gradient
     sums: Mapping[str, tuple[float, float]]  # figure -> its sum and how much it was summed over
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What the loop knows of the data: each example's weight in the mean, and its tokens."""
-
-    weights: Sequence[float]
-    tokens: Sequence[int]
 
 
 Sums = dict[str, tuple[float, float]]
@@ -63,26 +55,17 @@ def add(sums: Sums, more: Mapping[str, tuple[float, float]]) -> None:
         sums[name] = (old + value, before + count)
 
 
+def total_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> Sums:
+    """Running sums of several, as one; in their order, so that all who add them agree."""
+    total: Sums = {}
+    for part in parts:
+        add(total, part)
+    return total
+
+
 def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Each figure's mean; a figure summed over nothing has none."""
     return {name: value / count for name, (value, count) in sums.items() if count}
-
-
-def plan(count: int, settings: Optimiser) -> list[list[list[int]]]:
-    """Example indices by epoch, step and place: a permutation per epoch, from the seed alone."""
-    epochs = []
-    for epoch in range(settings.epochs):
-        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-        order = torch.randperm(count, generator=generator).tolist()
-        size = settings.batch_size
-        epochs.append([order[at : at + size] for at in range(0, count, size)])
-    return epochs
-
-
-def micro_batches(batch: Sequence[int], tokens: Sequence[int], size: int) -> list[list[int]]:
-    """A batch cut into micro-batches of like lengths, longest first."""
-    ordered = sorted(batch, key=lambda index: (-tokens[index], index))
-    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
 
 
 def learning_rate(step: int, total: int, settings: Optimiser) -> float:
@@ -99,7 +82,8 @@ class Loop:
 
     forward: example indices -> their Share. fingerprint: of job and data; a checkpoint of another
     one is refused. scales: factor on the learning rate of parameters by name. prepare: is shown
-    every batch, cut into micro-batches, before its first forward.
+    every batch, cut into micro-batches, before its first forward. ranks: those that train this
+    together, each its share of a batch.
     """
 
     def __init__(
@@ -113,6 +97,7 @@ class Loop:
         fingerprint: str,
         scales: Mapping[str, float] | None = None,
         prepare: Callable[[Sequence[Sequence[int]]], None] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.run = run
         self.settings = settings
@@ -121,9 +106,10 @@ class Loop:
         self.forward = forward
         self.fingerprint = fingerprint
         self.prepare = prepare
-        self.epochs = plan(len(examples.weights), settings)
+        self.ranks = ranks or Ranks()
+        self.epochs = plan(len(examples.weights), settings, examples.prompts)
         self.steps = [batch for epoch in self.epochs for batch in epoch]
-        self.micro_batch_size = settings.micro_batch_size
+        self.cuts = Cuts(examples, settings, run.log, self.ranks)
         self.state = State()
         scales = scales or {}
         self.adam = torch.optim.AdamW(
@@ -159,7 +145,7 @@ class Loop:
             if at_step:
                 at_step(self.state.step)
             self.state.seconds = before + time.monotonic() - started
-            if self.run.stopping:
+            if self.ranks.any(self.run.stopping):
                 self._save()
                 raise Stopped
             if self.state.step % self.settings.checkpoint_every == 0:
@@ -185,36 +171,31 @@ class Loop:
         self.run.progress(self.state.step, len(self.steps), "steps")
 
     def _gradient(self, batch: Sequence[int]) -> Sums:
-        """Gradients of the batch's weighted mean; smaller micro-batches when memory runs out."""
-        while True:
-            try:
-                return self._accumulate(batch)
-            except torch.OutOfMemoryError:
-                if self.micro_batch_size == 1:
-                    raise
-                self.adam.zero_grad()
-                self.micro_batch_size = max(1, self.micro_batch_size // 2)
-                self.run.log(f"out of memory: micro-batches of {self.micro_batch_size} from here")
-            torch.cuda.empty_cache()
+        """Gradients of the batch's weighted mean, and its figures; smaller micro-batches when
+        memory runs out."""
+        return self.cuts.run(batch, self._accumulate)
 
-    def _accumulate(self, batch: Sequence[int]) -> Sums:
-        """Backward through the batch; its figures, the loss (weighted by example) first."""
-        total = sum(self.examples.weights[index] for index in batch)
+    def _accumulate(self, parts: Sequence[Sequence[int]]) -> Sums:
+        """Backward through a batch; its figures, the loss (weighted by example) first."""
+        self.adam.zero_grad()  # of an attempt that ran out of memory
+        mine = [index for part in parts if not isinstance(part, Idle) for index in part]
+        total = sum(self.ranks.gather(sum(self.examples.weights[index] for index in mine)))
         sums: Sums = {}
-        parts = micro_batches(batch, self.examples.tokens, self.micro_batch_size)
         if self.prepare:
             self.prepare(parts)
         for micro in parts:
-            share = self.forward(micro)
-            (share.loss / total).backward()  # type: ignore[no-untyped-call]
-            weight = sum(self.examples.weights[index] for index in micro)
-            add(sums, {"loss": (share.loss.item(), weight), **share.sums})
-        return sums
+            share = self.ranks.through(partial(self.forward, micro))
+            idle = isinstance(micro, Idle)
+            (share.loss * 0 if idle else share.loss / total).backward()  # type: ignore[no-untyped-call]
+            if not idle:
+                weight = sum(self.examples.weights[index] for index in micro)
+                add(sums, {"loss": (share.loss.item(), weight), **share.sums})
+        return total_of(self.ranks.gather(sums))
 
     def _checked_norm(self, loss: float) -> float:
         """The gradient's norm before clipping. Raises ValueError before a bad step is taken."""
         limit = self.settings.max_grad_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), limit).item()
+        norm = ranks.full(nn.utils.clip_grad_norm_(self.parameters.values(), limit)).item()
         for what, value in (("loss", loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 raise ValueError(
@@ -236,45 +217,54 @@ class Loop:
             tensors["random.cpu"] = torch.get_rng_state()
             if torch.cuda.is_available():
                 tensors["random.cuda"] = torch.cuda.get_rng_state()
-            save_file({key: t.contiguous() for key, t in tensors.items()}, stray / TENSORS)
-            (stray / STATE).write_text(json.dumps(asdict(self.state)))
+            slices.write(stray, tensors, self.ranks)
+            if self.ranks.leads:
+                (stray / STATE).write_text(json.dumps(asdict(self.state)))
 
         metadata = {"fingerprint": self.fingerprint, "step": self.state.step}
-        checkpoint.commit(folder / f"step-{self.state.step:08d}", write, metadata)
-        checkpoint.prune(folder, KEEP)
+        self.ranks.commit(folder / f"step-{self.state.step:08d}", write, metadata)
+        if self.ranks.leads:
+            checkpoint.prune(folder, KEEP)
 
     def _resume(self) -> None:
-        """Take up the newest checkpoint that verifies. Raises ValueError if it is another job's."""
+        """Take up the newest checkpoint that verifies, whatever number of ranks wrote it. Raises
+        ValueError if it is another job's."""
+        path = self.ranks.first(self._newest() if self.ranks.leads else None)
+        if path is None:
+            return
+        saved = slices.Slices(Path(path))
+        for name, p in self.parameters.items():
+            ranks.mine(p.detach()).copy_(saved.part(f"weight.{name}", p, self.ranks))
+        state = {
+            index: {
+                key: ranks.like(p, saved.part(f"{key}.{name}", p, self.ranks))
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{key}.{name}" in saved
+            }
+            for index, (name, p) in enumerate(self.parameters.items())
+        }
+        groups = self.adam.state_dict()["param_groups"]
+        kept = {index: entry for index, entry in state.items() if entry}
+        self.adam.load_state_dict({"state": kept, "param_groups": groups})
+        torch.set_rng_state(saved.own("random.cpu", self.ranks.rank))
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state(saved.own("random.cuda", self.ranks.rank))
+        fields = json.loads((Path(path) / STATE).read_text())
+        fields["sums"] = {name: (value, count) for name, (value, count) in fields["sums"].items()}
+        self.state = State(**fields)
+        self.run.log(f"resumed from step {self.state.step}")
+
+    def _newest(self) -> str | None:
+        """The checkpoint to go on from, verified."""
         folder = self.run.folder / jobs.CHECKPOINTS
         checkpoint.sweep(folder)
         found = checkpoint.newest(folder, self.run.log)
         if found is None:
-            return
+            return None
         path, manifest = found
         if manifest.metadata.get("fingerprint") != self.fingerprint:
             raise ValueError(f"{path} belongs to another job or other data")
-        tensors = load_file(path / TENSORS)
-        with torch.no_grad():
-            for name, p in self.parameters.items():
-                p.copy_(tensors[f"weight.{name}"])
-        saved: dict[int, dict[str, Any]] = {
-            index: {
-                key: tensors[f"{key}.{name}"]
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"{key}.{name}" in tensors
-            }
-            for index, name in enumerate(self.parameters)
-        }
-        groups = self.adam.state_dict()["param_groups"]
-        kept = {index: entry for index, entry in saved.items() if entry}
-        self.adam.load_state_dict({"state": kept, "param_groups": groups})
-        torch.set_rng_state(tensors["random.cpu"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
-        state = json.loads((path / STATE).read_text())
-        state["sums"] = {name: (value, count) for name, (value, count) in state["sums"].items()}
-        self.state = State(**state)
-        self.run.log(f"resumed from step {self.state.step}")
+        return str(path)
 
 
 def check(settings: Optimiser) -> None:
@@ -288,6 +278,6 @@ def check(settings: Optimiser) -> None:
         raise ValueError(f"learning_rate must be above 0, not {settings.learning_rate}")
     if not 0 <= settings.warmup_ratio <= 1:
         raise ValueError(f"warmup_ratio must be between 0 and 1, not {settings.warmup_ratio}")
-    for name in ("weight_decay", "max_grad_norm"):
+    for name in ("micro_batch_tokens", "weight_decay", "max_grad_norm"):
         if getattr(settings, name) < 0:
             raise ValueError(f"{name} must be 0 or more, not {getattr(settings, name)}")

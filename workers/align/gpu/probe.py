@@ -26,9 +26,10 @@ from torch import Tensor
 
 from align import jobs
 from align.gpu import checkpoint, comparisons, data, model
+from align.gpu.batches import Examples, micro_batches
 from align.gpu.comparisons import Comparison, agreement
 from align.gpu.data import Exchange
-from align.gpu.optimise import Sums, add, means, micro_batches
+from align.gpu.optimise import Sums, add, means
 from align.gpu.provenance import file_hash, provenance
 from align.gpu.vocabulary import by_chunk
 from align.jobs import ModelRef, RewardJob
@@ -154,16 +155,16 @@ def features(policy: model.Policy, rows: Sequence[Exchange]) -> Tensor:
     contradicts = layout.sums(tokens) ** ROOT  # (B,)
     length = torch.tensor(layout.lengths, device=policy.device).index_select(0, layout.rows)  # (B,)
     mean = layout.sums(hidden.float().index_select(0, layout.own)) / length[:, None]  # (B, H)
-    return torch.cat([mean, -contradicts[:, None]], dim=1)
+    return torch.cat([mean, -contradicts[:, None]], dim=1).float()
 
 
 def read(
     run: Run, policy: model.Policy, compared: Sequence[Comparison], micro_batch_size: int
 ) -> Table:
     """Features of all compared answers, and the preferences between them in their order."""
-    tokens = [one.tokens for one in compared]
+    given = Examples([1.0] * len(compared), [one.tokens for one in compared])
     found: dict[int, Tensor] = {}
-    for indices in micro_batches(range(len(compared)), tokens, micro_batch_size):
+    for indices in micro_batches(range(len(compared)), given, micro_batch_size):
         run.check()
         some = [compared[index] for index in indices]
         sequences = [sequence for one in some for sequence in one.sequences]

@@ -21,9 +21,11 @@ PACKAGES = ("plumbline", "torch", "transformers", "peft")
 
 
 def fingerprint(job: TrainJob | RewardJob, data_sha256: str) -> str:
-    """Of all that decides the result; the micro-batch size does not, so it may change."""
-    fields = jobs.to_json(job)
-    fields["optimiser"] = {**fields["optimiser"], "micro_batch_size": None}
+    """Of all that decides the result; how batches are cut and how many processes share them does
+    not, so it may change."""
+    fields = {**jobs.to_json(job), "processes": None}
+    fields["optimiser"] |= {"micro_batch_size": None}
+    del fields["optimiser"]["micro_batch_tokens"]
     text = json.dumps([fields, data_sha256], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

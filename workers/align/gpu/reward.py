@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,25 +19,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from align import jobs, objectives
-from align.gpu import checkpoint, comparisons, data, model, probe
+from align.gpu import checkpoint, comparisons, data, model, probe, ranks
+from align.gpu.batches import Cuts, Examples
 from align.gpu.comparisons import Comparison, agreement
 from align.gpu.data import Exchange
-from align.gpu.optimise import (
-    Examples,
-    Loop,
-    Share,
-    State,
-    Sums,
-    add,
-    check,
-    means,
-    micro_batches,
-)
+from align.gpu.optimise import Loop, Share, State, Sums, add, check, means, total_of
 from align.gpu.probe import Probe
 from align.gpu.provenance import file_hash, fingerprint, provenance
+from align.gpu.ranks import Idle
 from align.jobs import ModelRef, RewardJob
 from align.objective import Objective, Preferences
-from align.run import Run, main
+from align.run import Run
 
 HEAD = "head.safetensors"
 HEAD_SCALE = 10.0  # the head starts from nothing, so it learns faster than the body
@@ -59,9 +52,10 @@ class RewardModel:
     def parameters(self) -> dict[str, nn.Parameter]:
         return {**self.policy.parameters(), "head.weight": cast(nn.Parameter, self.head.weight)}
 
-    def save(self, folder: Path) -> None:
-        model.save(self.policy, folder)
-        save_file({"weight": self.head.weight.detach().contiguous()}, folder / HEAD)
+    def save(self, folder: Path, weight: Tensor, state: dict[str, Tensor] | None = None) -> None:
+        """weight: the head's. state: see `model.save`."""
+        model.save(self.policy, folder, state)
+        save_file({"weight": weight.contiguous()}, folder / HEAD)
 
 
 def start(ref: ModelRef, weights: jobs.Weights) -> RewardModel:
@@ -95,9 +89,12 @@ def work(run: Run) -> dict[str, Any]:
         raise ValueError(f"align.gpu.reward runs reward jobs, not {job.kind} jobs")
     check(job.optimiser)
     if job.form == "probe":
+        if ranks.here().size > 1:
+            raise ValueError("a probe is fitted by one process")
         return probe.work(run, job)
     objective = objectives.get(job.objective).build(job.knobs)
-    checkpoint.sweep(run.folder)
+    if not run.silent:
+        checkpoint.sweep(run.folder)
     model.deterministic(job.optimiser.seed)
     reward = start(job.base, job.weights)
     model.say(reward.policy, run.log)
@@ -145,14 +142,19 @@ class Study:
         self.heldout = heldout
         self.heldout_sums: Sums = {}
         self.data_sha256 = file_hash(run.folder / jobs.COMPARISONS)
+        self.ranks = ranks.here()
+        self.cuts = Cuts(self._given(heldout), job.optimiser, run.log, self.ranks)
+        self.ranks.agree("data, or another job,", fingerprint(job, self.data_sha256))
+        self.ranks.shard(reward.policy.model, reward.head)
         self.loop = Loop(
             run,
             job.optimiser,
             reward.parameters(),
-            Examples([one.weight for one in trained], [one.tokens for one in trained]),
+            self._given(trained),
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
             scales={"head.weight": HEAD_SCALE},
+            ranks=self.ranks,
         )
 
     def share(self, indices: Sequence[int]) -> Share:
@@ -163,23 +165,43 @@ class Study:
     @torch.no_grad()
     def at_epoch(self, epoch: int, state: State) -> None:
         """Measure the held-out comparisons and log them beside the epoch's training figures."""
-        self.heldout_sums = {}
-        tokens = [one.tokens for one in self.heldout]
-        size = self.job.optimiser.micro_batch_size
-        for indices in micro_batches(range(len(self.heldout)), tokens, size):
-            self.run.check()
-            found = agreement(*self._forward([self.heldout[index] for index in indices]))
-            add(self.heldout_sums, found)
+
+        def measure(parts: Sequence[Sequence[int]]) -> Sums:
+            sums: Sums = {}
+            for indices in parts:
+                self.run.check()
+                compared = [self.heldout[index] for index in indices]
+                found = agreement(*self.ranks.through(partial(self._forward, compared)))
+                add(sums, {} if isinstance(indices, Idle) else found)
+            return sums
+
+        measured = self.cuts.run(range(len(self.heldout)), measure)
+        self.heldout_sums = total_of(self.ranks.gather(measured))
         figures = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
         figures |= {f"train/{name}": value for name, value in means(state.sums).items()}
         self.run.metrics(state.step, {"epoch": epoch, **figures})
 
     def commit(self) -> checkpoint.Manifest:
         for name, p in self.reward.parameters().items():
-            if not p.isfinite().all():
+            if self.ranks.any(not ranks.mine(p).isfinite().all()):
                 raise ValueError(f"{name} is not finite after training; nothing was saved")
-        metadata = provenance(self.reward.policy, self.job, self.data_sha256)
-        return checkpoint.commit(self.run.folder / jobs.WEIGHTS, self.reward.save, metadata)
+        policy, leads = self.reward.policy, self.ranks.leads
+        metadata = provenance(policy, self.job, self.data_sha256) if leads else {}
+        state, head = self.ranks.state(policy.model), ranks.full(self.reward.head.weight.detach())
+
+        def write(stray: Path) -> None:
+            if leads:
+                self.reward.save(stray, head, state)
+
+        return self.ranks.commit(self.run.folder / jobs.WEIGHTS, write, metadata)
+
+    def _given(self, compared: Sequence[Comparison]) -> Examples:
+        return Examples(
+            [one.weight for one in compared],
+            [one.tokens for one in compared],
+            [one.sequences for one in compared],
+            shared=self.reward.policy.padded is None,
+        )
 
     def _forward(self, compared: Sequence[Comparison]) -> tuple[Tensor, Preferences]:
         """Scores of all responses (R,), and the preferences between them by index."""
@@ -194,4 +216,4 @@ def _head(policy: model.Policy) -> nn.Linear:
 
 
 if __name__ == "__main__":
-    main(work)
+    ranks.main(work)

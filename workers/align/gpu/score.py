@@ -130,7 +130,7 @@ def _scores(scorer: Scorer, sequences: Sequence[data.Exchange]) -> list[Score]:
     values = scorer(sequences)
     if isinstance(values, Tensor):
         return [Score(value, []) for value in values.tolist()]
-    return [Score(tokens.sum().item(), tokens.tolist()) for tokens in values]
+    return [Score(tokens.double().sum().item(), tokens.tolist()) for tokens in values]
 
 
 def encode(

@@ -8,7 +8,8 @@ never asks which algorithm it has. Killed at any instant, it ends as if nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from torch import Tensor
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm, Labels, LogProbs
-from align.gpu import checkpoint, data, examples, model
+from align.gpu import checkpoint, data, examples, model, ranks
+from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.examples import Example
 from align.gpu.logps import sequence_divergences, sequence_logps
-from align.gpu.optimise import Examples, Loop, Share, State, check, means, micro_batches, plan
+from align.gpu.optimise import Loop, Share, State, check, means
 from align.gpu.provenance import file_hash, fingerprint, provenance
+from align.gpu.ranks import Idle
 from align.jobs import ModelRef, TrainJob
-from align.run import Run, main
+from align.run import Run
 
 REFERENCES = "references"  # committed in the run directory: frozen log-probabilities
 TENSORS = "logps.safetensors"
@@ -39,8 +42,9 @@ def work(run: Run) -> dict[str, Any]:
     check(job.optimiser)
     algorithm = algorithms.get(job.algorithm).build(job.knobs)
     _check_anchor(job, algorithm)
-    checkpoint.sweep(run.folder)
-    checkpoint.sweep(run.folder / jobs.CANDIDATES)
+    if not run.silent:
+        checkpoint.sweep(run.folder)
+        checkpoint.sweep(run.folder / jobs.CANDIDATES)
     model.deterministic(job.optimiser.seed)
     policy = model.start(job.start, job.weights)
     model.say(policy, run.log)
@@ -112,7 +116,16 @@ class Round:
         missing = {*algorithm.references, *algorithm.divergences} - job.references.keys()
         if missing:
             raise ValueError(f"the job names no policy for {', '.join(sorted(missing))}")
+        self.ranks = ranks.here()
+        self.ranks.agree("data, or another job,", self.fingerprint)
+        self.given = Examples(
+            [e.weight for e in examples],
+            [e.tokens for e in examples],
+            [[e.sequences[role] for role in self.roles] for e in examples],
+            shared=policy.padded is None,
+        )
         self.frozen = self._frozen()
+        self.ranks.shard(policy.model)
         # A whole model each: only an algorithm that reads divergences pays for it.
         precision = job.weights.precision
         self.beside = {
@@ -124,18 +137,20 @@ class Round:
             run,
             job.optimiser,
             policy.parameters(),
-            Examples([e.weight for e in examples], [e.tokens for e in examples]),
+            self.given,
             self.share,
             fingerprint=self.fingerprint,
             prepare=self.probe if algorithm.probes else None,
+            ranks=self.ranks,
         )
 
     def share(self, indices: Sequence[int]) -> Share:
         """Forward a micro-batch and put the algorithm's loss on it."""
         mine = self.logps(indices, self.algorithm.roles)
         found = [self.examples[index] for index in indices]
-        given = examples.labels(found, self.algorithm, self.policy.device, self.baseline)
-        weights = torch.tensor([e.weight for e in found], device=self.policy.device)
+        place = self.policy.device
+        given = examples.labels(found, self.algorithm, place, self.baseline)
+        weights = torch.tensor([e.weight for e in found], dtype=torch.float64, device=place)
         logps = LogProbs({"policy": mine, **self._frozen_at(indices)}, self._divergences(indices))
         loss = self.algorithm.loss(logps, given)
         losses, figures = loss.losses, {**loss.metrics, **self._drift(logps, given)}
@@ -150,15 +165,22 @@ class Round:
         return Share((weights * losses).sum(), sums)
 
     @torch.no_grad()
-    def probe(self, batch: Sequence[Sequence[int]]) -> None:
-        """The algorithm's baseline over a whole batch, cut into micro-batches."""
-        parts: dict[str, dict[str, list[Tensor]]] = {}
-        for indices in batch:
-            mine = self.logps(indices, self.algorithm.probes)
+    def probe(self, parts: Sequence[Sequence[int]]) -> None:
+        """The algorithm's baseline over a whole batch, of which these are this rank's parts."""
+        nothing = torch.zeros(0, device=self.policy.device)
+        found = {
+            name: {role: [nothing] for role in self.algorithm.probes}
+            for name in ("policy", *self.frozen)
+        }
+        for indices in parts:
+            mine = self.ranks.through(partial(self.logps, indices, self.algorithm.probes))
             for name, roles in {"policy": mine, **self._frozen_at(indices)}.items():
-                for role in self.algorithm.probes:
-                    parts.setdefault(name, {}).setdefault(role, []).append(roles[role])
-        whole = {n: {r: torch.cat(v) for r, v in roles.items()} for n, roles in parts.items()}
+                for role in () if isinstance(indices, Idle) else self.algorithm.probes:
+                    found[name][role].append(roles[role])
+        whole = {
+            name: {role: self.ranks.joined(torch.cat(each)) for role, each in roles.items()}
+            for name, roles in found.items()
+        }
         self.baseline = self.algorithm.baseline(LogProbs(whole))
 
     def logps(self, indices: Sequence[int], roles: Sequence[str]) -> dict[str, Tensor]:
@@ -188,10 +210,16 @@ class Round:
     def commit(self, folder: Path) -> checkpoint.Manifest:
         """The policy's weights, with all that says where they come from."""
         for name, p in self.policy.parameters().items():
-            if not p.isfinite().all():
+            if self.ranks.any(not ranks.mine(p).isfinite().all()):
                 raise ValueError(f"{name} is not finite after training; nothing was saved")
-        metadata = provenance(self.policy, self.job, self.data_sha256)
-        return checkpoint.commit(folder, lambda stray: model.save(self.policy, stray), metadata)
+        metadata = provenance(self.policy, self.job, self.data_sha256) if self.ranks.leads else {}
+        state = self.ranks.state(self.policy.model)
+
+        def write(stray: Path) -> None:
+            if self.ranks.leads:
+                model.save(self.policy, stray, state)
+
+        return self.ranks.commit(folder, write, metadata)
 
     def _kept_steps(self) -> list[int]:
         """Evenly spaced steps before the last one, `candidates` an epoch."""
@@ -234,7 +262,7 @@ class Round:
             found = checkpoint.verify(folder).metadata["fingerprint"] == self.fingerprint
         except (ValueError, KeyError):
             found = False
-        if not found:
+        if not self.ranks.first(found):
             self._compute_frozen(folder)
         tensors = load_file(folder / TENSORS)
         names = (START, *self.algorithm.references)
@@ -254,7 +282,12 @@ class Round:
             for role in self.roles:
                 tensors[f"{name}.{role}"] = tensors[f"{done[ref]}.{role}"].clone()
         metadata = {"fingerprint": self.fingerprint}
-        checkpoint.commit(folder, lambda stray: save_file(tensors, stray / TENSORS), metadata)
+
+        def write(stray: Path) -> None:
+            if self.ranks.leads:
+                save_file(tensors, stray / TENSORS)
+
+        self.ranks.commit(folder, write, metadata)
 
     @torch.no_grad()
     def _under(self, ref: ModelRef) -> dict[str, Tensor]:
@@ -263,26 +296,29 @@ class Round:
         Goes through the micro-batches of the first epoch, so a policy that equals its reference
         is computed from the same packed rows and gives the same bits: margins of exactly zero.
         """
-        values = {role: torch.zeros(len(self.examples)) for role in self.roles}
+        values = {role: torch.zeros(len(self.examples), dtype=torch.float64) for role in self.roles}
+        settings = self.job.optimiser
+        cuts = Cuts(self.given, settings, self.run.log, self.ranks)
+
+        def read(parts: Sequence[Sequence[int]]) -> None:
+            for indices in parts:
+                if isinstance(indices, Idle):  # nothing is sliced yet: nobody waits
+                    continue
+                self.run.check()
+                for roles in (self.algorithm.roles, self.algorithm.probes):
+                    found = self.logps(indices, roles) if roles else {}
+                    for role, part in found.items():
+                        values[role][list(indices)] = part.cpu()
+
         with model.acting_as(self.policy, ref) as frozen:
             mine, self.policy = self.policy, frozen
             try:
-                for indices in self._first_epoch():
-                    self.run.check()
-                    for roles in (self.algorithm.roles, self.algorithm.probes):
-                        found = self.logps(indices, roles) if roles else {}
-                        for role, part in found.items():
-                            values[role][indices] = part.cpu()
+                for batch in plan(len(self.examples), settings, self.given.prompts)[0]:
+                    cuts.run(batch, read)
             finally:
                 self.policy = mine
-        return values
-
-    def _first_epoch(self) -> Iterator[list[int]]:
-        settings = self.job.optimiser
-        tokens = [example.tokens for example in self.examples]
-        for batch in plan(len(self.examples), settings)[0]:
-            yield from micro_batches(batch, tokens, settings.micro_batch_size)
+        return {role: self.ranks.added(each) for role, each in values.items()}
 
 
 if __name__ == "__main__":
-    main(work)
+    ranks.main(work)

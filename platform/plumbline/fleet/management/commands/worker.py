@@ -1,7 +1,8 @@
 """`manage.py worker cpu`, `manage.py worker gpu`: a Celery worker process for these queues.
 
-One job at a time per process; start more processes for more. Start one for `gpu` per GPU (or per
-group of GPUs), with CUDA_VISIBLE_DEVICES set. Works without Redis too, only less promptly.
+One job at a time per process; start more processes for more. Start as many for `gpu` as jobs are to
+run side by side on this host: each takes GPUs that no other has, out of those that GPUS names.
+Works without Redis too, only less promptly.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Starts a program that cannot outlive its parent: `run_child PARENT_PID SIGNAL PROGRAM [ARG..]`.
+"""Starts a program that cannot outlive its parent: `tether PARENT_PID SIGNAL PROGRAM [ARG..]`.
 
 The kernel is asked to send SIGNAL when the parent dies, also by SIGKILL; then this process becomes
 PROGRAM, which keeps the wish. A separate step, because code between fork and exec is not safe in a
@@ -23,7 +23,7 @@ def main() -> None:
 
 def tethered(*command: str, by: signal.Signals) -> list[str]:
     """The command line that runs `command` as a child that gets `by` when this process dies."""
-    launcher = [sys.executable, "-m", "plumbline.fleet.run_child"]
+    launcher = [sys.executable, "-m", "align.tether"]
     return [*launcher, str(os.getpid()), by.name, *command]
 
 
