@@ -112,7 +112,8 @@ def work(run: Run, job: RewardJob, view: View, train: Work, one: Load) -> dict[s
         for member, folder in enumerate(folders):
             shutil.copytree(folder, stray / f"member-{member}")
 
-    metadata = provenance(whole.policy, job, file_hash(run.folder / jobs.COMPARISONS))
+    # Of the base: the members' own folders are the run directory's.
+    metadata = provenance(replace(whole.policy, ref=job.base), job, file_hash(run.folder / jobs.COMPARISONS))
     manifest = checkpoint.commit(run.folder / jobs.WEIGHTS, write, metadata)
     return {
         "weights": jobs.WEIGHTS,

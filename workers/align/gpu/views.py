@@ -41,7 +41,8 @@ def make(run: Run, job: RewardJob) -> View:
             f"flips, softened labels and margins are of preferences; {job.objective} reads {reads}"
         )
     given = list(jobs.read_rows(run.folder / jobs.COMPARISONS))
-    raters = crowd.raters(given) if settings.raters else {}
+    learned = [row for row in given if not row["heldout"]]
+    raters = crowd.raters(learned) if settings.raters else {}
     weigh = labels.weigher(settings, raters)
     rows = [labels.count(row, _plainly if row["heldout"] else weigh) for row in given]
     changed = labels.changes(given, rows)
