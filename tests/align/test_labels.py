@@ -1,4 +1,4 @@
-"""Labels are computed from votes, never edited: raters weighed, preferences turned, with reasons."""
+"""Labels are computed from votes and never edited: raters weighed, preferences turned, told why."""
 
 from __future__ import annotations
 
@@ -170,7 +170,8 @@ def test_planted_flips_are_found_among_the_weakest():
     after, changes = labels.relabel(rows, found, Labels(flip=0.2))
     assert len(changes) <= 80
     wrong = sum(
-        (row["preferences"][0][2] > 0.5) != bool(p) for row, p in zip(after, truth_of(rows, turned))
+        (row["preferences"][0][2] > 0.5) != truth
+        for row, truth in zip(after, truth_of(rows, turned), strict=True)
     )
     assert wrong < 0.5 * turned.sum().item()
 

@@ -40,9 +40,7 @@ def voted(row: dict[str, Any], rater: str = "1", **more: Any) -> dict[str, Any]:
 def scored(rundir: Rundir, folder: Path, texts: list[str], name: str) -> list[dict[str, Any]]:
     """What a score job of the finished reward job says of answers to one prompt."""
     job = ScoreJob(reward_model=str(folder / "weights"))
-    items = [
-        {"id": text, "messages": ASK, "response": response(text, id=text)} for text in texts
-    ]
+    items = [{"id": text, "messages": ASK, "response": response(text, id=text)} for text in texts]
     at = rundir(job, name, items=items)
     do(score.work, at)
     from align import jobs
@@ -189,3 +187,28 @@ def test_a_probe_takes_no_other_objective(
     with pytest.raises(SystemExit):
         do(reward.work, rundir(job, comparisons=comparisons(4)))
     assert "a probe is fitted by bradley_terry" in capsys.readouterr().err
+
+
+def circle(count: int = 60) -> list[dict[str, Any]]:
+    """Answers that start with an apple beat those with a brick, these a cloud, and these an
+    apple."""
+    beats = {"a": "b", "b": "c", "c": "a"}
+    rows = []
+    for n in range(count):
+        first = "abc"[n % 3]
+        second = "abc"[(n + 1 + n // 3 % 2) % 3]
+        row = comparison(str(n), [first * 3, second * 3], heldout=n % 4 == 0)
+        rows.append({**row, "preferences": [(0, 1, float(beats[first] == second), 1.0)]})
+    return rows
+
+
+def test_a_circle_of_tastes_is_learned_by_an_embedding_and_by_no_score(
+    rundir: Rundir, tiny_base: Path
+) -> None:
+    found = {}
+    for objective in ("general_preference", "bradley_terry"):
+        job = dataclasses.replace(reward_job(tiny_base, epochs=4), objective=objective)
+        folder = rundir(job, objective, comparisons=circle())
+        found[objective] = do(reward.work, folder)["accuracy"]
+    assert found["general_preference"] > 0.95
+    assert found["bradley_terry"] < 0.8  # a score gets two of three right at best

@@ -75,7 +75,9 @@ def check(settings: Labels) -> None:
     """Raises ValueError with a sentence about the first setting that cannot work."""
     for name, most in (("flip", 0.5), ("smooth", 0.5), ("cap", 1.0), ("machines", 1.0)):
         if not 0 <= getattr(settings, name) <= most:
-            raise ValueError(f"{name} must be between 0 and {most:g}, not {getattr(settings, name)}")
+            raise ValueError(
+                f"{name} must be between 0 and {most:g}, not {getattr(settings, name)}"
+            )
     if not (math.isfinite(settings.newest) and settings.newest > 0):
         raise ValueError(f"newest must be above 0, not {settings.newest}")
 
@@ -106,9 +108,7 @@ def count(
         total = sum(weight for weight, *_ in found)
         if not total:
             continue
-        p, tie, strength = (
-            sum(one[0] * one[k] for one in found) / total for k in (1, 2, 3)
-        )
+        p, tie, strength = (sum(one[0] * one[k] for one in found) / total for k in (1, 2, 3))
         preferences.append((i, j, p, total))
         details.append((tie, strength, 0.0))
     return {**row, "preferences": preferences, "details": details, "rankings": rankings}
@@ -193,7 +193,7 @@ def relabel(
 def changes(
     before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
 ) -> list[Change]:
-    """Preferences of training rows that weighing changed: their label, or by how much they count."""
+    """Preferences of training rows that weighing changed: their label, or how much they count."""
     found = []
     for old, new in zip(before, after, strict=True):
         if old["heldout"]:
@@ -224,7 +224,9 @@ def rated(rows: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list
     return listed, [PREFERRED]
 
 
-def discounted(raters: Mapping[str, Rater], votes: Mapping[str, Mapping[Key, float]]) -> dict[str, Rater]:
+def discounted(
+    raters: Mapping[str, Rater], votes: Mapping[str, Mapping[Key, float]]
+) -> dict[str, Rater]:
     """Raters whose doubtful reliability is a taste that others share get their full weight back.
 
     Noise does not agree with noise: where raters below 0.7 agree with each other on preferences
@@ -249,9 +251,7 @@ def discounted(raters: Mapping[str, Rater], votes: Mapping[str, Mapping[Key, flo
     return found
 
 
-def _label(
-    p: float, u: float | None, turned: bool, settings: Labels
-) -> tuple[float, float, str]:
+def _label(p: float, u: float | None, turned: bool, settings: Labels) -> tuple[float, float, str]:
     """What is trained on instead of P(i > j): the label, its margin, and why."""
     if u is None or p == 0.5:
         return p, 0.0, ""
@@ -290,7 +290,8 @@ def _flips(
             asked.update(voters)
             if ahead < 0:
                 contradicted.append((ahead, (row["id"], i, j), voters))
-    room, turned = int(settings.flip * total), set()
+    room = int(settings.flip * total)
+    turned: set[Key] = set()
     flipped: Counter[str] = Counter()
     for _, key, voters in sorted(contradicted):
         if len(turned) == room:

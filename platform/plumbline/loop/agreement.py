@@ -32,7 +32,9 @@ class Members:
 
     def settle(self, answers: Sequence[Any], made: Made) -> Made | None:
         """The example as the members let it be used, None if they do not. answers: their ids."""
-        if self.rule == Experiment.Agreement.NONE or not {"chosen", "rejected"} <= set(made.answers):
+        if self.rule == Experiment.Agreement.NONE or not {"chosen", "rejected"} <= set(
+            made.answers
+        ):
             return made
         chosen, rejected = (
             self.scores.get(answers[made.answers[role]], []) for role in ("chosen", "rejected")

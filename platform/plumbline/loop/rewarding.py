@@ -195,7 +195,9 @@ class RewardSettings(forms.Form):
             try:
                 values[one.name] = one.clean(data[name])
             except ValueError as error:
-                self.add_error(name, f"{str(error).replace(one.name, str(self.fields[name].label))}.")
+                self.add_error(
+                    name, f"{str(error).replace(one.name, str(self.fields[name].label))}."
+                )
         data["reward_knobs"] = values
         for name, sentence in refusals(self.objective, data):
             self.add_error(name, sentence)
@@ -221,11 +223,7 @@ def refusals(objective: type[Objective], data: Mapping[str, Any]) -> list[tuple[
         found.append(("reward_objective", "A probe is fitted by Bradley-Terry; leave it at that."))
     if several and objective.forward == "policy":
         found.append(("reward_members", "A policy's implicit reward is one; there are no members."))
-    if (
-        several
-        and objective.forward == "side_by_side"
-        and data.get("reward_sharing") != "adapters"
-    ):
+    if several and objective.forward == "side_by_side" and data.get("reward_sharing") != "adapters":
         found.append(
             ("reward_sharing", f"{objective.title} has no heads; let members share nothing.")
         )

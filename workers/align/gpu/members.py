@@ -113,7 +113,9 @@ def work(run: Run, job: RewardJob, view: View, train: Work, one: Load) -> dict[s
             shutil.copytree(folder, stray / f"member-{member}")
 
     # Of the base: the members' own folders are the run directory's.
-    metadata = provenance(replace(whole.policy, ref=job.base), job, file_hash(run.folder / jobs.COMPARISONS))
+    metadata = provenance(
+        replace(whole.policy, ref=job.base), job, file_hash(run.folder / jobs.COMPARISONS)
+    )
     manifest = checkpoint.commit(run.folder / jobs.WEIGHTS, write, metadata)
     return {
         "weights": jobs.WEIGHTS,

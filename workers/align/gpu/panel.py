@@ -78,9 +78,7 @@ def panel(how: Ensemble, found: Sums) -> Panel:
     """The panel of the members whose sums these are. Members that saw every vote have doubt 0."""
     mean = means(found)
     centre = [mean[f"score {member}"] for member in range(how.members)]
-    variance = [
-        mean[f"square {member}"] - centre[member] ** 2 for member in range(how.members)
-    ]
+    variance = [mean[f"square {member}"] - centre[member] ** 2 for member in range(how.members)]
     return Panel(
         how,
         tuple(centre),

@@ -164,7 +164,9 @@ def _members(
     times = torch.tensor([one.times for one in drawn for _ in one.preferences])  # (P, M)
     weights = []
     for member in range(job.ensemble.members):
-        mine = replace(table.only(first), preferences=replace(said, weight=said.weight * times[:, member]))
+        mine = replace(
+            table.only(first), preferences=replace(said, weight=said.weight * times[:, member])
+        )
         weights.append(fit(mine.only(times[:, member] > 0), whole.ridge))
     weight = torch.stack(weights)
     answers = torch.cat([said.i, said.j]).unique()  # those that were trained on

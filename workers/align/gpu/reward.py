@@ -25,11 +25,8 @@ from align.gpu import checkpoint, comparisons, data, implicit, members, model, p
 from align.gpu.batches import Cuts, Examples
 from align.gpu.comparisons import Comparison, agreed
 from align.gpu.data import Exchange
-from align.gpu.implicit import ImplicitReward
-from align.gpu.members import Committee
 from align.gpu.optimise import Loop, Share, State, Sums, add, check, means, total_of
 from align.gpu.panel import Figures, Marks, Panel, panel, reading, unread
-from align.gpu.probe import Probe
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
 from align.gpu.resample import drawn
@@ -156,9 +153,9 @@ def work(run: Run) -> dict[str, Any]:
     ensemble.check(job.ensemble)
     objective = objectives.get(job.objective).build(job.knobs)
     apart = job.ensemble.members > 1 and job.ensemble.sharing == "adapters"
-    if job.form == "probe" or objective.forward == "policy" or apart:
-        if ranks.here().size > 1:
-            raise ValueError(f"{_what(job)} is made by one process")
+    alone = job.form == "probe" or objective.forward == "policy" or apart
+    if alone and ranks.here().size > 1:
+        raise ValueError(f"{_what(job)} is made by one process")
     if objective.forward == "policy":
         return implicit.work(run, job)
     view = views.make(run, job)
@@ -176,7 +173,9 @@ def tune(run: Run, job: RewardJob, objective: Objective, view: View) -> dict[str
     model.deterministic(job.optimiser.seed)
     beside = objective.forward == "side_by_side"
     if beside and job.ensemble.members > 1:
-        raise ValueError(f"{objective.title} has no heads to share a backbone; let members be adapters")
+        raise ValueError(
+            f"{objective.title} has no heads to share a backbone; let members be adapters"
+        )
     reward: RewardModel | SideBySide
     if beside:
         start_policy = model.start(job.base, job.weights)

@@ -1,8 +1,8 @@
 """The comparisons a reward job learns from, as its label settings have them, and what that changed.
 
-The rows of comparisons.jsonl are never written to. What is not trained on as it was given is listed
-in labels.jsonl, with the reason; the figures go into the job's result. Strengths are kept in the run
-directory, so that a job that goes on after a kill goes on with the same labels.
+The rows of comparisons.jsonl are never written to. What is not trained on as it was given is
+listed in labels.jsonl, with the reason; the figures go into the job's result. Strengths are kept in
+the run directory, so that a job that goes on after a kill goes on with the same labels.
 """
 
 from __future__ import annotations

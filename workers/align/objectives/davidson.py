@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class Davidson(Objective):
     title: ClassVar[str] = "Davidson, with ties"
 
-    nu: float = knob(1.0, "How likely ties are; at 1 equal answers tie half of the time.", at_least=0)
+    nu: float = knob(
+        1.0, "How likely ties are; at 1 equal answers tie half of the time.", at_least=0
+    )
     centring: float = knob(0.01, "Weight of the penalty that keeps scores near zero.", at_least=0)
 
     def loss(self, values: Tensor, said: Said) -> Tensor:
