@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.utils import timezone
 
 from align import jobs
 from align.algorithm import Example
 from align.ensemble import Ensemble
+from align.labels import Labels
 from plumbline.collect.models import Ballot, Completion
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
@@ -14,19 +18,30 @@ from plumbline.loop import rewarding, rounds, rows
 from plumbline.loop.agreement import Members
 from plumbline.loop.models import Experiment, Stage
 from plumbline.policies.models import RewardModel
+from tests.comparisons import open_campaign
 from tests.loop.conftest import run_round
 
 pytestmark = pytest.mark.django_db
+
+
+def cast(comparison, who, **fields) -> Ballot:
+    now = timezone.now()
+    return Ballot.objects.create(
+        comparison=comparison, annotator=who, seat=0, shown=[0, 1], outcome="ranked",
+        claimed_at=now, expires_at=now + timedelta(minutes=1), cast_at=now, **fields,
+    )  # fmt: skip
+
+
 MEMBERS = {"members": 3, "reading": "uncertainty"}
 
 
-@pytest.fixture(autouse=True)
-def _engine(engine, settings):
+@pytest.fixture
+def served(engine, settings):
     settings.ENGINE_URL = engine.url
 
 
 def test_a_round_with_members_keeps_what_each_said_and_tells_what_became_of_labels(
-    experiment_of, rater
+    experiment_of, rater, served
 ):
     experiment = experiment_of(
         reward_form="probe",
@@ -51,31 +66,41 @@ def test_a_round_with_members_keeps_what_each_said_and_tells_what_became_of_labe
     assert job.ensemble == Ensemble(**MEMBERS)
 
 
-def test_comparison_rows_carry_every_ballot_as_it_was_cast(experiment_of, rater):
-    experiment = experiment_of(judge="people", autopilot=False)
-    round = run_round(rounds.begin(experiment), rater)
-    made = list(rows.comparison_rows(rows.frozen_ballots(experiment)))
-    cast = {one.comparison_id: one for one in round.ballots.filter(outcome="ranked")}
-    assert {int(one["id"]) for one in made} == set(cast)
-    for row in made:
-        ballot = cast[int(row["id"])]
-        assert row["votes"] == [
-            {
-                "rater": str(rater.pk), "ranking": ballot.ranking, "strength": ballot.strength,
-                "p": None, "human": True, "age": 0,
-            }
-        ]  # fmt: skip
+def test_comparison_rows_carry_every_ballot_as_it_was_cast(experiment_of, project, alice):
+    round = rounds.begin(experiment_of())
+    campaign = open_campaign(project, comparisons=2)
+    for comparison, fields in zip(
+        campaign.comparisons.order_by("pk"),
+        (
+            {"ranking": [[1], [0]], "strength": 3},
+            {"ranking": [[0], [1]], "probability": 0.8},
+        ),
+        strict=True,
+    ):
+        round.ballots.add(cast(comparison, alice, **fields))
+    made = list(rows.comparison_rows(rows.frozen_ballots(round.experiment)))
+    mine = {"rater": str(alice.pk), "age": 0}
+    assert [row["votes"] for row in made] == [
+        [{**mine, "ranking": [[1], [0]], "strength": 3, "p": None, "human": True}],
+        [{**mine, "ranking": [[0], [1]], "strength": None, "p": 0.8, "human": False}],
+    ]
+    assert [row["preferences"] for row in made] == [[(0, 1, 0.0, 1.0)], [(0, 1, 0.8, 1.0)]]
 
 
-def test_a_ballot_grows_older_with_every_round_that_freezes_others(experiment_of, rater):
-    experiment = experiment_of(judge="people", autopilot=False)
-    first = run_round(rounds.begin(experiment), rater)
-    experiment.rounds.filter(pk=first.pk).update(stage=Stage.DONE)
+def test_a_ballot_grows_older_with_every_round_that_freezes_others(experiment_of, project, alice):
+    experiment = experiment_of()
+    first = rounds.begin(experiment)
+    experiment.rounds.update(stage=Stage.DONE)
     second = rounds.begin(experiment)
-    ballots = list(Ballot.objects.all())
-    first.ballots.set(ballots)
-    second.ballots.set(ballots[:2])  # frozen again: as old as when it was first
-    assert {one.age for one in rows.frozen_ballots(experiment)} == {1}
+    campaign = open_campaign(project, comparisons=3)
+    old, again, new = (
+        cast(comparison, alice, ranking=[[0], [1]])
+        for comparison in campaign.comparisons.order_by("pk")
+    )
+    first.ballots.set([old, again])
+    second.ballots.set([again, new])  # frozen again: as old as when it was first
+    ages = {ballot.pk: ballot.age for ballot in rows.frozen_ballots(experiment)}
+    assert ages == {old.pk: 1, again.pk: 1, new.pk: 0}
 
 
 def test_the_implicit_reward_is_the_rounds_own_policys(experiment_of):
@@ -83,11 +108,9 @@ def test_the_implicit_reward_is_the_rounds_own_policys(experiment_of):
     spec = rewarding.spec(rounds.begin(experiment))
     assert spec.policy == experiment.start.ref
     assert spec.processes == 1
-    plain = rewarding.spec(experiment_of(name="Plain").rounds.model(
-        experiment=experiment_of(name="Third", processes=2), policy_in=experiment.start, number=1
-    ))  # fmt: skip
+    plain = rewarding.spec(rounds.begin(experiment_of(name="Plain", processes=2)))
     assert (plain.policy, plain.processes) == (None, 2)
-    assert (plain.ensemble, plain.labels) == (Ensemble(), rewarding.Labels())
+    assert (plain.ensemble, plain.labels) == (Ensemble(), Labels())
 
 
 @pytest.mark.parametrize(
