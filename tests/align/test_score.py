@@ -94,6 +94,8 @@ def test_an_answer_that_does_not_fit_gets_no_score(rundir: Rundir, job: ScoreJob
     assert scores(folder)[-1] == {
         "id": "long",
         "reward": None,
+        "members": [],
+        "spread": None,
         "logps": {},
         "token_logps": {},
         "tokens": 0,

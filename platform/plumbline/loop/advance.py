@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from datetime import timedelta
-from typing import cast
 
 from django.conf import settings
 from django.db import transaction
@@ -29,6 +28,7 @@ from plumbline.loop import (
     evaluation,
     examples,
     picking,
+    rewarding,
     roundjobs,
     rounds,
     rows,
@@ -169,14 +169,7 @@ def retrain_reward_model(round: Round) -> Stage | None:
 
 def _reward_model(round: Round, purpose: str, validating: bool | None) -> RewardModel | None:
     experiment = round.experiment
-    probe = experiment.reward_form == Experiment.RewardForm.PROBE
-    spec = jobs.RewardJob(
-        base=jobs.ModelRef(base=experiment.start.base_model),
-        form=cast(jobs.RewardForm, experiment.reward_form),
-        processes=1 if probe else experiment.processes,
-        weights=jobs.Weights(**experiment.weights),
-        optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
-    )
+    spec = rewarding.spec(round)
     ballots = rows.frozen_ballots(experiment)
     comparisons = {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots, validating=validating)}
     job = roundjobs.ask(round, purpose, spec, comparisons)

@@ -44,6 +44,11 @@ class Experiment(models.Model):
         TUNED = "tuned", "A head on a trained copy of the base"
         PROBE = "probe", "A linear probe of the base as it is"
 
+    class Agreement(models.TextChoices):
+        NONE = "none", "Keep every pair"
+        KEEP = "keep", "Keep pairs that four in five agree on"
+        WEIGHT = "weight", "Weigh pairs by how sure they are together"
+
     class Replay(models.TextChoices):
         NONE = "none", "None: this round's alone"
         ALL = "all", "All earlier rounds'"
@@ -88,6 +93,11 @@ class Experiment(models.Model):
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
     reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
     reward_form = models.CharField(max_length=5, choices=RewardForm, default=RewardForm.TUNED)
+    reward_objective = models.CharField(max_length=40, default="bradley_terry")
+    reward_knobs = models.JSONField(default=dict)
+    reward_ensemble = models.JSONField(default=dict)  # fields of align.ensemble.Ensemble
+    reward_labels = models.JSONField(default=dict)  # fields of align.labels.Labels
+    agreement = models.CharField(max_length=6, choices=Agreement, default=Agreement.NONE)
     processes = models.PositiveSmallIntegerField(default=1)  # that share training; 0: all free GPUs
     candidates = models.PositiveSmallIntegerField(default=0)  # checkpoints an epoch to choose from
     # Evaluation and the gate.

@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+from django.db.models import Max, Min, Q, Value
+
 from align import jobs
 from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
@@ -65,7 +67,21 @@ def comparison_rows(
             "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
             "preferences": said,
             "heldout": int(prompt.digest[:8], 16) % HELD_OUT_SHARE == 0,
+            "votes": [vote_row(one) for one in cast_on_it if one.outcome == Ballot.Outcome.RANKED],
         }
+
+
+def vote_row(ballot: Ballot) -> jobs.VoteRow:
+    """A ballot as it was cast. An AI judge's is known by the probability that it states. `age` is
+    what `frozen_ballots` adds, 0 of any other."""
+    return {
+        "rater": str(ballot.annotator_id),
+        "ranking": ballot.ranking,
+        "strength": ballot.strength,
+        "p": ballot.probability,
+        "human": ballot.probability is None,
+        "age": getattr(ballot, "age", 0),
+    }
 
 
 def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[Ballot]]]:
@@ -86,9 +102,16 @@ def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[
 
 
 def frozen_ballots(experiment: Experiment) -> Iterator[Ballot]:
-    """Every ballot a round of the experiment froze, oldest first."""
-    ballots = Ballot.objects.filter(rounds__experiment=experiment).distinct()
+    """Every ballot a round of the experiment froze, oldest first, with its `age` in rounds."""
+    ballots = Ballot.objects.filter(rounds__experiment=experiment)
+    newest = ballots.aggregate(newest=Max("rounds__number", filter=_of(experiment)))["newest"]
+    first = Min("rounds__number", filter=_of(experiment))
+    ballots = ballots.annotate(age=Value(newest or 0) - first).distinct()
     return ballots.order_by("comparison_id", "annotator_id", "revision").iterator()
+
+
+def _of(experiment: Experiment) -> Q:
+    return Q(rounds__experiment=experiment)
 
 
 def ballots_digest(ballots: Iterable[Ballot]) -> str:
@@ -133,7 +156,13 @@ def read_scores(job: Job) -> dict[str, jobs.ScoreRow]:
 def import_scores(job: Job, reward_model: RewardModel) -> None:
     Score.objects.bulk_create(
         (
-            Score(completion_id=key, reward_model=reward_model, value=row["reward"])
+            Score(
+                completion_id=key,
+                reward_model=reward_model,
+                value=row["reward"],
+                members=row["members"],
+                spread=row["spread"],
+            )
             for key, row in read_scores(job).items()
             if row["reward"] is not None  # an answer that does not fit the model has no score
         ),

@@ -8,11 +8,13 @@ that does not fit is not cut: it gets no score, and is counted.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,14 @@ from torch import Tensor
 from align import jobs
 from align.gpu import data, model, reward
 from align.gpu.logps import token_logps
-from align.gpu.probe import Probe
+from align.gpu.panel import Marks
 from align.jobs import ScoreJob
 from align.run import Run, main
 
 PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value", "tokens"} a line
 REWARD = "reward"  # the reward model as a scorer; policies are "policy:<name>"
 
-Scorer = Callable[[Sequence[data.Exchange]], Tensor | list[Tensor]]  # -> (B,), or (R,) a row
+Scorer = Callable[[Sequence[data.Exchange]], Marks | list[Tensor]]  # list: (R,) a row
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Score:
 
     value: float
     tokens: list[float]
+    members: list[float] = field(default_factory=list)
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -53,11 +56,11 @@ def work(run: Run) -> dict[str, Any]:
     sheet = Sheet(run.folder / PROGRESS)
     total = len(items) * (bool(job.reward_model) + len(job.policies))
     lengths: dict[str, int] = {}
-    for at, (name, encoder, scorer) in enumerate(_scorers(job)):
+    for at, (name, encoder, scorer, whole) in enumerate(_scorers(job)):
         todo = encode(items, encoder, job.max_length)
         lengths.update({key: len(sequence.response) for key, sequence in todo.items()})
         done = (at + 1) * len(items) - len(todo)
-        for batch in batches(todo, job.batch_size):
+        for batch in batches(todo, job.batch_size, whole=whole):
             run.check()
             left = [key for key in batch if (name, key) not in sheet.values]
             if left:  # the whole batch again, so that its layout and its bits are the same
@@ -89,7 +92,9 @@ class Sheet:
             os.truncate(path, len(whole))
             for line in whole.splitlines():
                 row = json.loads(line)
-                self.values[row["scorer"], row["id"]] = Score(row["value"], row["tokens"])
+                self.values[row["scorer"], row["id"]] = Score(
+                    row["value"], row["tokens"], row.get("members", [])
+                )
 
     def add(self, scorer: str, values: Mapping[str, Score]) -> None:
         rows = [{"scorer": scorer, "id": key, **asdict(one)} for key, one in values.items()]
@@ -110,12 +115,12 @@ def read_items(path: Path) -> dict[str, Mapping[str, Any]]:
     return items
 
 
-def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
-    """Each scorer by name, loaded when its turn comes. Adapters of one base share its memory."""
+def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer, bool]]:
+    """Each scorer by name, loaded when its turn comes, and whether it must see a prompt's answers
+    together. Adapters of one base share its memory."""
     if job.reward_model is not None:
-        judge: reward.RewardModel | Probe | None = reward.load(Path(job.reward_model))
-        assert judge is not None
-        yield REWARD, data.Encoder(judge.policy.tokenizer), judge.scores
+        judge = reward.load(Path(job.reward_model))
+        yield REWARD, data.Encoder(judge.policy.tokenizer), judge.marks, judge.whole_prompts
         judge = None
     host: model.Policy | None = None
     for name, ref in sorted(job.policies.items(), key=lambda item: item[1].adapter is None):
@@ -123,13 +128,14 @@ def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
             host = model.load(ref)
         with model.acting_as(host, ref) as policy:
             encoder = data.Encoder(policy.tokenizer)
-            yield f"policy:{name}", encoder, functools.partial(token_logps, policy)
+            yield f"policy:{name}", encoder, functools.partial(token_logps, policy), False
 
 
 def _scores(scorer: Scorer, sequences: Sequence[data.Exchange]) -> list[Score]:
     values = scorer(sequences)
-    if isinstance(values, Tensor):
-        return [Score(value, []) for value in values.tolist()]
+    if isinstance(values, Marks):
+        found = zip(values.reward.tolist(), values.members.tolist(), strict=True)
+        return [Score(value, [], members) for value, members in found]
     return [Score(tokens.double().sum().item(), tokens.tolist()) for tokens in values]
 
 
@@ -145,15 +151,22 @@ def encode(
     return encoded
 
 
-def batches(sequences: Mapping[str, data.Exchange], size: int) -> Iterator[list[str]]:
+def batches(
+    sequences: Mapping[str, data.Exchange], size: int, *, whole: bool = False
+) -> Iterator[list[str]]:
     """Ids in batches, answers to one prompt side by side, so that they share it; the longest
-    prompts first, so that memory runs out at once or never."""
+    prompts first, so that memory runs out at once or never. whole: a prompt's answers are never
+    parted, however many they are, and share a batch with no other's."""
 
     def place(key: str) -> tuple[Any, ...]:
         prompt = sequences[key].prompt
         return -len(prompt), prompt, -len(sequences[key]), key
 
     ordered = sorted(sequences, key=place)
+    if whole:
+        for _, keys in itertools.groupby(ordered, key=lambda key: sequences[key].prompt):
+            yield list(keys)
+        return
     for at in range(0, len(ordered), size):
         yield ordered[at : at + size]
 
@@ -162,9 +175,12 @@ def _row(key: str, job: ScoreJob, sheet: Sheet, tokens: int) -> jobs.ScoreRow:
     found = {name: sheet.values.get((f"policy:{name}", key)) for name in job.policies}
     known = {name: one for name, one in found.items() if one is not None}
     reward = sheet.values.get((REWARD, key))
+    members = reward.members if reward else []
     return {
         "id": key,
         "reward": reward.value if reward else None,
+        "members": members,
+        "spread": statistics.stdev(members) if len(members) > 1 else None,
         "logps": {name: one.value for name, one in known.items()},
         "token_logps": {name: one.tokens for name, one in known.items()} if job.by_token else {},
         "tokens": tokens,
