@@ -9,7 +9,7 @@ stage that ran half is simply run again, and every stage can be.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import cast
 
@@ -28,7 +28,9 @@ from plumbline.loop import (
     checkpoints,
     evaluation,
     examples,
+    holdout,
     picking,
+    replacing,
     roundjobs,
     rounds,
     rows,
@@ -151,7 +153,8 @@ def label(round: Round) -> Stage | None:
 
 def retrain_reward_model(round: Round) -> Stage | None:
     """Reward models on all ballots the experiment has frozen, from the base model: one that labels
-    or judges, and, where a checkpoint is to be chosen, one on votes kept apart for that."""
+    or judges, if its gate lets it replace the last round's; and, where a checkpoint is to be
+    chosen, one on votes kept apart for that."""
     experiment = round.experiment
     apart = bool(experiment.candidates)
     by_model = Experiment.Pairs.REWARD_MODEL in (experiment.pairs_from, experiment.judge)
@@ -160,6 +163,8 @@ def retrain_reward_model(round: Round) -> Stage | None:
         made["reward"] = _reward_model(round, "reward", False if apart else None)
     if apart:
         made["validator"] = _reward_model(round, "validator", True)
+    if made.get("reward"):
+        made["reward"] = replacing.accepted(round, made["reward"])
     if None in made.values():
         return None
     round.reward_model, round.validator = made.get("reward"), made.get("validator")
@@ -175,9 +180,13 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
         weights=jobs.Weights(**experiment.weights),
         optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
     )
-    ballots = rows.frozen_ballots(experiment)
-    comparisons = {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots, validating=validating)}
-    job = roundjobs.ask(round, purpose, spec, comparisons)
+
+    def comparisons() -> Iterator[jobs.ComparisonRow]:
+        ballots = list(rows.frozen_ballots(experiment))
+        apart = holdout.annotators(ballots)
+        return rows.comparison_rows(ballots, validating=validating, apart=apart)
+
+    job = roundjobs.ask(round, purpose, spec, {jobs.COMPARISONS: comparisons})
     result = roundjobs.finished(job)
     if result is None:
         return None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from align.measure.intervals import Interval, over_groups
+from align.measure.intervals import RESAMPLES, Interval, over_groups
 
 STYLES: Mapping[str, re.Pattern[str]] = {
     "list items": re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE),
@@ -42,6 +42,37 @@ def style(text: str) -> dict[str, float]:
 def length_correlation(answers: Sequence[Scored]) -> Interval | None:
     """Pearson's correlation of score and length, centred by prompt; None where nothing varies."""
     return _correlation(answers, lambda answer: answer.length)
+
+
+def length_change(
+    ours: Sequence[Scored], theirs: Sequence[Scored], resamples: int = RESAMPLES
+) -> Interval | None:
+    """Our correlation with length less theirs, on the same answers in the same order."""
+    groups: dict[str, list[tuple[Scored, Scored]]] = {}
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.prompt, a.length) == (b.prompt, b.length), "the same answers"
+        groups.setdefault(a.prompt, []).append((a, b))
+    points = {
+        prompt: list(
+            zip(
+                centred([a.score for a, _ in found]),
+                centred([b.score for _, b in found]),
+                centred([a.length for a, _ in found]),
+                strict=True,
+            )
+        )
+        for prompt, found in groups.items()
+        if len(found) > 1
+    }
+
+    def gap(rows: Sequence[Sequence[tuple[float, float, float]]]) -> float | None:
+        flat = [point for row in rows for point in row]
+        lengths = [point[2] for point in flat]
+        mine = pearson([point[0] for point in flat], lengths)
+        yours = pearson([point[1] for point in flat], lengths)
+        return None if mine is None or yours is None else mine - yours
+
+    return over_groups(points, gap, resamples)
 
 
 def style_correlations(answers: Sequence[Scored]) -> dict[str, Interval]:
