@@ -163,8 +163,8 @@ def retrain_reward_model(round: Round) -> Stage | None:
         made["reward"] = _reward_model(round, "reward", False if apart else None)
     if apart:
         made["validator"] = _reward_model(round, "validator", True)
-    if made.get("reward"):
-        made["reward"] = replacing.accepted(round, made["reward"])
+    if (retrained := made.get("reward")) is not None:
+        made["reward"] = replacing.accepted(round, retrained)
     if None in made.values():
         return None
     round.reward_model, round.validator = made.get("reward"), made.get("validator")
@@ -218,7 +218,11 @@ def score_samples(round: Round) -> Stage | None:
             Q(batch__in=rows.sources(round)) | _teachers_answers(round)
         )
     answers = answers.select_related("prompt").order_by("prompt_id", "draw")
-    spec = jobs.ScoreJob(reward_model=round.reward_model.path, max_length=settings.MAX_MODEL_LEN)
+    spec = jobs.ScoreJob(
+        reward_model=round.reward_model.path,
+        cache=str(settings.SCORES_DIR),
+        max_length=settings.MAX_MODEL_LEN,
+    )
     job = roundjobs.ask(round, "score", spec, {jobs.ITEMS: lambda: rows.item_rows(answers)})
     if roundjobs.finished(job) is None:
         return None

@@ -80,7 +80,11 @@ def _scored(round: Round, purpose: str, model: RewardModel, answers: Iterable[UU
     missing = set() if asked else set(answers) - _scores(model, answers).keys()
     if not asked and not missing:
         return True
-    spec = jobs.ScoreJob(reward_model=model.path, max_length=settings.MAX_MODEL_LEN)
+    spec = jobs.ScoreJob(
+        reward_model=model.path,
+        cache=str(settings.SCORES_DIR),
+        max_length=settings.MAX_MODEL_LEN,
+    )
     job = roundjobs.ask(
         round, purpose, spec, {jobs.ITEMS: lambda: rows.item_rows(_completions(missing))}
     )
