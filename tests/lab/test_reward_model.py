@@ -54,6 +54,12 @@ def model(project):
         sha256="ef" * 32,
         ballots_used=128,
         metrics={"trained_on": 118, "heldout": 10, "measured": measured(), "gate": GATE,
+                 "implicit": {"3": {"rows": [
+                     {"votes": "inside", "title": "In distribution", "scorer": "explicit",
+                      "count": 9.0, "accuracy": SURE, "less_explicit": None},
+                     {"votes": "inside", "title": "In distribution", "scorer": "implicit",
+                      "count": 9.0, "accuracy": SURE, "less_explicit": {**SURE, "value": -0.12}},
+                 ]}},
                  "on_policy": {"3": {"votes": 64.0, "accuracy": SURE, "ece": 0.1}}},
     )  # fmt: skip
 
@@ -86,6 +92,12 @@ def test_the_gate_length_and_the_model_before_are_on_the_page(researcher, model)
         assert words in found, words
     assert "512 fixed answers to 64 prompts" in found
     assert '<th scope="row">Round 3</th>' in found
+
+
+def test_the_policys_own_reward_stands_beside_the_explicit_one(researcher, model):
+    found = page(researcher, model)
+    assert "Explicit and implicit reward, round 3" in found
+    assert "-12.0 points" in found
 
 
 def test_a_model_from_before_is_shown_without_figures(researcher, project):

@@ -13,9 +13,9 @@ from align import jobs
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison, Completion
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
-from plumbline.loop import replacing, rows, unseen
-from plumbline.loop.models import Round, Stage
-from plumbline.policies.models import RewardModel
+from plumbline.loop import implicit, replacing, rows, unseen
+from plumbline.loop.models import Example, Round, Stage
+from plumbline.policies.models import Policy, RewardModel
 
 pytestmark = pytest.mark.django_db
 
@@ -175,3 +175,58 @@ def test_votes_of_held_out_annotators_and_prompts_never_train(second_round, rate
     assert usual.count(True) == 8  # four prompts, two rounds
     assert len(usual) == 24
     assert all(row["heldout"] for row in rows.comparison_rows(ballots, apart=frozenset({rater.pk})))
+
+
+def test_the_policys_implicit_reward_is_measured_beside_the_explicit_one(
+    second_round, model_that, project
+):
+    """The round's first policy was trained, and likes what people do not."""
+    trained = Policy.objects.create(
+        project=project,
+        name="trained",
+        weights="lora",
+        path="/w",
+        base_model="/base",
+        parent=second_round.experiment.start,
+    )
+    second_round.policy_in = trained
+    second_round.save()
+    candidate = model_that("good")
+    assert replacing.accepted(second_round, candidate) is None
+    job = Job.objects.get(asked_by__purpose="measure:implicit")
+    policies = job.spec["policies"]
+    assert policies["policy"]["adapter"] == "/w"
+    rows_of_scores = [
+        {
+            "id": row["id"],
+            "reward": None,
+            "logps": {"policy": -5.0 * row["response"]["text"].startswith("good"), "start": -2.0},
+            "token_logps": {},
+            "tokens": 2,
+        }
+        for row in jobs.read_rows(job.folder / jobs.ITEMS)
+    ]
+    jobs.write_rows(job.folder / jobs.SCORES, rows_of_scores)
+    Job.objects.update(state=Job.State.SUCCEEDED, result={"scored": 1})
+    assert replacing.accepted(second_round, candidate) == candidate
+    last = replacing.incumbent(second_round)
+    assert last is not None
+    found = {(row["votes"], row["scorer"]): row for row in last.metrics["implicit"]["2"]["rows"]}
+    assert found["outside", "explicit"]["accuracy"]["value"] == 1
+    assert found["outside", "implicit"]["accuracy"]["value"] == 0
+    assert found["outside", "implicit"]["less_explicit"]["value"] == -1
+    assert found["outside", "explicit"]["count"] == 12
+    assert found["inside", "explicit"]["count"] == 4  # those that were held out in round 1
+
+
+def test_votes_that_trained_the_policy_say_nothing_of_it_in_distribution(second_round):
+    votes = unseen.votes(second_round)
+    assert len(implicit.never_trained(second_round, votes)) == 4
+    first = second_round.experiment.rounds.get(number=1)
+    held = next(vote.prompt for vote in votes if vote.part)
+    Example.objects.create(round=first, prompt_id=held, rule="voted")
+    assert len(implicit.never_trained(second_round, votes)) == 3
+
+
+def test_a_policy_equal_to_its_start_has_no_implicit_reward(second_round):
+    assert not implicit.applies(second_round)

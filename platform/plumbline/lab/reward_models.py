@@ -43,10 +43,8 @@ def reward_model(request: PlumblineRequest, pk: UUID) -> HttpResponse:
         "whole": SIDE + 2 * EDGE,
         "gate": model.metrics.get("gate"),
         "previous": _previous(measured),
-        "on_policy": sorted(
-            ((int(number), one) for number, one in model.metrics.get("on_policy", {}).items()),
-            key=lambda row: row[0],
-        ),
+        "on_policy": _by_round(model.metrics.get("on_policy", {})),
+        "implicit": _by_round(model.metrics.get("implicit", {})),
         "made": made,
         "rounds": list(model.rounds.select_related("experiment").order_by("number")),
     }
@@ -83,6 +81,10 @@ def _made_in(model: RewardModel) -> Round | None:
         .select_related("experiment", "reward_model")
         .first()
     )
+
+
+def _by_round(found: dict[str, Any]) -> list[tuple[int, Any]]:
+    return sorted(((int(number), one) for number, one in found.items()), key=lambda row: row[0])
 
 
 def _previous(measured: dict[str, Any]) -> dict[str, Any] | None:

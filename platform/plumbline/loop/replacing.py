@@ -9,7 +9,6 @@ kept as each model's own and never mixed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -18,7 +17,7 @@ from align import jobs
 from align.measure.confounds import Scored
 from plumbline.collect.models import Completion
 from plumbline.judges.models import Score
-from plumbline.loop import gates, quality, rewardgate, roundjobs, rows, unseen
+from plumbline.loop import gates, implicit, quality, rewardgate, roundjobs, rows, unseen
 from plumbline.loop.models import Round
 from plumbline.policies.models import RewardModel
 
@@ -28,7 +27,8 @@ MEASURE, PREVIOUS = "measure", "measure:previous"
 def accepted(round: Round, candidate: RewardModel) -> RewardModel | None:
     """The reward model that the round goes on with; None while the two are being measured. What
     was found stays with the candidate and the round."""
-    asked = round.jobs.filter(purpose__in=(MEASURE, PREVIOUS)).select_related("job")
+    purposes = (MEASURE, PREVIOUS, implicit.PURPOSE)
+    asked = round.jobs.filter(purpose__in=purposes).select_related("job")
     if any(roundjobs.finished(one.job) is None for one in asked):
         return None
     previous = incumbent(round)
@@ -36,9 +36,14 @@ def accepted(round: Round, candidate: RewardModel) -> RewardModel | None:
     probe = unseen.probe(round)
     answers = {answer for vote in votes for answer in (vote.first, vote.second)}
     answers |= {answer.pk for answer in probe}
+    own: dict[str, dict[UUID, float]] | None = None
     waiting = [not _scored(round, MEASURE, candidate, answers)]
     if previous is not None and previous != candidate:
         waiting.append(not _scored(round, PREVIOUS, previous, answers))
+        if implicit.applies(round):
+            voted = {answer for vote in votes for answer in (vote.first, vote.second)}
+            own = implicit.rewards(round, list(_completions(voted)))
+            waiting.append(own is None)
     if any(waiting):
         return None
     ours = _scores(candidate, answers)
@@ -53,7 +58,7 @@ def accepted(round: Round, candidate: RewardModel) -> RewardModel | None:
         )
         report["previous"] = {"model": str(previous.pk), "name": previous.name, **change.json()}
         checks = rewardgate.checks(accuracy=change.accuracy, ece=change.ece, length=change.length)
-        _remember_on_policy(round, previous, votes, theirs)
+        _remember_on_policy(round, previous, votes, theirs, own)
     report |= {"probe": unseen.fingerprint(probe), "round": round.number}
     verdict = gates.record(checks)
     candidate.metrics = {**candidate.metrics, "measured": report, "gate": verdict}
@@ -123,10 +128,22 @@ def _reports(probe: list[Completion], scores: dict[UUID, float]) -> dict[UUID, S
 
 
 def _remember_on_policy(
-    round: Round, previous: RewardModel, votes: list[unseen.Vote], scores: dict[UUID, float]
+    round: Round,
+    previous: RewardModel,
+    votes: list[unseen.Vote],
+    scores: dict[UUID, float],
+    own: dict[str, dict[UUID, float]] | None,
 ) -> None:
-    """How the last model foretold the newest votes, before anything trained on them."""
-    fresh = quality.slice_figures([vote for vote in votes if vote.fresh and vote.people], scores)
-    on_policy: dict[str, Any] = {**previous.metrics.get("on_policy", {}), str(round.number): fresh}
-    previous.metrics = {**previous.metrics, "on_policy": on_policy}
+    """How the last model foretold the newest votes, before anything trained on them; and how the
+    policy's implicit reward did, where it has one."""
+    newest = [vote for vote in votes if vote.fresh and vote.people]
+    remembered = {"on_policy": quality.slice_figures(newest, scores)}
+    if own is not None:
+        inside = implicit.never_trained(round, votes)
+        both = {"explicit": scores, **own}
+        remembered["implicit"] = {"rows": implicit.compared(inside, newest, both)}
+    metrics = dict(previous.metrics)
+    for name, figures in remembered.items():
+        metrics[name] = {**metrics.get(name, {}), str(round.number): figures}
+    previous.metrics = metrics
     previous.save(update_fields=["metrics"])
