@@ -31,6 +31,7 @@ from tests.bench.quality import page
 NOISE = 0.25
 MEMBERS = 5
 VARIANCE_WEIGHT = 0.5
+LEARNING_RATE = 1e-3
 Reading = Callable[[Sequence[float]], float]
 READINGS: Mapping[str, Reading] = {
     "mean": fmean,
@@ -95,7 +96,9 @@ def measure(folder: Path, size: Size) -> dict[str, Answers]:
     ]
     members: list[dict[str, float]] = []
     for seed in range(MEMBERS):
-        made = workshop.do(sides.job(sides.ours()[0], seed), {jobs.COMPARISONS: votes})
+        made = workshop.do(
+            sides.job(sides.ours()[0], LEARNING_RATE, seed), {jobs.COMPARISONS: votes}
+        )
         spec = jobs.ScoreJob(reward_model=str(made["weights"]), batch_size=64)
         scored = workshop.do(spec, {jobs.ITEMS: items})
         rows = jobs.read_rows(scored["folder"] / jobs.SCORES)

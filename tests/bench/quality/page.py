@@ -30,7 +30,7 @@ def quality_tables(result: Mapping[str, Any]) -> str:
     ]
     for row in result["rows"]:
         accuracy, gap = row["accuracy"], row["against_trl"]
-        than = "" if row["side"] == row["trl"] else span(gap)
+        than = "" if row["side"] == "TRL" else span(gap)
         out.append(
             f"| {row['source']} | {row['labels']} | {row['side']} | {span(accuracy)} | {than} "
             f"| {row['log_loss']:.3f} | {row['ece']:.3f} | {row['tempered_ece']:.3f} |"

@@ -25,38 +25,45 @@ from tests.bench.quality.sources import Voted
 
 EPOCHS, BATCH, RANK = 2, 16, 16
 CENTRING = 0.01
-LEARNING_RATE = 1e-2  # ours; the head's is HEAD_SCALE times that
-TRL_RATES = (1e-3, 1e-2)  # it is given both, and its better one counts
+RATES = (1e-3, 1e-2)  # everybody is given both, and the better one counts
 NEVER = 10**9
 
 
 @dataclass(frozen=True)
 class Side:
+    """`objective` is empty for TRL."""
+
     name: str
     objective: str = ""
     form: jobs.RewardForm = "tuned"
-    rate: float = LEARNING_RATE
+    rates: tuple[float, ...] = RATES
+
+
+TRL = Side("TRL")
 
 
 def ours() -> list[Side]:
-    """What there is, found by name."""
-    found = [Side(name, name) for name in sorted(objectives.discover())]
-    return [*found, Side("bradley_terry probe", "bradley_terry", "probe")]
-
-
-def theirs() -> list[Side]:
-    return [Side(f"TRL at {rate:g}", rate=rate) for rate in TRL_RATES]
+    """What there is, found by name; Bradley-Terry first, and as a probe, which needs no rate."""
+    names = sorted(objectives.discover(), key=lambda name: (name != "bradley_terry", name))
+    return [
+        *(Side(name, name) for name in names),
+        Side("bradley_terry probe", "bradley_terry", "probe", (0.0,)),
+    ]
 
 
 def learn(
-    side: Side, workshop: Workshop, trained: Sequence[Voted], heldout: Sequence[Voted]
+    side: Side,
+    rate: float,
+    workshop: Workshop,
+    trained: Sequence[Voted],
+    heldout: Sequence[Voted],
 ) -> list[Pair]:
     """The held-out pairs as the trained side sees them. Raises ValueError where the side cannot
     learn from such votes."""
-    if not side.objective:
-        return _trl(side, trained, heldout)
+    if side == TRL:
+        return _trl(rate, trained, heldout)
     rows = [comparison(one) for one in trained]
-    made = workshop.do(job(side), {jobs.COMPARISONS: rows})
+    made = workshop.do(job(side, rate), {jobs.COMPARISONS: rows})
     items = [
         {"id": f"{one.id}:{place}", "messages": one.messages, "response": answer}
         for one in heldout
@@ -70,14 +77,14 @@ def learn(
     ]
 
 
-def job(side: Side, seed: int = 0) -> RewardJob:
+def job(side: Side, rate: float, seed: int = 0) -> RewardJob:
     return RewardJob(
         base=BASE,
         objective=side.objective,
         form=side.form,
         weights=Weights(rank=RANK, alpha=2 * RANK),
         optimiser=Optimiser(
-            learning_rate=side.rate,
+            learning_rate=rate,
             epochs=EPOCHS,
             batch_size=BATCH,
             micro_batch_size=BATCH,
@@ -97,7 +104,7 @@ def comparison(one: Voted) -> dict[str, Any]:
     }
 
 
-def _trl(side: Side, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
+def _trl(rate: float, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
     """RewardTrainer in fp32; it knows no ties, so those it never sees."""
     trl: Any = importlib.import_module("trl")
     datasets: Any = importlib.import_module("datasets")
@@ -125,7 +132,7 @@ def _trl(side: Side, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list
                 use_cpu=not torch.cuda.is_available(),
                 per_device_train_batch_size=BATCH,
                 num_train_epochs=EPOCHS,
-                learning_rate=side.rate,
+                learning_rate=rate,
                 lr_scheduler_type="cosine",
                 warmup_steps=0.1,
                 max_length=None,
