@@ -47,7 +47,7 @@ def ours() -> list[Side]:
     names = sorted(objectives.discover(), key=lambda name: (name != "bradley_terry", name))
     return [
         *(Side(name, name) for name in names),
-        Side("bradley_terry probe", "bradley_terry", "probe", (0.0,)),
+        Side("bradley_terry probe", "bradley_terry", "probe", RATES[:1]),
     ]
 
 
