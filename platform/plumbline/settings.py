@@ -42,6 +42,7 @@ def env_int(name: str, default: int) -> int:
 PRODUCTION = env_bool("PLUMBLINE_PRODUCTION", False)
 HOME = Path(env("PLUMBLINE_HOME", str(ROOT / ".plumbline"))).resolve()
 RUNS_DIR = HOME / "runs"  # one folder per job; shared storage when there are several hosts
+SCORES_DIR = HOME / "scores"  # rewards by model and text, shared by all jobs
 UPLOADS_DIR = HOME / "uploads"
 
 

@@ -197,10 +197,14 @@ class SampleJob:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreJob:
-    """Score every row of items.jsonl: by a reward model, and under any number of policies."""
+    """Score every row of items.jsonl: by a reward model, and under any number of policies.
+
+    `cache` is a folder where rewards are kept by model and text, for all jobs that name it.
+    """
 
     kind: ClassVar[str] = "score"
     reward_model: str | None = None  # a committed weights folder of a RewardJob
+    cache: str | None = None
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
     max_length: int = 1024

@@ -16,6 +16,7 @@ PURPOSES = {
     "mixture": "Average policies to sample from",
     "reward": "Train reward model",
     "validator": "Train validation model",
+    "measure": "Measure reward models",
     "contrast": "Find contrasts",
     "score": "Score samples",
     "soup": "Average policies for the reference",

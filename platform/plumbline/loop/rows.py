@@ -17,6 +17,7 @@ from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
+from plumbline.loop import holdout
 from plumbline.loop.models import Experiment, Round
 from plumbline.policies.models import Policy, RewardModel
 
@@ -24,7 +25,6 @@ BATCH = 500  # rows per INSERT
 PAGE = 100  # comparisons read at once: nine answers each stay below SQLite's thousand parameters
 SAMPLE = "sample"  # purpose of a sampling job: "sample:<source>"
 VALIDATION_SHARE = 4  # one prompt in four, where a round chooses among checkpoints
-HELD_OUT_SHARE = 10  # one prompt in ten is kept from the reward model, chosen by its digest
 
 
 def prompt_rows(prompts: Iterable[Prompt]) -> Iterator[jobs.PromptRow]:
@@ -51,24 +51,33 @@ def item_rows(completions: Iterable[Completion]) -> Iterator[jobs.ItemRow]:
 
 
 def comparison_rows(
-    ballots: Iterable[Ballot], *, validating: bool | None = None
+    ballots: Iterable[Ballot],
+    *,
+    validating: bool | None = None,
+    apart: frozenset[int] = frozenset(),
 ) -> Iterator[jobs.ComparisonRow]:
-    """What people said, one row per comparison; one prompt in ten is kept from training.
-    `validating` keeps only the prompts that choose checkpoints, or only the others."""
+    """What people said, one row per comparison, or two where annotators held out (`apart`) voted
+    beside others; held-out prompts are kept from training whole (`holdout`). `validating` keeps
+    only the prompts that choose checkpoints, or only the others."""
     for comparison, cast_on_it in by_comparison(ballots):
-        prompt, said = comparison.prompt, votes.preferences(cast_on_it)
+        prompt = comparison.prompt
         if validating is not None and validates(prompt) != validating:
             continue
-        if not said:
-            continue  # all bad: an absolute judgement, which no preference can hold
-        yield {
-            "id": str(comparison.pk),
-            "messages": prompt.messages,
-            "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
-            "preferences": said,
-            "heldout": int(prompt.digest[:8], 16) % HELD_OUT_SHARE == 0,
-            "votes": [vote_row(one) for one in cast_on_it if one.outcome == Ballot.Outcome.RANKED],
-        }
+        by_part: dict[bool, list[Ballot]] = {}
+        for ballot in cast_on_it:
+            by_part.setdefault(bool(holdout.part(prompt, ballot, apart)), []).append(ballot)
+        for heldout, some in by_part.items():
+            said = votes.preferences(some)
+            if not said:
+                continue  # all bad: an absolute judgement, which no preference can hold
+            yield {
+                "id": f"{comparison.pk}:heldout" if heldout else str(comparison.pk),
+                "messages": prompt.messages,
+                "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
+                "preferences": said,
+                "heldout": heldout,
+                "votes": [vote_row(one) for one in some if one.outcome == Ballot.Outcome.RANKED],
+            }
 
 
 def vote_row(ballot: Ballot) -> jobs.VoteRow:

@@ -2,7 +2,8 @@
 
 One scorer is in memory at a time. Every finished batch is appended to a progress file and
 fsync-ed, so a killed job goes on where it was; scores.jsonl appears whole at the end. An answer
-that does not fit is not cut: it gets no score, and is counted.
+that does not fit is not cut: it gets no score, and is counted. An answer that stands there twice is
+scored once, and one whose reward the job's cache knows not at all.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,14 @@ import torch
 from torch import Tensor
 
 from align import jobs
-from align.gpu import data, model, reward
+from align.gpu import checkpoint, data, model, reward
+from align.gpu.known import Known
 from align.gpu.logps import token_logps
 from align.gpu.panel import Marks
 from align.jobs import ScoreJob
 from align.run import Run, main
 
-PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value", "tokens"} a line
+PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value", "tokens"} a line; once {"recalled"}
 REWARD = "reward"  # the reward model as a scorer; policies are "policy:<name>"
 
 Scorer = Callable[[Sequence[data.Exchange]], Marks | list[Tensor]]  # list: (R,) a row
@@ -57,8 +59,14 @@ def work(run: Run) -> dict[str, Any]:
     total = len(items) * (bool(job.reward_model) + len(job.policies))
     lengths: dict[str, int] = {}
     for at, (name, encoder, scorer, whole) in enumerate(_scorers(job)):
-        todo = encode(items, encoder, job.max_length)
-        lengths.update({key: len(sequence.response) for key, sequence in todo.items()})
+        encoded = encode(items, encoder, job.max_length)
+        lengths.update({key: len(sequence.response) for key, sequence in encoded.items()})
+        # What depends on a prompt's other answers is not a copy's, nor another job's.
+        same = {key: key for key in encoded} if whole else copies(encoded)
+        todo = {key: one for key, one in encoded.items() if same[key] == key}
+        known = _known(job) if name == REWARD and not whole else None
+        if known:
+            todo = sheet.recall(name, known, todo)
         done = (at + 1) * len(items) - len(todo)
         for batch in batches(todo, job.batch_size, whole=whole):
             run.check()
@@ -68,8 +76,11 @@ def work(run: Run) -> dict[str, Any]:
                     scores = _scores(scorer, [todo[key] for key in batch])
                 found = dict(zip(batch, scores, strict=True))
                 sheet.add(name, {key: found[key] for key in left})
+                if known:
+                    known.add((todo[key], asdict(found[key])) for key in left)
             done += len(batch)
             run.progress(done, total, "scores")
+        sheet.share(name, same)
         del encoder, scorer  # its memory goes before the next one is loaded
     rows = [_row(key, job, sheet, lengths.get(key, 0)) for key in items]
     jobs.write_rows(run.folder / jobs.SCORES, rows)
@@ -86,23 +97,48 @@ class Sheet:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.values: dict[tuple[str, str], Score] = {}
+        self.recalled: dict[str, list[str]] = {}  # by scorer: what the cache knew at first look
         if path.is_file():
             whole = path.read_bytes()
             whole = whole[: whole.rfind(b"\n") + 1]  # a line torn by a crash is done again
             os.truncate(path, len(whole))
             for line in whole.splitlines():
                 row = json.loads(line)
+                if "recalled" in row:
+                    self.recalled[row["scorer"]] = row["recalled"]
+                    continue
                 self.values[row["scorer"], row["id"]] = Score(
                     row["value"], row["tokens"], row.get("members", [])
                 )
 
+    def recall(
+        self, scorer: str, known: Known, todo: Mapping[str, data.Exchange]
+    ) -> dict[str, data.Exchange]:
+        """What is left to score once the cache was asked. It is asked once, however often the job
+        is interrupted, so that what is left falls into the same batches each time."""
+        if scorer not in self.recalled:
+            found = known.find(todo)
+            self.add(scorer, {key: Score(**fields) for key, fields in found.items()})
+            self.recalled[scorer] = sorted(found)
+            self._append([{"scorer": scorer, "recalled": self.recalled[scorer]}])
+        already = set(self.recalled[scorer])
+        return {key: one for key, one in todo.items() if key not in already}
+
+    def share(self, scorer: str, same: Mapping[str, str]) -> None:
+        """Copies of an answer have the score of the one that was scored."""
+        for key, first in same.items():
+            if key != first:
+                self.values[scorer, key] = self.values[scorer, first]
+
     def add(self, scorer: str, values: Mapping[str, Score]) -> None:
-        rows = [{"scorer": scorer, "id": key, **asdict(one)} for key, one in values.items()]
+        self._append({"scorer": scorer, "id": key, **asdict(one)} for key, one in values.items())
+        self.values.update({(scorer, key): value for key, value in values.items()})
+
+    def _append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with self.path.open("a", encoding="utf-8") as out:
             out.write("".join(json.dumps(row) + "\n" for row in rows))
             out.flush()
             os.fsync(out.fileno())
-        self.values.update({(scorer, key): value for key, value in values.items()})
 
 
 def read_items(path: Path) -> dict[str, Mapping[str, Any]]:
@@ -149,6 +185,18 @@ def encode(
         if found:
             encoded[key] = found[0]
     return encoded
+
+
+def copies(encoded: Mapping[str, data.Exchange]) -> dict[str, str]:
+    """By id, the first id with the same prompt and answer: each is scored once."""
+    first: dict[data.Exchange, str] = {}
+    return {key: first.setdefault(one, key) for key, one in encoded.items()}
+
+
+def _known(job: ScoreJob) -> Known | None:
+    if job.cache is None or job.reward_model is None:
+        return None
+    return Known(Path(job.cache), checkpoint.identity(Path(job.reward_model)))
 
 
 def batches(
