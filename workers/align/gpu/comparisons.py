@@ -43,7 +43,7 @@ class Comparison:
 
     @property
     def weight(self) -> float:
-        return sum(judgement[-1] for judgement in getattr(self, self.reads))
+        return sum(float(judgement[-1]) for judgement in getattr(self, self.reads))
 
     @property
     def judgements(self) -> int:

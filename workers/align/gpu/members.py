@@ -28,6 +28,7 @@ from align.gpu.panel import Figures, Marks, Panel, panel, reading, unread
 from align.gpu.provenance import file_hash, provenance
 from align.gpu.views import View
 from align.jobs import RewardJob
+from align.labels import Labels
 from align.run import Run
 
 FILE = "members.json"
@@ -74,10 +75,10 @@ class Part(Run):
         super().metrics(step, values)
         self.whole.metrics(step, {f"member {self.member}/{k}": v for k, v in values.items()})
 
-    def progress(self, done: int, total: int, unit: str) -> None:
+    def progress(self, done: int, total: int, unit: str, *, tokens: int | None = None) -> None:
         self.stopping = self.whole.stopping
-        super().progress(done, total, unit)
-        self.whole.progress(done, total, f"{unit} of member {self.member + 1}")
+        super().progress(done, total, unit, tokens=tokens)
+        self.whole.progress(done, total, f"{unit} of member {self.member + 1}", tokens=tokens)
 
     def check(self) -> None:
         self.stopping = self.whole.stopping
@@ -153,7 +154,7 @@ def _member(
         mine = replace(
             job,
             ensemble=Ensemble(),
-            labels=jobs.Labels(),
+            labels=Labels(),
             optimiser=replace(job.optimiser, seed=seed),
         )
         jobs.write_json(folder / jobs.JOB, jobs.to_json(mine))

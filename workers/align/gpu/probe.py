@@ -169,7 +169,7 @@ def _members(
         )
         weights.append(fit(mine.only(times[:, member] > 0), whole.ridge))
     weight = torch.stack(weights)
-    answers = torch.cat([said.i, said.j]).unique()  # those that were trained on
+    answers = torch.unique(torch.cat([said.i, said.j]))  # those that were trained on
     at = torch.full((len(table.features),), -1)
     at[answers] = torch.arange(len(answers))
     scores = table.features[answers] @ weight.T

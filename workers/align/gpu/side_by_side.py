@@ -117,8 +117,8 @@ class SideBySide:
         return self.values(sequences)[None]
 
     def _text(self, ids: Sequence[int]) -> str:
-        text: str = self.policy.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text.strip()
+        text = self.policy.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return str(text).strip()
 
     def _ids(self, *, conversation: str, first: str, second: str) -> tuple[int, ...]:
         asked = QUESTION.format(conversation=conversation, first=first, second=second)
