@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO_BASE = ROOT / "workers/align/demo/base"
@@ -33,9 +34,7 @@ class EngineProcess:
 
     def start(self) -> None:
         if not self.port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
+            self.port = free_port()
         command = [sys.executable, "-m", "align.gpu.serve", "--model", str(self.model)]
         command += ["--served-model-name", "base", "--port", str(self.port)]
         command += ["--max-model-len", str(self.max_model_len)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast  # noqa: E402
 
 from align import jobs  # noqa: E402
+from align.gpu import train  # noqa: E402
 from align.run import Run, main  # noqa: E402
 
 TEMPLATE = (
@@ -200,3 +202,17 @@ def adapter(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs.write_rows(folder / jobs.EXAMPLES, pairs())
     do(train.work, folder)
     return folder / jobs.WEIGHTS
+
+
+@pytest.fixture
+def fresh(rundir: Callable[..., Path], tiny_base: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Run directories of the same training job: 9 steps, checkpoints at 2, 4, 6 and 8."""
+    rundir(train_job(tiny_base), "template", examples=pairs())
+    return lambda name: Path(shutil.copytree(tmp_path / "template", tmp_path / name))
+
+
+@pytest.fixture
+def whole(fresh: Callable[[str], Path]) -> str:
+    """The hash of that job's weights when nothing happens."""
+    sha256: str = do(train.work, fresh("whole"))["sha256"]
+    return sha256

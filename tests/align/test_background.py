@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
 import time
@@ -16,23 +15,9 @@ from align import jobs
 from align.gpu import checkpoint, train
 from align.gpu.background import Background
 from align.run import Run
-from tests.align.conftest import die, do, forked, metrics, pairs, train_job
+from tests.align.conftest import die, do, forked, metrics
 
 PATIENCE = 60.0
-
-
-@pytest.fixture
-def fresh(rundir: Callable[..., Path], tiny_base: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """Run directories of the same job: 9 steps, checkpoints at 2, 4, 6 and 8."""
-    rundir(train_job(tiny_base), "template", examples=pairs())
-    return lambda name: Path(shutil.copytree(tmp_path / "template", tmp_path / name))
-
-
-@pytest.fixture
-def whole(fresh: Callable[[str], Path]) -> str:
-    """The hash of the weights when nothing happens."""
-    sha256: str = do(train.work, fresh("whole"))["sha256"]
-    return sha256
 
 
 def while_writing(step: int, wait: Callable[[], object]) -> None:

@@ -274,8 +274,8 @@ def test_killed_while_a_candidate_is_written_nothing_half_done_stays(
     def crash() -> None:
         real = model.save
 
-        def save(policy: model.Policy, to: Path) -> None:
-            real(policy, to)
+        def save(policy: model.Policy, to: Path, state: Any = None) -> None:
+            real(policy, to, state)
             if to.parent.name == jobs.CANDIDATES and (folder / jobs.CHECKPOINTS).exists():
                 die()
 

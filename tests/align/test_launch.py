@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from align.gpu import checkpoint, launch, train
 from align.gpu.ranks import LOST
 from tests.align.conftest import do, metrics, pairs, train_job
 from tests.align.test_ranks import RATE, same, twin
+from tests.ports import free_port
 
 Rundir = Callable[..., Path]
 LAUNCH = [sys.executable, "-m", jobs.LAUNCHER, "2", "align.gpu.train"]
@@ -131,9 +131,7 @@ def test_two_agents_of_torchrun_train_together_as_two_hosts_would(
     )
     both = twin(alone)
     do(train.work, alone)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "job"),
@@ -150,6 +148,7 @@ def test_two_agents_of_torchrun_train_together_as_two_hosts_would(
     ("ended", "status", "said"),
     [
         ([LOST, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
+        ([-6, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
         ([75, -9], 1, "Rank 1 of 2 (process 101) was ended by SIGKILL."),
         ([-11, -15], 1, "Rank 0 of 2 (process 100) was ended by SIGSEGV."),
         ([LOST, 1], 1, "Rank 1 of 2 (process 101) ended with exit status 1."),

@@ -127,7 +127,7 @@ def test_in_half_precision_two_processes_stay_within_its_rounding_of_one(
         assert {n: t.dtype for n, t in found.items()} == {n: t.dtype for n, t in kept.items()}
 
 
-@pytest.mark.parametrize(("label", "mode"), zip(SHAPES, cycle(["lora", "full"])))
+@pytest.mark.parametrize(("label", "mode"), list(zip(SHAPES, cycle(["lora", "full"]))))
 def test_two_processes_train_what_one_does_whatever_the_algorithm(
     rundir: Rundir, tiny_base: Path, other_base: Path, label: str, mode: Any
 ) -> None:

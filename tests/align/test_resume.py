@@ -6,7 +6,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,24 +18,10 @@ import pytest
 from align import jobs
 from align.gpu import checkpoint, train
 from align.run import Run
-from tests.align.conftest import do, forked, metrics, pairs, result, train_job
+from tests.align.conftest import do, forked, metrics, pairs, result
 from tests.align.test_checkpoint import dying_at
 
 SEED = random.randrange(10**6)  # shown when a test fails, to replay its schedule
-
-
-@pytest.fixture
-def fresh(rundir: Callable[..., Path], tiny_base: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """Run directories of the same job."""
-    rundir(train_job(tiny_base), "template", examples=pairs())
-    return lambda name: Path(shutil.copytree(tmp_path / "template", tmp_path / name))
-
-
-@pytest.fixture
-def whole(fresh: Callable[[str], Path]) -> str:
-    """The hash of the weights when nothing happens."""
-    sha256: str = do(train.work, fresh("whole"))["sha256"]
-    return sha256
 
 
 def kill_at_step(folder: Path, step: int, signum: int = signal.SIGKILL) -> int:

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 import httpx
 
 from tests.bench.speed import cases, contest, engine, shapes
+from tests.ports import free_port
 
 GOAL = 1.0  # seconds
 CLIENTS = 4
@@ -76,9 +76,7 @@ def gateway(scratch: Path, environment: dict[str, str]) -> Iterator[str]:
     """The gateway's URL."""
     from plumbline.fleet.run_child import tethered
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--port", str(port)]
     with (scratch / "gateway.log").open("wb") as out:
         process = subprocess.Popen(

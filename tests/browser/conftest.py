@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from django.db import connection
 
 from tests.comparisons import shared_db  # noqa: F401  # a fixture
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET = [
@@ -55,9 +55,7 @@ def site(shared_db: Path | None, tmp_path: Path) -> Iterator[str]:  # noqa: F811
         database = f"sqlite:///{shared_db}"
     else:
         database = f"postgresql://postgres@/{connection.settings_dict['NAME']}"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port)]
     log = tmp_path / "web.log"
     with log.open("wb") as out:

@@ -6,7 +6,6 @@ Both serve the demo base under the name `demo-base`, with a context of 512 token
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 pytest.importorskip("torch")
 
 from align import demo  # noqa: E402
+from tests.ports import free_port  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 VLLM_PYTHON = ROOT / ".venv-vllm/bin/python"
@@ -60,12 +60,6 @@ class Engine:
 
     def models(self) -> list[str]:
         return [card["id"] for card in httpx.get(self.url + "/v1/models").json()["data"]]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(command: list[str], log: Path, patience: float, **env: str) -> Engine:

@@ -18,6 +18,7 @@ from align import jobs
 from align.demo import prompts
 from align.engine_api import EngineApi, EngineAway
 from align.sample import PARTS, chunk_seed, in_flight
+from tests.ports import free_port
 
 Job = Callable[..., Path]
 
@@ -153,14 +154,13 @@ def test_sigterm_stops_a_job_between_chunks(rundir: Job) -> None:
     assert not (folder / jobs.RESULT).exists()
 
 
-def test_a_job_waits_for_an_engine_that_is_still_starting(
-    rundir: Job, free_port: int, serve: Any
-) -> None:
-    folder = rundir(count=4, engine_url=f"http://127.0.0.1:{free_port}")
+def test_a_job_waits_for_an_engine_that_is_still_starting(rundir: Job, serve: Any) -> None:
+    port = free_port()
+    folder = rundir(count=4, engine_url=f"http://127.0.0.1:{port}")
     process = start(folder)
     time.sleep(1.0)
     assert process.poll() is None
-    engine = serve(free_port)
+    engine = serve(port)
     try:
         process.communicate(timeout=200)
         assert process.returncode == 0
@@ -235,15 +235,6 @@ def test_every_chunk_has_a_seed_of_its_own() -> None:
     seeds = {chunk_seed(seed, chunk) for seed in range(50) for chunk in range(50)}
     assert len(seeds) == 2500
     assert all(0 <= seed < 2**62 for seed in seeds)
-
-
-@pytest.fixture(name="free_port")
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ def test_no_client_fails_while_a_job_trains_in_the_engine_s_memory(
     train_job(project, large)
     job = claims.claim("gpu", "worker")
     assert job is not None
-    before, awake = said(ask(engine_of)), resident(engine_of)
+    before = said(ask(engine_of))
     replies: list[httpx.Response] = []
     over = threading.Event()
 
@@ -113,6 +113,8 @@ def test_no_client_fails_while_a_job_trains_in_the_engine_s_memory(
     clients = [threading.Thread(target=keep_asking) for _ in range(3)]
     for client in clients:
         client.start()
+    said(ask(engine_of, n=4))  # among the others: all that serving takes is there now
+    awake = resident(engine_of)
     with lending.memory(job):
         assert serving.asleep()
         during, answered = resident(engine_of), len(replies)
@@ -126,7 +128,7 @@ def test_no_client_fails_while_a_job_trains_in_the_engine_s_memory(
     assert job.state == Job.State.SUCCEEDED, job.error
     assert {reply.status_code for reply in replies} == {200}
     assert {said(reply) for reply in replies} == {before}
-    assert awake - during > 50 << 20
+    assert awake - during > 34 << 20  # half of the weights, at the least
 
 
 def test_the_engine_wakes_when_the_worker_that_put_it_to_sleep_is_dead(

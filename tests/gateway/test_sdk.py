@@ -115,7 +115,7 @@ def test_models_are_the_projects_own(
 def test_another_projects_policy_does_not_exist(sdk: Any, current: Policy) -> None:
     other = Project.objects.create(name="Other", slug="other")
     serving.base_policy(other)
-    for name in ("other-base", "nosuch", "base"):
+    for name in ("other-base", "nosuch", "base", "no\0such"):
         with pytest.raises(openai.NotFoundError) as caught:
             sdk.chat.completions.create(model=name, messages=ASK)
         assert caught.value.code == "model_not_found"

@@ -304,3 +304,22 @@ def test_a_round_of_few_votes_reads_a_probe_and_is_anchored(experiment_of, rater
     job = round.jobs.get(purpose="train").job
     assert job.spec["anchor"] == 0.5
     assert Metric.objects.filter(job=job, name="anchor/cross_entropy").exists()
+
+
+def test_an_answer_with_a_nul_is_kept_with_a_replacement_character(experiment_of, tmp_path):
+    experiment = experiment_of()
+    prompt = experiment.prompt_set.prompts.first()
+    job = Job.objects.create(
+        project=experiment.project,
+        kind="sample",
+        title="sample",
+        spec=jobs.to_json(jobs.SampleJob(engine_url="", model="base", n=1)),
+    )
+    job.folder.mkdir(parents=True)
+    row = {
+        "prompt": str(prompt.pk), "draw": 0, "text": "a\0b", "token_ids": [1, 2],
+        "finish_reason": "stop",
+    }  # fmt: skip
+    jobs.write_rows(job.folder / jobs.COMPLETIONS, [row])
+    rows.import_completions(job, experiment.start, {prompt.pk})
+    assert Completion.objects.get().text == "a\N{REPLACEMENT CHARACTER}b"

@@ -123,7 +123,7 @@ def _target(project: int, name: str) -> Target | None:
         pointed |= {deployment.policy_id, deployment.previous_id}
         if deployment.alias == name:
             policy = deployment.policy
-    if policy is None:
+    if policy is None and "\0" not in name:  # which PostgreSQL cannot be asked about
         policy = Policy.objects.filter(project=project, name=name).first()
     if policy is None or _is_foreign_base(policy):
         return None

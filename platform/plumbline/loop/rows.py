@@ -22,6 +22,7 @@ from plumbline.loop.models import Experiment, Round
 from plumbline.policies.models import Policy, RewardModel
 
 BATCH = 500  # rows per INSERT
+NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"  # PostgreSQL has no text with the first
 PAGE = 100  # comparisons read at once: nine answers each stay below SQLite's thousand parameters
 SAMPLE = "sample"  # purpose of a sampling job: "sample:<source>"
 VALIDATION_SHARE = 4  # one prompt in four, where a round chooses among checkpoints
@@ -143,7 +144,7 @@ def import_completions(job: Job, policy: Policy, expected: set[int]) -> None:
             Completion(
                 prompt_id=int(row["prompt"]),
                 policy=policy,
-                text=row["text"],
+                text=row["text"].replace(NUL, REPLACEMENT),
                 token_ids=row["token_ids"],
                 finish_reason=row["finish_reason"],
                 sampling=sampling,

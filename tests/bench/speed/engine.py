@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import httpx
 
 from align.tether import tethered
+from tests.ports import free_port
 
 psutil: Any = importlib.import_module("psutil")  # it has no types
 
@@ -53,9 +53,7 @@ class Engine:
 def running(base: str, context: int, scratch: Path, vllm: str | None) -> Iterator[Engine]:
     """An engine for as long as it is needed. `vllm`: the Python of vLLM's environment, for it
     instead of the embedded engine. Raises RuntimeError with its log if it does not start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     log = scratch / "engine.log"
     command = _vllm(vllm) if vllm else [sys.executable, "-m", "align.gpu.serve"]
     command += ["--model", base, "--served-model-name", "base", "--host", "127.0.0.1"]

@@ -87,7 +87,8 @@ def explain(failures: Iterable[tuple[int, ProcessFailure]], count: int, logs: Pa
 
 def blame(failure: ProcessFailure) -> int:
     """Who fell by itself: 0; more for those that only followed, the last those the agent ended."""
-    followed = [STOPPED, LOST, -signal.SIGTERM]
+    # Gloo aborts a process, now and then, that loses another one.
+    followed = [STOPPED, LOST, -signal.SIGABRT, -signal.SIGTERM]
     return followed.index(failure.exitcode) + 1 if failure.exitcode in followed else 0
 
 

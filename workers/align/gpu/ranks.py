@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
@@ -268,8 +269,19 @@ def main(work: Callable[[run.Run], Mapping[str, Any]]) -> None:
     if gpus:
         torch.cuda.set_device(dist.get_node_local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=TIMEOUT)
-    take_part(work)
-    dist.destroy_process_group()
+    status: object = 0
+    try:
+        take_part(work)
+        dist.barrier()  # nobody leaves while another one still reads from it
+    except SystemExit as stop:
+        status = stop.code
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    # Gloo's threads may abort a process that is taken down piece by piece.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 1)
 
 
 def take_part(work: Callable[[run.Run], Mapping[str, Any]], argv: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ until it ends. Not thread-safe: only the engine's worker thread calls it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import itertools
 import math
@@ -153,6 +154,8 @@ class Residents:
         gc.collect()  # a model's modules refer to one another
         if self._place.type == "cuda":
             torch.cuda.empty_cache()
+        elif trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)  # glibc would keep what was freed for itself
 
     def wake(self) -> None:
         """Load them again. What is gone from the disk is served no longer; ValueError if that is
