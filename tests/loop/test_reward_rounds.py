@@ -1,4 +1,4 @@
-"""Two rounds with real jobs, whose reward model, an ensemble of heads, is retrained in each: whom it
+"""Rounds with real jobs, whose reward model, an ensemble of heads, is retrained in each: whom it
 learns from, what it is measured by, whether it replaces the last one, and what its scores are used
 for. And a scoring job that is killed on its way.
 """
@@ -173,15 +173,23 @@ def paired_by_one_models_scores(round: Round) -> None:
     assert all(len(one.members) == 3 and one.spread is not None for one in scores)
     by_answer = {one.completion_id: one for one in scores}
     temperature = round.figures["reward_gate"]["temperature"]
+    voted = {
+        frozenset(slot.completion_id for slot in comparison.slots.all())
+        for comparison in round.campaign.comparisons.all()
+    }
+    by_score = 0
     for example in round.examples.all():
         chosen, rejected = (
             by_answer[example.answers.get(role=role).completion_id]
             for role in ("chosen", "rejected")
         )
         margin = (chosen.value - rejected.value) / temperature
-        assert example.p == pytest.approx(1 / (1 + math.exp(-margin)))
+        if {chosen.completion_id, rejected.completion_id} not in voted:  # else by people's word
+            assert example.p == pytest.approx(1 / (1 + math.exp(-margin)))
+            by_score += 1
         sure = ensemble.certainty(chosen.members, rejected.members, temperature)
         assert example.weight == pytest.approx(sure)
+    assert by_score
 
 
 def scored_once(models: list[RewardModel], scores_dir: Path) -> None:
@@ -233,9 +241,10 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     gate = second.figures["reward_gate"]
     assert not gate["passed"]
     assert gate["candidate"] == str(two.pk)
-    accuracy = next(check for check in gate["checks"] if check["name"] == "held-out accuracy")
-    assert not accuracy["passed"]
-    assert accuracy["values"]["high"] < 0
+    by_name = {check["name"]: check for check in gate["checks"]}
+    assert by_name["held-out accuracy"]["values"]["change"] < 0
+    assert not by_name["length correlation"]["passed"]  # it learnt to like longer answers
+    assert by_name["length correlation"]["values"]["low"] > 0
     learned_only_from_training_votes(second, voters, prompts)
     measured_on_the_exact_votes(two, second, voters, prompts)
     paired_by_one_models_scores(second)
