@@ -231,12 +231,6 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     second = go(rounds.begin(experiment), voters, turned, until=Stage.TRAIN)
     assert second.stage == Stage.TRAIN, second.error
     one, two = RewardModel.objects.order_by("created_at")
-    print(
-        json.dumps(one.metrics, indent=1),
-        json.dumps(two.metrics, indent=1),
-        one.temperature,
-        two.temperature,
-    )
     assert first.reward_model == second.reward_model == one
     gate = second.figures["reward_gate"]
     assert not gate["passed"]
@@ -252,6 +246,8 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     assert recalled(second.jobs.get(purpose="score").job) > 0  # what it was measured by
 
 
+@pytest.mark.nightly
+@pytest.mark.timeout(1200)
 def test_two_whole_rounds_retrain_measure_and_score_by_one_model_each(
     experiment, voters, prompts, settings
 ):
@@ -260,12 +256,6 @@ def test_two_whole_rounds_retrain_measure_and_score_by_one_model_each(
     second = go(experiment.rounds.get(number=2), voters)
     assert second.stage == Stage.DONE, second.error
     one, two = RewardModel.objects.order_by("created_at")
-    print(
-        json.dumps(one.metrics, indent=1),
-        json.dumps(two.metrics, indent=1),
-        one.temperature,
-        two.temperature,
-    )
     assert first.reward_model == one
     assert [check["name"] for check in first.figures["reward_gate"]["checks"]] == ["first model"]
     gate = second.figures["reward_gate"]
