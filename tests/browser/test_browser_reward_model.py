@@ -177,3 +177,20 @@ def test_a_model_from_before_says_so(browse, project, alice):
     page.goto(f"/p/alpha/lab/reward-models/{old.pk}/")
     page.get_by_text("made before such models were measured").wait_for()
     look(page, "reward-model-old", 390, False)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_another_objective_shows_its_own_words_and_knobs(browse, project, alice, width):
+    lab.prompt_set(project)
+    page = browse(alice, width=width)
+    page.goto("/p/alpha/lab/experiments/new/")
+    page.get_by_label("Members", exact=True).fill("5")
+    for name, knob in (("davidson", "Nu"), ("general_preference", "Planes")):
+        with page.expect_response(
+            lambda answer, name=name: f"reward_objective={name}" in answer.url
+        ):
+            page.get_by_label("Reward objective").select_option(name)
+        page.locator("#reward").get_by_label(knob, exact=True).wait_for()
+    assert page.locator("#reward .about").inner_text().startswith("General preference model")
+    assert page.get_by_label("Members", exact=True).input_value() == "5"
+    look(page, "experiment-new", width, False)
