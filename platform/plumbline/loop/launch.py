@@ -178,7 +178,11 @@ class Settings(RewardSettings):
     heldout_prompts = number(
         "Held-out prompts", "Answered by the candidate and its opponents.", least=1, most=100_000
     )
-    judge = forms.ChoiceField(label="Judged by", choices=Experiment.Judge.choices)
+    judge = forms.ChoiceField(
+        label="Judged by",
+        choices=Experiment.Judge.choices,
+        help_text="Which of two answers is better: by a reward model's scores, or blind by people.",
+    )
     gate_win_rate = real(
         "Win rate to clear",
         "The whole 95 % interval against the current policy must lie above it.",
