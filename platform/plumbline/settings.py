@@ -250,6 +250,8 @@ MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 5)
 GPUS = env(
     "GPUS", env("CUDA_VISIBLE_DEVICES", "none" if "CUDA_VISIBLE_DEVICES" in os.environ else "all")
 )
+# Those of them that the engine runs on; jobs get none of these unless the engine lends them.
+ENGINE_GPUS = env("ENGINE_GPUS", "none")
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
 
 LOGGING = {

@@ -131,7 +131,7 @@ def test_the_setting_names_gpus_by_number_by_uuid_or_not_at_all(settings, monkey
     said = {}
     for value in ("all", "none", "-1", "1", "GPU-y,1", "7"):
         settings.GPUS = value
-        said[value] = devices.found.__wrapped__()
+        said[value] = devices.found()
     assert said == {
         "all": ("GPU-x", "GPU-y"),
         "none": (),
