@@ -1,7 +1,8 @@
 """A patient client of an engine: vLLM's HTTP API, or `align.gpu.serve`, which answers the same.
 
 Engines restart, and adapters arrive late; such errors are retried for a bounded time, and an engine
-that sleeps, having lent its memory, is waited for as long as it does. What retrying cannot help is raised at once as a ValueError, for the job that asked to report.
+that sleeps, having lent its memory, is waited for as long as it does. What retrying cannot help is
+raised at once as a ValueError, for the job that asked to report.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Who is calling, which policy a name means, whether the engine is lent: the database behind a
 short memory.
 
-A revoked key stops within two seconds; a promotion or a loan shows before it goes on. Concurrent requests
-for the same answer share one query, which runs in a thread of its own, so the event loop never
-waits for it.
+A revoked key stops within two seconds; a promotion or a loan shows before it goes on. Concurrent
+requests for the same answer share one query, which runs in a thread of its own, so the event loop
+never waits for it.
 """
 
 from __future__ import annotations

@@ -291,7 +291,7 @@ def _check_base(policy: Policy) -> None:
 
 def _check_not_lent() -> None:
     if Loan.objects.exists():
-        raise EngineLent("the engine has lent its memory to a GPU job; it is asked again afterwards")
+        raise EngineLent("the engine's memory is lent to a GPU job; it is asked again afterwards")
 
 
 def _is_served(policy: Policy, cards: Mapping[str, Mapping[str, Any]]) -> bool:
