@@ -223,6 +223,30 @@ def test_patience_with_an_absent_engine_or_model_ends(
         asyncio.run(ask())
 
 
+def test_patience_with_an_engine_that_sleeps_does_not_end(
+    embedded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it has lent its memory, and however often a request is given up meanwhile."""
+    import asyncio
+
+    monkeypatch.setattr(engine_api, "ANSWER_TIME", 0.3)
+
+    async def ask() -> list[dict[str, Any]]:
+        async with EngineApi(embedded.url, "demo-base", patience=0.2) as engine:
+            asked = asyncio.create_task(engine.complete([[5, 6]], {"max_tokens": 1}))
+            await asyncio.sleep(3)
+            assert not asked.done()
+            monkeypatch.setattr(engine, "_patience", 60)  # of no concern here once it is awake
+            await asyncio.to_thread(embedded.post, "/wake_up")
+            return await asked
+
+    assert embedded.post("/sleep").is_success
+    try:
+        assert len(asyncio.run(ask())) == 1
+    finally:
+        assert embedded.post("/wake_up").is_success
+
+
 def test_all_draws_are_in_flight_as_far_as_the_engine_has_room() -> None:
     spec = {"engine_url": "", "model": "", "chunk": 1}
     assert in_flight(jobs.SampleJob(n=4, **spec)) == 64

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
@@ -72,10 +72,10 @@ def _borrow(job: Job) -> None:
     and the reason among the job's events."""
     loan = None
     try:
-        serving.check_sleep()
+        _beating(job, serving.check_sleep)
         loan = Loan.objects.create(job=job.pk, epoch=job.epoch)
         time.sleep(serving.SEEN_SECONDS)
-        _beating(job)
+        _beating(job, serving.sleep)
     except serving.EngineSlow as error:  # it sleeps as soon as it has answered what it runs
         _tell(job, f"begins before the engine has fallen asleep: {error}")
     except serving.EngineError as error:
@@ -90,13 +90,14 @@ def _tell(job: Job, message: str) -> None:
     claims.note(job, message)
 
 
-def _beating(job: Job) -> None:
-    """Put the engine to sleep; while it ends what it had begun, the job's lease is renewed."""
+def _beating(job: Job, ask: Callable[[], None]) -> None:
+    """Ask the engine for something; the job's lease is renewed meanwhile, for an engine first
+    answers what it has begun."""
     with ThreadPoolExecutor(max_workers=1) as aside:
-        asleep = aside.submit(serving.sleep)
-        while not wait([asleep], timeout=settings.HEARTBEAT_SECONDS).done:
+        asked = aside.submit(ask)
+        while not wait([asked], timeout=settings.HEARTBEAT_SECONDS).done:
             claims.heartbeat(job, job.progress)
-        asleep.result()
+        asked.result()
 
 
 def _runs(loan: Loan) -> bool:
