@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from align import jobs
+from align import engine_api, jobs
 from align.demo import prompts
 from align.engine_api import EngineApi, EngineAway
 from align.sample import PARTS, chunk_seed, in_flight
@@ -229,14 +229,13 @@ def test_patience_with_an_engine_that_sleeps_does_not_end(
     """However long it has lent its memory, and however often a request is given up meanwhile."""
     import asyncio
 
-    monkeypatch.setattr(engine_api, "ANSWER_TIME", 0.3)
+    monkeypatch.setattr(engine_api, "ANSWER_TIME", 1.0)
 
     async def ask() -> list[dict[str, Any]]:
-        async with EngineApi(embedded.url, "demo-base", patience=0.2) as engine:
+        async with EngineApi(embedded.url, "demo-base", patience=2) as engine:
             asked = asyncio.create_task(engine.complete([[5, 6]], {"max_tokens": 1}))
-            await asyncio.sleep(3)
+            await asyncio.sleep(4)
             assert not asked.done()
-            monkeypatch.setattr(engine, "_patience", 60)  # of no concern here once it is awake
             await asyncio.to_thread(embedded.post, "/wake_up")
             return await asked
 

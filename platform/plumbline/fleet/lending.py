@@ -35,7 +35,7 @@ def memory(job: Job) -> Iterator[None]:
         _borrow(job)
         yield
     finally:
-        rouse()
+        _give_back(job)
 
 
 def rouse() -> None:
@@ -70,19 +70,21 @@ def _wants(job: Job) -> bool:
 def _borrow(job: Job) -> None:
     """The engine asleep, no request on its way to it; or, where it cannot sleep, nothing changed
     and the reason among the job's events."""
-    loan = None
     try:
         _beating(job, serving.check_sleep)
-        loan = Loan.objects.create(job=job.pk, epoch=job.epoch)
+        Loan.objects.create(job=job.pk, epoch=job.epoch)
         time.sleep(serving.SEEN_SECONDS)
         _beating(job, serving.sleep)
     except serving.EngineSlow as error:  # it sleeps as soon as it has answered what it runs
         _tell(job, f"begins before the engine has fallen asleep: {error}")
     except serving.EngineError as error:
         _tell(job, f"begins beside the engine: {error}")
-        if loan is not None:
-            Loan.objects.filter(pk=loan.pk).update(given_back=True)
-            rouse()
+        _give_back(job)
+
+
+def _give_back(job: Job) -> None:
+    Loan.objects.filter(job=job.pk, epoch=job.epoch).update(given_back=True)
+    rouse()
 
 
 def _tell(job: Job, message: str) -> None:

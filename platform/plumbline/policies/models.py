@@ -121,7 +121,7 @@ class Loan(models.Model):
 
     job = models.UUIDField()
     epoch = models.PositiveIntegerField()
-    given_back = models.BooleanField(default=False)  # to be woken, though the job still runs
+    given_back = models.BooleanField(default=False)  # the attempt is over, or does without
     since = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
