@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -245,6 +246,24 @@ def test_a_job_keeps_its_lease_while_the_engine_ends_what_it_has_begun(
         assert job.lease_until > leased
         assert serving.asleep()
     client.join(timeout=60)
+
+
+def test_every_gateway_has_seen_the_loan_before_the_engine_sleeps(
+    lender: EngineProcess, project: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loans, slept, sleep = [], [], serving.sleep
+
+    def note() -> None:
+        slept.append(time.monotonic())
+        sleep()
+
+    job = running_job(project)
+    monkeypatch.setattr(serving, "sleep", note)
+    began = time.monotonic()
+    with lending.memory(job):
+        loans.extend(Loan.objects.all())
+    assert len(loans) == 1
+    assert slept[0] - began >= serving.SEEN_SECONDS
 
 
 def test_an_engine_that_is_lent_is_not_asked_to_load_or_to_speak(
