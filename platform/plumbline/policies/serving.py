@@ -210,6 +210,8 @@ def check_sleep() -> None:
         told = _call("GET", "/server_info?config_format=json", None, LOAD_SECONDS)
     except EngineRefusal as error:
         raise EngineError(f"vLLM cannot be told to sleep: {with_both}") from error
+    except EngineSlow as error:
+        raise EngineError(f"it did not say whether it can sleep: {error}") from error
     model = told.get("vllm_config", {}).get("model_config", {})
     if not model.get("enable_sleep_mode"):
         raise EngineError(
