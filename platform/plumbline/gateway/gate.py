@@ -1,8 +1,8 @@
 """Where requests wait while the engine's memory is lent to a job.
 
 The line is bounded and keeps its order: nobody who comes later passes, a client that leaves frees
-its place, and whoever has waited too long is told so. So it does not matter what an engine does with
-requests while it sleeps, or whether it runs at all.
+its place, and whoever has waited too long is told so. So it does not matter what an engine does
+with requests while it sleeps, or whether it runs at all.
 """
 
 from __future__ import annotations
