@@ -114,3 +114,16 @@ class Flip(models.Model):
 
     def __str__(self) -> str:
         return f"{self.deployment_id}: {self.before} -> {self.after}"
+
+
+class Loan(models.Model):
+    """The engine's memory is lent to a job's attempt. While there is such a row, the gateway lets
+    no request through to the engine; `fleet/lending.py` writes and removes them."""
+
+    job = models.UUIDField()
+    epoch = models.PositiveIntegerField()
+    given_back = models.BooleanField(default=False)  # the attempt is over, or does without
+    since = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"lent to {self.job}"
