@@ -31,6 +31,7 @@ from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
 from align.gpu.resample import drawn
 from align.gpu.side_by_side import SideBySide
+from align.gpu.step_penalty import StepPenalty
 from align.gpu.views import View
 from align.jobs import ModelRef, RewardJob
 from align.objective import Objective, Said
@@ -238,25 +239,32 @@ class Study:
         self.cuts = Cuts(self._given(heldout), job.optimiser, run.log, self.ranks)
         self.ranks.agree("data, or another job,", fingerprint(job, self.data_sha256))
         self.ranks.shard(reward.policy.model, *reward.heads)
+        given = self._given(trained)
+        self.penalty: StepPenalty | None = None
+        if objective.by_step:
+            self.penalty = StepPenalty(objective, self._counted, given.weights, self.ranks)
         self.loop = Loop(
             run,
             job.optimiser,
             reward.parameters(),
-            self._given(trained),
+            given,
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
             scales={"head.weight": HEAD_SCALE},
+            prepare=self.penalty.prepare if self.penalty else None,
             ranks=self.ranks,
         )
 
     def share(self, indices: Sequence[int]) -> Share:
-        compared = [self.trained[index] for index in indices]
-        values, said = self._forward(compared)
+        values, said, times = self._counted(indices)
         losses = torch.stack([self.objective.loss(one, said) for one in values], 1)  # (N, M)
-        weight = said.weight(self.objective.reads)[:, None] / len(values)
-        if len(values) > 1:
-            weight = weight * comparisons.times(compared, losses.device)
-        return Share((weight * losses).sum(), self._figures(values.detach(), said))
+        weight = said.weight(self.objective.reads)[:, None] * times / len(values)
+        loss, figures = (weight * losses).sum(), self._figures(values.detach(), said)
+        if self.penalty and isinstance(self.reward, RewardModel):
+            head = self.reward.head.weight.unflatten(0, (len(values), -1))
+            more, told = self.penalty(indices, values, said, times, head)
+            loss, figures = loss + more, {**figures, **told}
+        return Share(loss, figures)
 
     @torch.no_grad()
     def at_epoch(self, epoch: int, state: State) -> None:
@@ -362,6 +370,13 @@ class Study:
         """What each member says, (M, R, W), and the judgements by index."""
         rows, said = comparisons.collate(compared, self.reward.policy.device)
         return self.reward.read(rows, said), said
+
+    def _counted(self, indices: Sequence[int]) -> tuple[Tensor, Said, Tensor]:
+        """`_forward` of training examples, and how often each member counts each judgement."""
+        compared = [self.trained[index] for index in indices]
+        values, said = self._forward(compared)
+        once = values.new_ones(len(said.weight(self.objective.reads)), 1)
+        return values, said, comparisons.times(compared, once.device) if len(values) > 1 else once
 
     def _figures(self, values: Tensor, said: Said) -> Sums:
         """How the members' mean agrees with preferences, and what the objective adds."""
