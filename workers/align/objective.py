@@ -78,15 +78,18 @@ class Objective(Declared):
         forward: what the model reads at once: an answer behind its prompt, two answers side by
             side in one prompt, or an answer under a policy and its reference, untrained.
         relative: whether `score` reads its field.
-        start: spread of the head's scores before training; 0 where the loss moves a zero head.
         by_step: whether `penalty` is added to the mean loss of each optimiser step's whole batch.
     """
 
     reads: ClassVar[Reads] = "preferences"
     forward: ClassVar[Forward] = "answers"
     relative: ClassVar[bool] = False
-    start: ClassVar[float] = 0.0
     by_step: ClassVar[bool] = False
+
+    @property
+    def start(self) -> float:
+        """Spread of the head's numbers before training; 0 where the loss moves a zero head."""
+        return 0.0
 
     def width(self, criteria: Sequence[str]) -> int:
         """How many numbers the head gives for an answer, W; `criteria` are those people rated."""
