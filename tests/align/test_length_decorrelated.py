@@ -22,6 +22,7 @@ from align.objective import Objective, Preferences, Said
 from align.objectives.bradley_terry import BradleyTerry
 from align.objectives.length_decorrelated import LengthDecorrelated
 from tests.align.conftest import do, metrics, response
+from tests.align.crowd import doing, together
 from tests.align.test_reward import reward_job
 
 Rundir = Callable[..., Path]
@@ -214,6 +215,21 @@ def test_a_step_is_the_same_however_it_is_cut(rundir: Rundir, tiny_base: Path) -
     for whole, cut in zip(*found, strict=True):
         for name in ("loss", "grad_norm", "length/quality", "length/length"):
             assert cut[name] == pytest.approx(whole[name], rel=1e-3, abs=1e-4)
+
+
+def test_two_processes_take_the_steps_that_one_does(rundir: Rundir, tiny_base: Path) -> None:
+    job = dataclasses.replace(
+        reward_job(tiny_base, "full", epochs=1, batch_size=8, micro_batch_size=3),
+        objective="length_decorrelated",
+    )
+    alone, both = (rundir(job, name, comparisons=biased(0, 21)) for name in ("alone", "both"))
+    do(reward.work, alone)
+    assert together(2, doing(reward.work, both)) == [0, 0]
+    steps = [[one for one in metrics(folder) if "loss" in one] for folder in (alone, both)]
+    assert len(steps[0]) == 3
+    for one, shared in zip(*steps, strict=True):
+        for name in ("loss", "grad_norm", "length/quality", "length/length"):
+            assert shared[name] == pytest.approx(one[name], rel=1e-3, abs=1e-4)
 
 
 def test_members_each_keep_their_own_quality_head(rundir: Rundir, tiny_base: Path) -> None:

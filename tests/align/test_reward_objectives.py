@@ -73,7 +73,7 @@ def test_a_planted_preference_is_found_saved_and_scored_by(
     assert type(judge.objective) is objectives.get(objective)
 
 
-def test_a_model_that_reads_both_answers_learns_to_name_one_and_is_scored_by(
+def test_a_model_that_reads_both_answers_learns_to_say_a_letter_and_is_scored_by(
     rundir: Rundir, tiny_base: Path
 ) -> None:
     job = reward_job(tiny_base, "full", epochs=3, learning_rate=5e-3)

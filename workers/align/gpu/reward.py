@@ -189,7 +189,8 @@ class Study:
         weight = said.weight(self.objective.reads)[:, None] * times / len(values)
         loss, figures = (weight * losses).sum(), self._figures(values.detach(), said)
         if self.penalty and isinstance(self.reward, RewardModel):
-            head = self.reward.head.weight.unflatten(0, (len(values), -1))
+            rows = self.reward.head.weight
+            head = rows.view(len(values), -1, rows.shape[1])
             more, told = self.penalty(indices, values, said, times, head)
             loss, figures = loss + more, {**figures, **told}
         return Share(loss, figures)

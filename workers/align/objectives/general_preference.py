@@ -9,6 +9,7 @@ reward an answer gets its mean log-odds against the answers that the model was t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -39,7 +40,7 @@ class GeneralPreference(Objective):
     def start(self) -> float:
         """Log-odds of two answers then have a spread of 1: at zero the loss has no slope, near it
         hardly one, and a circle is not found; far from it the model starts sure of anything."""
-        return (self.temperature**2 / (2 * self.planes)) ** 0.25
+        return math.sqrt(self.temperature / math.sqrt(2 * self.planes))
 
     def width(self, criteria: Sequence[str]) -> int:
         return 2 * self.planes

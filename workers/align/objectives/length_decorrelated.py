@@ -61,7 +61,8 @@ class LengthDecorrelated(Objective):
         apart = values.double().new_zeros(len(pairs.i), 3)
         apart[:, 0] = tokens[pairs.i] - tokens[pairs.j]
         apart[:, 1:] = (values[pairs.i] - values[pairs.j]).double()
-        return (pairs.weight[:, None] * apart).T @ apart
+        products: Tensor = (pairs.weight[:, None] * apart).T @ apart
+        return products
 
     def penalty(self, sums: Tensor, weight: Tensor) -> Tensor:
         quality, length = weight
