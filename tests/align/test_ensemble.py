@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 
 from align import ensemble, jobs
 from align.ensemble import Ensemble
-from align.gpu import data, reward, score
+from align.gpu import data, model, reward, score
 from align.gpu.panel import Panel
 from align.gpu.resample import times
 from align.jobs import RewardJob, ScoreJob
@@ -169,6 +170,23 @@ def test_members_that_are_adapters_share_one_base_in_memory(
             assert together == [judge.scores(rows).tolist() for judge in alone]
     assert len({tuple(one) for one in together}) == 3
     assert not whole.policy.parameters()
+
+
+def test_one_member_is_in_memory_at_a_time_while_they_are_trained(
+    rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen, alive = model.start, [], []
+
+    def counted(*args: Any) -> model.Policy:
+        alive.append(sum(one() is not None for one in seen))
+        policy = real(*args)
+        seen.append(weakref.ref(policy.causal.get_input_embeddings().weight))
+        return policy
+
+    monkeypatch.setattr(model, "start", counted)
+    job = several(tiny_base, sharing="adapters")
+    do(reward.work, rundir(job, comparisons=comparisons(12)))
+    assert alive == [0, 0, 0]
 
 
 def test_members_trained_apart_go_on_after_a_kill(

@@ -7,6 +7,7 @@ every member's own committed folder and how they are read as one.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -167,6 +168,7 @@ def _member(
     if not (folder / jobs.RESULT).is_file():
         part = Part(run, folder, member)
         part.finish(train(part))
+        gc.collect()  # its model goes before the next one is loaded: a study and its loop are a ring
     found: dict[str, Any] = json.loads((folder / jobs.RESULT).read_text())
     return found
 
