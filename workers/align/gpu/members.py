@@ -168,7 +168,7 @@ def _member(
     if not (folder / jobs.RESULT).is_file():
         part = Part(run, folder, member)
         part.finish(train(part))
-        gc.collect()  # its model goes before the next one is loaded: a study and its loop are a ring
+        gc.collect()  # a study and its loop hold each other: the model goes before the next loads
     found: dict[str, Any] = json.loads((folder / jobs.RESULT).read_text())
     return found
 

@@ -68,7 +68,8 @@ class LengthDecorrelated(Objective):
         quality, length = weight
         cosine = (quality @ length) / (quality.norm() * length.norm()).clamp(min=LEAST)
         apart = self.correlation(sums, 1).abs() + 1 - self.correlation(sums, 2)
-        return self.apart * apart + self.orthogonal * cosine.abs()
+        found: Tensor = self.apart * apart + self.orthogonal * cosine.abs()
+        return found
 
     def step_figures(self, sums: Tensor) -> dict[str, float]:
         return {
