@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,8 @@ def test_agreement_and_certainty_by_hand():
     assert ensemble.share([1, 2, 3, 4, 5], [0, 1, 4, 3, 5]) == pytest.approx(3.5 / 5)
     assert ensemble.certainty([1.0, -1.0], [-1.0, 1.0]) == pytest.approx(0)  # they cancel out
     assert ensemble.certainty([50.0, 50.0], [0.0, 0.0]) == pytest.approx(1)
+    at_two = ensemble.certainty([3.0, 2.0], [1.0, 0.0], 2.0)  # both are sigmoid(1) sure
+    assert at_two == pytest.approx(2 / (1 + math.exp(-1)) - 1)
 
 
 @pytest.mark.parametrize(

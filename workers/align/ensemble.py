@@ -73,8 +73,11 @@ def share(first: Sequence[float], second: Sequence[float]) -> float:
     return won / len(first)
 
 
-def certainty(first: Sequence[float], second: Sequence[float]) -> float:
-    """2 |mean_m sigmoid(r_m - r'_m) - 0.5|: 0 where members cancel out, 1 where all are sure."""
+def certainty(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
+    """2 |mean_m sigmoid((r_m - r'_m) / temperature) - 0.5|: 0 where members cancel out, 1 where
+    all are sure."""
     assert len(first) == len(second) > 0
-    chances = [(1 + math.tanh((a - b) / 2)) / 2 for a, b in zip(first, second, strict=True)]
+    chances = [
+        (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
+    ]
     return 2 * abs(sum(chances) / len(chances) - 0.5)

@@ -71,6 +71,7 @@ class RewardModel(models.Model):
     sha256 = models.CharField(max_length=64)
     ballots_used = models.PositiveIntegerField()
     accuracy = models.FloatField(null=True)  # on held-out comparisons
+    temperature = models.FloatField(default=1.0)  # what makes differences of scores log-odds
     metrics = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
 
