@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from align import ensemble, jobs
 from align.ensemble import Ensemble
-from align.gpu import reward, score
+from align.gpu import data, model, reward, score
 from align.gpu.panel import Panel
 from align.gpu.resample import times
 from align.jobs import RewardJob, ScoreJob
@@ -145,6 +146,50 @@ def test_members_come_out_beside_their_reading(
         variance = sum((one - mean) ** 2 for one in row["members"]) / 2
         assert row["spread"] == pytest.approx(variance**0.5)
         assert row["spread"] > 0
+
+
+def test_members_that_are_adapters_share_one_base_in_memory(
+    rundir: Rundir, tiny_base: Path
+) -> None:
+    """As many of the base's tensors as one model has, and each member says what it says alone."""
+    folder = rundir(several(tiny_base, sharing="adapters"), comparisons=comparisons(12))
+    do(reward.work, folder)
+    whole = reward.load(folder / "weights")
+    alone = [reward.load(folder / "weights" / f"member-{member}") for member in range(3)]
+
+    def base(judges: list[Any]) -> list[int]:
+        named = {p.data_ptr(): n for j in judges for n, p in j.policy.model.named_parameters()}
+        return [at for at, name in named.items() if "lora_" not in name]
+
+    assert len(base(whole.judges)) == len(base(alone[:1]))
+    assert len(base(alone)) == 3 * len(base(alone[:1]))
+    encoder = data.Encoder(whole.policy.tokenizer)
+    asks = [{"role": "user", "content": "another question"}]
+    rows = encoder.example(asks, [response("goodbcd"), response("yuckbcd")], 100)
+    assert rows is not None
+    with torch.no_grad():
+        for _ in range(2):  # whichever was read last
+            together = [judge.scores(rows).tolist() for judge in whole.judges]
+            assert together == [judge.scores(rows).tolist() for judge in alone]
+    assert len({tuple(one) for one in together}) == 3
+    assert not whole.policy.parameters()
+
+
+def test_one_member_is_in_memory_at_a_time_while_they_are_trained(
+    rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen, alive = model.start, [], []
+
+    def counted(*args: Any) -> model.Policy:
+        alive.append(sum(one() is not None for one in seen))
+        policy = real(*args)
+        seen.append(weakref.ref(policy.causal.get_input_embeddings().weight))
+        return policy
+
+    monkeypatch.setattr(model, "start", counted)
+    job = several(tiny_base, sharing="adapters")
+    do(reward.work, rundir(job, comparisons=comparisons(12)))
+    assert alive == [0, 0, 0]
 
 
 def test_members_trained_apart_go_on_after_a_kill(

@@ -52,8 +52,9 @@ def read(how: Ensemble, scores: Tensor, doubt: Tensor) -> Tensor:
 
     mean; worst: the minimum (WCO); uncertainty: the mean less `penalty` times the variance (UWO);
     nominal: `nominal_share` times the score of the member with the least `doubt` (M,), the rest of
-    the minimum, after BRME (arXiv:2409.15360), whose members state a doubt for each answer: here it
-    is one for each member, its log-loss on votes that it did not see.
+    the minimum, after BRME (arXiv:2409.15360). Its members state a doubt for each answer, which
+    they learn from a first model's scores, never from votes; here a doubt is one for each member,
+    its log-loss on votes that it did not see, so that what is called sure was measured.
     """
     if how.reading == "worst":
         return scores.amin(1)
