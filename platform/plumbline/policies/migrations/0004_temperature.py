@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('policies', '0002_states'),
+        ('policies', '0003_loan'),
     ]
 
     operations = [
