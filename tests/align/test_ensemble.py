@@ -225,3 +225,14 @@ def test_a_generative_model_has_no_heads_to_share(
     with pytest.raises(SystemExit):
         do(reward.work, rundir(job, comparisons=comparisons(4)))
     assert "let members be adapters" in capsys.readouterr().err
+
+
+def test_information_is_what_a_vote_tells_of_which_member_is_right():
+    assert ensemble.information([5.0, 5.0], [0.0, 0.0]) == 0
+    assert ensemble.information([0.0, 0.0], [0.0, 0.0]) == 0  # a toss-up to all is no dispute
+    assert ensemble.information([60.0, -60.0], [0.0, 0.0]) == pytest.approx(math.log(2))
+    mild = ensemble.information([1.0, -1.0], [0.0, 0.0])
+    p = 1 / (1 + math.exp(-1))
+    by_hand = math.log(2) + p * math.log(p) + (1 - p) * math.log(1 - p)
+    assert mild == pytest.approx(by_hand)
+    assert ensemble.information([2.0, -2.0], [0.0, 0.0], temperature=2.0) == pytest.approx(mild)

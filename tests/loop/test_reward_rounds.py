@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ import pytest
 
 from align import ensemble, jobs
 from plumbline.accounts.models import Membership, User
-from plumbline.collect import queue
+from plumbline.collect import queue, selection
 from plumbline.collect.models import Ballot, Completion
 from plumbline.fleet import claims
 from plumbline.fleet.models import Job
@@ -80,7 +81,8 @@ def experiment(experiment_of, prompts, voters):
         reward_optimiser=LEARNS,
         reward_ensemble={"members": 3, "sharing": "heads", "reading": "uncertainty"},
         reward_labels={"newest": 4.0},
-        agreement="weigh",
+        agreement="weight",
+        selection="disagreement",
     )
 
 
@@ -165,6 +167,26 @@ def measured_on_the_exact_votes(model: RewardModel, round: Round, voters, prompt
     assert votes["people"] == sum(votes[part] for part in parts)
 
 
+def asked_where_members_disagreed(round: Round, temperature: float) -> None:
+    """Of nine prompts in ten, the pair that a vote tells most of; the others know their chance."""
+    said = rows.read_scores(round.jobs.get(purpose="doubt").job)
+    asked = Counter()
+    for comparison in round.campaign.comparisons.all():
+        answers = selection.different(list(rows.sampled(round)[comparison.prompt_id]))
+        told = {
+            frozenset(pair): ensemble.information(
+                *(said[str(answer.pk)]["members"] for answer in pair), temperature
+            )
+            for pair in combinations(answers, 2)
+        }
+        shown = frozenset(slot.completion for slot in comparison.slots.all())
+        most = told[shown] == max(told.values())
+        asked[most] += 1
+        chance = 0.1 / len(told) + 0.9 * most
+        assert comparison.p_select == pytest.approx(chance)
+    assert asked[True] > asked[False]
+
+
 def paired_by_one_models_scores(round: Round) -> None:
     """Every answer is scored by the round's model, and every pair says what that model says."""
     sampled = Completion.objects.filter(batch__in=rows.sources(round))
@@ -228,6 +250,7 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     Job.objects.filter(state=Job.State.QUEUED).update(state=Job.State.CANCELLED)
     first.stage = Stage.DONE  # what becomes of the policy is no matter here
     first.save()
+    temperature = first.reward_model.temperature  # later fitted again, on more votes
     second = go(rounds.begin(experiment), voters, turned, until=Stage.TRAIN)
     assert second.stage == Stage.TRAIN, second.error
     one, two = RewardModel.objects.order_by("created_at")
@@ -239,6 +262,7 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     assert by_name["held-out accuracy"]["values"]["change"] < 0
     assert not by_name["length correlation"]["passed"]  # it learnt to like longer answers
     assert by_name["length correlation"]["values"]["low"] > 0
+    asked_where_members_disagreed(second, temperature)
     learned_only_from_training_votes(second, voters, prompts)
     measured_on_the_exact_votes(two, second, voters, prompts)
     paired_by_one_models_scores(second)

@@ -81,3 +81,19 @@ def certainty(first: Sequence[float], second: Sequence[float], temperature: floa
         (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
     ]
     return 2 * abs(sum(chances) / len(chances) - 0.5)
+
+
+def information(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
+    """What a vote on two answers would tell of which member is right, in nats (BALD):
+    H(mean_m p_m) - mean_m H(p_m) with p_m = sigmoid((r_m - r'_m) / temperature). 0 where all say
+    the same, log 2 where half are sure of either."""
+    assert len(first) == len(second) > 0
+    chances = [
+        (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
+    ]
+    each = sum(map(_entropy, chances)) / len(chances)
+    return max(0.0, _entropy(sum(chances) / len(chances)) - each)
+
+
+def _entropy(p: float) -> float:
+    return -sum(one * math.log(one) for one in (p, 1 - p) if one > 0)
