@@ -49,6 +49,7 @@ TABLE: dict[str, dict[str, str]] = {
     "experiment": {"GET": RESEARCHER},
     "experiment-pause": {"POST": RESEARCHER},
     "round": {"GET": RESEARCHER},
+    "reward-model": {"GET": RESEARCHER},
     "round-curves": {"GET": RESEARCHER},
     "round-close-labels": {"POST": RESEARCHER},
     "round-cancel": {"POST": RESEARCHER},

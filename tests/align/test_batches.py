@@ -175,14 +175,14 @@ def test_a_reward_model_is_trained_and_measured_in_what_memory_there_is(
     rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = rundir(reward_job(tiny_base), comparisons=comparisons())
-    real = reward.RewardModel.scores
+    real = reward.RewardModel.values
 
     def limited(self: reward.RewardModel, rows: Sequence[Exchange]) -> torch.Tensor:
         if len(rows) > 4:
             exhausted("cpu")
         return real(self, rows)
 
-    monkeypatch.setattr(reward.RewardModel, "scores", limited)
+    monkeypatch.setattr(reward.RewardModel, "values", limited)
     do(reward.work, folder)
     assert (folder / jobs.EVENTS).read_text().count("out of memory") >= 2  # held-out, then a step
 

@@ -18,7 +18,7 @@ from align.gpu import checkpoint, data, reward
 from align.gpu.comparisons import agreement
 from align.gpu.reward import work
 from align.jobs import ModelRef, Optimiser, RewardJob, Weights
-from align.objective import Preferences
+from align.objective import Preferences, Said
 from align.objectives.bradley_terry import BradleyTerry
 from align.run import Run
 from tests.align.conftest import do, forked, metrics, response
@@ -135,13 +135,13 @@ def test_each_answer_is_forwarded_once_per_comparison(
     rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     widths: list[int] = []
-    real = reward.RewardModel.scores
+    real = reward.RewardModel.values
 
     def counted(self: reward.RewardModel, batch: list[data.Exchange]) -> torch.Tensor:
         widths.append(len(batch))
         return real(self, batch)
 
-    monkeypatch.setattr(reward.RewardModel, "scores", counted)
+    monkeypatch.setattr(reward.RewardModel, "values", counted)
     do(work, rundir(reward_job(tiny_base, epochs=1), comparisons=comparisons(8, heldout=0)))
     assert sum(widths) == 8 * 3
 
@@ -218,12 +218,14 @@ def test_ties_do_not_count_for_accuracy_and_equal_scores_are_half_right() -> Non
 
 
 def test_bradley_terry_by_hand() -> None:
-    scores = torch.tensor([1.0, -0.5], dtype=torch.float64, requires_grad=True)
-    made = Preferences(
-        torch.tensor([0]),
-        torch.tensor([1]),
-        torch.tensor([0.75], dtype=torch.float64),
-        torch.tensor([1.0], dtype=torch.float64),
+    scores = torch.tensor([[1.0], [-0.5]], dtype=torch.float64, requires_grad=True)
+    made = Said(
+        Preferences(
+            torch.tensor([0]),
+            torch.tensor([1]),
+            torch.tensor([0.75], dtype=torch.float64),
+            torch.tensor([1.0], dtype=torch.float64),
+        )
     )
     sure, unsure = math.log(1 + math.exp(-1.5)), math.log(1 + math.exp(1.5))
     plain = BradleyTerry(centring=0.0).loss(scores, made)
@@ -232,4 +234,4 @@ def test_bradley_terry_by_hand() -> None:
     assert centred.item() == pytest.approx(plain.item() + 0.01 * 0.25)
     plain.sum().backward()
     assert scores.grad is not None
-    assert scores.grad[0].item() == pytest.approx(1 / (1 + math.exp(-1.5)) - 0.75)
+    assert scores.grad[0, 0].item() == pytest.approx(1 / (1 + math.exp(-1.5)) - 0.75)

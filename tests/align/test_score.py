@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from align import jobs
-from align.gpu import data, model, reward, score
+from align.gpu import checkpoint, data, model, reward, score
+from align.gpu.known import Known, digest
 from align.gpu.logps import sequence_logps
+from align.gpu.panel import Marks
 from align.gpu.score import work
 from align.jobs import ModelRef, Optimiser, RewardJob, ScoreJob, Weights
 from tests.align.conftest import do, forked, response
@@ -94,6 +96,8 @@ def test_an_answer_that_does_not_fit_gets_no_score(rundir: Rundir, job: ScoreJob
     assert scores(folder)[-1] == {
         "id": "long",
         "reward": None,
+        "members": [],
+        "spread": None,
         "logps": {},
         "token_logps": {},
         "tokens": 0,
@@ -156,3 +160,88 @@ def test_two_rows_with_one_id_are_refused(
     with pytest.raises(SystemExit):
         do(work, rundir(job, items=[*items(2), *items(1)]))
     assert "two rows with the id 'item-0'" in capsys.readouterr().err
+
+
+def test_copies_of_an_answer_are_scored_once(rundir: Rundir, job: ScoreJob) -> None:
+    twice = [*items(4), {**items(4)[2], "id": "again"}]
+    folder = rundir(job, items=twice)
+    do(work, folder)
+    assert len((folder / score.PROGRESS).read_text().splitlines()) == 3 * 4
+    *_, third, _, again = scores(folder)
+    assert {**again, "id": third["id"]} == third
+
+
+def test_an_answer_is_never_scored_twice_by_the_same_model(
+    rundir: Rundir,
+    job: ScoreJob,
+    reward_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cached = dataclasses.replace(job, policies={}, cache=str(tmp_path / "cache"))
+    first = rundir(cached, "first", items=items(6))
+    do(work, first)
+    seen: list[int] = []
+    real = reward.RewardModel.marks
+
+    def counted(self: reward.RewardModel, rows: list[data.Exchange]) -> Marks:
+        seen.append(len(rows))
+        return real(self, rows)
+
+    monkeypatch.setattr(reward.RewardModel, "marks", counted)
+    second = rundir(cached, "second", items=items(9))
+    do(work, second)
+    assert sum(seen) == 3, "six of nine were known"
+    assert scores(second)[:6] == scores(first)
+    other = Path(shutil.copytree(reward_model, tmp_path / "other"))
+    manifest = checkpoint.verify(other)
+    (other / checkpoint.MANIFEST).unlink()
+    checkpoint.commit(
+        tmp_path / "renamed",
+        lambda folder: [shutil.copy(other / name, folder / name) for name in manifest.files],
+        {**manifest.metadata, "note": "another model"},
+    )
+    renamed = dataclasses.replace(cached, reward_model=str(tmp_path / "renamed"))
+    do(work, rundir(renamed, "third", items=items(6)))
+    assert sum(seen) == 3 + 6, "another model knows nothing of it"
+
+
+def test_what_the_cache_learns_meanwhile_changes_no_batch_of_an_interrupted_job(
+    rundir: Rundir, job: ScoreJob, tmp_path: Path
+) -> None:
+    cached = dataclasses.replace(job, policies={}, cache=str(tmp_path / "cache"))
+    do(work, rundir(cached, "earlier", items=items(2)))
+    folder = rundir(cached, "template", items=items())
+    whole = Path(shutil.copytree(folder, tmp_path / "whole"))
+    alone = dataclasses.replace(cached, cache=str(tmp_path / "copy"))
+    shutil.copytree(tmp_path / "cache", tmp_path / "copy")
+    jobs.write_json(whole / jobs.JOB, jobs.to_json(alone))
+    do(work, whole)
+
+    def crash() -> None:
+        real, seen = score.Sheet.add, [0]
+
+        def add(self: score.Sheet, scorer: str, values: dict[str, score.Score]) -> None:
+            real(self, scorer, values)
+            seen[0] += 1
+            if seen[0] == 3:  # the recalled ones, then two batches
+                signal.raise_signal(signal.SIGKILL)
+
+        score.Sheet.add = add  # type: ignore[method-assign]
+        do(work, folder)
+
+    assert forked(crash) == -signal.SIGKILL
+    do(work, rundir(cached, "meanwhile", items=items()))
+    do(work, folder)
+    assert scores(folder) == scores(whole)
+
+
+def test_a_torn_line_of_the_cache_is_passed_over(tmp_path: Path) -> None:
+    one, two = data.Exchange((1, 2), (3,)), data.Exchange((1,), (2, 3))
+    known = Known(tmp_path, "model")
+    known.add([(one, {"value": 1.5, "tokens": []})])
+    with known.path.open("a") as torn:
+        torn.write(digest(two) + ' {"value": 2')
+    assert known.find({"a": one, "b": two}) == {"a": {"value": 1.5, "tokens": []}}
+    known.add([(two, {"value": 3.0, "tokens": []})])
+    assert known.find({"b": two, "c": two}) == dict.fromkeys("bc", {"value": 3.0, "tokens": []})

@@ -51,6 +51,11 @@ def sent(prompts) -> dict[str, object]:
         "epochs": 1, "batch_size": 16, "precision": "auto", "micro_batch_tokens": 0,
         "processes": 2,
         "reward_form": "tuned", "reward_learning_rate": 5e-5, "reward_epochs": 1,
+        "reward_objective": "bradley_terry", "reward_members": 1, "reward_sharing": "heads",
+        "reward_reading": "mean", "reward_penalty": 0.5, "reward_nominal_share": 0.6,
+        "agreement": "none", "label_machines": 1, "label_newest": 1, "label_flip": 0,
+        "label_smooth": 0, "label_cap": 0.25, "reward-knob-centring": 0.01,
+        "reward-knob-margin": 0,
         "heldout_prompts": 6, "judge": "reward_model", "gate_win_rate": 0.5, "gate_kl": 100,
         "knob-beta": 0.2, "knob-noise": "none", "knob-flip_rate": 0.1, "knob-soft_labels": "on",
         "knob-ties": "soft", "knob-tie_strength": 0,
@@ -174,6 +179,10 @@ def test_settings_of_speed_and_memory_are_folded_until_one_of_them_matters(resea
         (
             {"selection": "contrast", "labels": "ballots"},
             "Ballots that are already there say what was compared",
+        ),
+        (
+            {"selection": "disagreement", "samples_per_prompt": 4},
+            "Only a reward model of two members or more can disagree",
         ),
         ({"precision": "fp8"}, "fp8 is not one of the available choices"),
         ({"micro_batch_tokens": -1}, "Tokens at a time must be between 0 and 100000000."),

@@ -14,7 +14,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+
+from align.ensemble import Ensemble
+from align.labels import Labels
 
 # File names inside a run directory.
 JOB = "job.json"
@@ -28,6 +31,7 @@ ITEMS = "items.jsonl"  # ScoreJob, ContrastJob in: ItemRow
 SCORES = "scores.jsonl"  # ScoreJob out: ScoreRow
 CONTRASTS = "contrasts.jsonl"  # ContrastJob out: ContrastRow
 COMPARISONS = "comparisons.jsonl"  # RewardJob in: ComparisonRow
+LABELS = "labels.jsonl"  # RewardJob out: every label that was not trained on as it was given
 EXAMPLES = "examples.jsonl"  # TrainJob in: ExampleRow
 CHECKPOINTS = "checkpoints"  # TrainJob, RewardJob: resumable states, newest verified one wins
 WEIGHTS = "weights"  # TrainJob, RewardJob, MergeJob out: the committed folder with its manifest
@@ -73,6 +77,8 @@ class ItemRow(TypedDict):
 class ScoreRow(TypedDict):
     id: str
     reward: float | None
+    members: list[float]  # each member's of an ensemble, on one scale; the reward of a single model
+    spread: float | None  # their standard deviation (n - 1); None of fewer than two
     logps: dict[str, float]  # policy name -> sum of response-token log-probabilities, nats
     token_logps: dict[str, list[float]]  # the same by token, if the job asks for it
     tokens: int  # response tokens counted in logps
@@ -85,14 +91,31 @@ class ContrastRow(TypedDict):
     second: str
 
 
+class VoteRow(TypedDict):
+    """One voter's ballot on a comparison."""
+
+    rater: str
+    ranking: list[list[int]]  # groups of equal responses by index, best first
+    strength: int | None  # 1 slightly, 2 clearly, 3 much better
+    p: float | None  # P(0 beats 1), where the voter said how sure it was
+    human: bool
+    age: int  # in rounds; 0 is the newest
+
+
 class ComparisonRow(TypedDict):
-    """All that people said of one comparison: responses once, preferences between them by index."""
+    """All that people said of one comparison: responses once, preferences between them by index.
+
+    `votes` is what the preferences were counted from, for a job that counts them its own way
+    (`align.labels`); `ratings` are judgements of single responses, from 0 to 1.
+    """
 
     id: str
     messages: list[Message]
     responses: list[ResponseRow]
     preferences: list[tuple[int, int, float, float]]  # (i, j, P(i > j), weight)
     heldout: bool
+    votes: NotRequired[list[VoteRow]]
+    ratings: NotRequired[list[tuple[int, str, float, float]]]  # (response, criterion, 0-1, weight)
 
 
 class ExampleRow(TypedDict):
@@ -174,10 +197,14 @@ class SampleJob:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreJob:
-    """Score every row of items.jsonl: by a reward model, and under any number of policies."""
+    """Score every row of items.jsonl: by a reward model, and under any number of policies.
+
+    `cache` is a folder where rewards are kept by model and text, for all jobs that name it.
+    """
 
     kind: ClassVar[str] = "score"
     reward_model: str | None = None  # a committed weights folder of a RewardJob
+    cache: str | None = None
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
     max_length: int = 1024
@@ -205,13 +232,17 @@ class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
     rows, which are never trained on. `form`: a head on a backbone that is trained with it, or a
     linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser and takes one
-    process. `processes`: see TrainJob."""
+    process. `policy`: whose implicit reward it is, where the objective is that. `processes`: see
+    TrainJob."""
 
     kind: ClassVar[str] = "reward"
     base: ModelRef
     objective: str = "bradley_terry"
     form: RewardForm = "tuned"
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    ensemble: Ensemble = field(default_factory=Ensemble)
+    labels: Labels = field(default_factory=Labels)
+    policy: ModelRef | None = None
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
     processes: int = 1
@@ -267,8 +298,19 @@ MODULES = {
     "train": "align.gpu.train",
     "merge": "align.gpu.merge",
 }
-LAUNCHER = "align.gpu.launch"  # N MODULE RUNDIR: of jobs that several processes share
 QUEUES = {kind: "cpu" if kind == "sample" else "gpu" for kind in MODULES}
+LAUNCHER = "align.gpu.launch"  # N MODULE RUNDIR: of jobs that several processes share
+
+
+PARTS: dict[str, type[Any]] = {
+    "base": ModelRef,
+    "start": ModelRef,
+    "policy": ModelRef,
+    "weights": Weights,
+    "optimiser": Optimiser,
+    "ensemble": Ensemble,
+    "labels": Labels,
+}
 
 
 def to_json(job: Job) -> dict[str, Any]:
@@ -289,11 +331,9 @@ def from_json(data: Mapping[str, Any]) -> Job:
     unknown = fields.keys() - {f.name for f in dataclasses.fields(cls)}
     if unknown:
         raise ValueError(f"{kind} job has unknown fields: {', '.join(sorted(unknown))}")
-    for name, part in (("base", ModelRef), ("start", ModelRef), ("weights", Weights)):
+    for name, part in PARTS.items():
         if isinstance(fields.get(name), Mapping):
             fields[name] = part(**fields[name])
-    if isinstance(fields.get("optimiser"), Mapping):
-        fields["optimiser"] = Optimiser(**fields["optimiser"])
     for name in ("references", "policies"):
         if name in fields:
             fields[name] = {key: ModelRef(**ref) for key, ref in fields[name].items()}

@@ -12,6 +12,8 @@ class Score(models.Model):
     completion = models.ForeignKey(Completion, models.CASCADE, related_name="scores")
     reward_model = models.ForeignKey(RewardModel, models.CASCADE, related_name="scores")
     value = models.FloatField()
+    members = models.JSONField(default=list)  # each one's score of an ensemble, on one scale
+    spread = models.FloatField(null=True)  # their standard deviation; None of a single model
 
     class Meta:
         constraints = [

@@ -13,7 +13,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align import algorithms
-from plumbline.loop import forms, rounds
+from plumbline.loop import forms, rewarding, rounds
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies.models import Policy
@@ -66,7 +66,7 @@ def new(request: PlumblineRequest) -> HttpResponse:
         form = forms.ExperimentForm(request.project, initial=_initial(request))
     name = "lab/experiment_new.html"
     if request.htmx and request.method == "GET":
-        name += "#knobs"
+        name += "#reward" if request.htmx.target == "reward" else "#knobs"
     status = 422 if form.is_bound else 200
     return render(request, name, {"form": form}, status=status)
 
@@ -147,7 +147,7 @@ def _typed(query: QueryDict) -> dict[str, Any]:
         name: query[name] for name in forms.ExperimentForm.base_fields if name in query
     }
     if len(typed) > 1:  # a whole form: an absent tick box is a cleared one
-        boxes = ("warm_start", "activation_checkpointing", "autopilot")
+        boxes = ("warm_start", "activation_checkpointing", "autopilot", *rewarding.BOXES)
         typed |= {name: name in query for name in boxes}
     return typed | forms.preset(query.get("algorithm", ""), query.get("preset", ""))
 
@@ -164,6 +164,7 @@ def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
         "soup_with": found.soup_with.name if found.soup_with else "none",
         "replay": found.get_replay_display(),
         "judge": found.get_judge_display(),
+        "agreement": found.get_agreement_display(),
     }
     fields = forms.ExperimentForm.base_fields
     groups = [
@@ -176,4 +177,8 @@ def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
         (name.replace("_", " ").capitalize(), value)
         for name, value in (defaults | found.knobs).items()
     ]
-    return [(algorithm.title if algorithm else found.algorithm, knobs), *groups]
+    return [
+        (algorithm.title if algorithm else found.algorithm, knobs),
+        *groups,
+        rewarding.told(found),
+    ]

@@ -9,6 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.gzip import gzip_page
 
+from plumbline.accounts.models import User
 from plumbline.fleet.models import Job
 from plumbline.lab import curves as drawing
 from plumbline.lab import timeline
@@ -100,6 +101,20 @@ def _drawn(asked: list[RoundJob]) -> list[tuple[str, Job]]:
     return sorted(((one.purpose, one.job) for one in asked), key=lambda one: one[0] != "train")
 
 
+def _raters(found: Round) -> list[dict[str, Any]]:
+    """How reliable each rater was estimated to be for the round's reward model, and what that did
+    to the votes, the least reliable first."""
+    told = found.reward_model.metrics.get("labels", {}) if found.reward_model else {}
+    by_id = told.get("raters", {})
+    names = dict(User.objects.filter(pk__in=by_id).values_list("pk", "username"))
+    turned = told.get("turned_by_rater", {})
+    rows = [
+        {**one, "name": names.get(int(pk), "somebody"), "flipped": turned.get(pk, 0)}
+        for pk, one in by_id.items()
+    ]
+    return sorted(rows, key=lambda one: one["reliability"])
+
+
 def _back(request: PlumblineRequest, found: Round) -> HttpResponse:
     return redirect("round", request.project.slug, found.experiment_id, found.number)
 
@@ -140,4 +155,5 @@ def _results(found: Round, asked: list[RoundJob], request: PlumblineRequest) -> 
         "ballots_used": found.ballots.count(),
         "examples": found.examples.count(),
         "samples": samples(found, asked, request.GET.get("page")),
+        "raters": _raters(found),
     }

@@ -9,9 +9,8 @@ stage that ran half is simply run again, and every stage can be.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import cast
 
 from django.conf import settings
 from django.db import transaction
@@ -28,7 +27,10 @@ from plumbline.loop import (
     checkpoints,
     evaluation,
     examples,
+    holdout,
     picking,
+    replacing,
+    rewarding,
     roundjobs,
     rounds,
     rows,
@@ -151,7 +153,8 @@ def label(round: Round) -> Stage | None:
 
 def retrain_reward_model(round: Round) -> Stage | None:
     """Reward models on all ballots the experiment has frozen, from the base model: one that labels
-    or judges, and, where a checkpoint is to be chosen, one on votes kept apart for that."""
+    or judges, if its gate lets it replace the last round's; and, where a checkpoint is to be
+    chosen, one on votes kept apart for that."""
     experiment = round.experiment
     apart = bool(experiment.candidates)
     by_model = Experiment.Pairs.REWARD_MODEL in (experiment.pairs_from, experiment.judge)
@@ -160,6 +163,8 @@ def retrain_reward_model(round: Round) -> Stage | None:
         made["reward"] = _reward_model(round, "reward", False if apart else None)
     if apart:
         made["validator"] = _reward_model(round, "validator", True)
+    if (retrained := made.get("reward")) is not None:
+        made["reward"] = replacing.accepted(round, retrained)
     if None in made.values():
         return None
     round.reward_model, round.validator = made.get("reward"), made.get("validator")
@@ -169,17 +174,14 @@ def retrain_reward_model(round: Round) -> Stage | None:
 
 def _reward_model(round: Round, purpose: str, validating: bool | None) -> RewardModel | None:
     experiment = round.experiment
-    probe = experiment.reward_form == Experiment.RewardForm.PROBE
-    spec = jobs.RewardJob(
-        base=jobs.ModelRef(base=experiment.start.base_model),
-        form=cast(jobs.RewardForm, experiment.reward_form),
-        processes=1 if probe else experiment.processes,
-        weights=jobs.Weights(**experiment.weights),
-        optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
-    )
-    ballots = rows.frozen_ballots(experiment)
-    comparisons = {jobs.COMPARISONS: lambda: rows.comparison_rows(ballots, validating=validating)}
-    job = roundjobs.ask(round, purpose, spec, comparisons)
+    spec = rewarding.spec(round)
+
+    def comparisons() -> Iterator[jobs.ComparisonRow]:
+        ballots = list(rows.frozen_ballots(experiment))
+        apart = holdout.annotators(ballots)
+        return rows.comparison_rows(ballots, validating=validating, apart=apart)
+
+    job = roundjobs.ask(round, purpose, spec, {jobs.COMPARISONS: comparisons})
     result = roundjobs.finished(job)
     if result is None:
         return None
@@ -211,7 +213,11 @@ def score_samples(round: Round) -> Stage | None:
             Q(batch__in=rows.sources(round)) | _teachers_answers(round)
         )
     answers = answers.select_related("prompt").order_by("prompt_id", "draw")
-    spec = jobs.ScoreJob(reward_model=round.reward_model.path, max_length=settings.MAX_MODEL_LEN)
+    spec = jobs.ScoreJob(
+        reward_model=round.reward_model.path,
+        cache=str(settings.SCORES_DIR),
+        max_length=settings.MAX_MODEL_LEN,
+    )
     job = roundjobs.ask(round, "score", spec, {jobs.ITEMS: lambda: rows.item_rows(answers)})
     if roundjobs.finished(job) is None:
         return None

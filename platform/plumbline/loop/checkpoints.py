@@ -55,6 +55,7 @@ def choose(round: Round, candidates: list[Policy]) -> Policy | None:
         return None
     everything = [completion for found in answers.values() for completion in found]
     spec = jobs.ScoreJob(
+        cache=str(settings.SCORES_DIR),
         reward_model=round.validator.path,
         policies={
             "base": jobs.ModelRef(base=round.experiment.start.base_model),

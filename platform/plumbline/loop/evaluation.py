@@ -67,6 +67,7 @@ def score_job(round: Round) -> jobs.ScoreJob:
     model = judge(round)
     base = jobs.ModelRef(base=experiment.start.base_model)
     return jobs.ScoreJob(
+        cache=str(settings.SCORES_DIR),
         reward_model=model.path if by_model and model else None,
         policies={CANDIDATE: round.policy_out.ref, BASE: base, START: round.policy_in.ref},
         by_token=True,

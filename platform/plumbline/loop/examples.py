@@ -22,6 +22,7 @@ from plumbline.collect import votes
 from plumbline.collect.models import Completion, Prompt
 from plumbline.judges.models import Score
 from plumbline.loop import rows
+from plumbline.loop.agreement import Members
 from plumbline.loop.models import Example, ExampleAnswer, Experiment, Round
 
 POLICY, TEACHER = "policy", "teacher"  # what answers are called that no further draw names
@@ -32,9 +33,16 @@ def freeze(round: Round) -> None:
     experiment = round.experiment
     algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
     made: list[tuple[Prompt, list[Completion], Made]] = []
+    members = Members(round)
     for prompt, answers, judged in judged_prompts(round, algorithm):
         for one in algorithm.examples(judged, experiment.pair_rule, experiment.seed):
-            made.append((prompt, answers, one))
+            if (kept := members.settle([answer.pk for answer in answers], one)) is not None:
+                made.append((prompt, answers, kept))
+    if not made and members.pairs:
+        raise ValueError(
+            f"No training examples: of {members.pairs} pairs the reward model's members agree on "
+            "none."
+        )
     if not made:
         raise ValueError(
             "No training examples: every comparison was a tie, cut off or all bad, or no prompt "
@@ -42,6 +50,9 @@ def freeze(round: Round) -> None:
         )
     with transaction.atomic():
         round.examples.all().delete()
+        if agreed := members.figures():
+            round.figures = {**round.figures, "agreement": agreed}
+            round.save(update_fields=["figures"])
         created = Example.objects.bulk_create(
             (
                 Example(
@@ -148,6 +159,7 @@ def judged_prompts(
         for completion in Completion.objects.filter(prompt__rounds=round, policy=None):
             known.add(completion)
     scores = _scores(round) if by_model else {}
+    temperature = round.reward_model.temperature if by_model and round.reward_model else 1.0
     for prompt in Prompt.objects.filter(pk__in=known.answers).order_by("pk"):
         if experiment.candidates and rows.validates(prompt):
             continue
@@ -170,6 +182,7 @@ def judged_prompts(
                 if key in index
             ),
             length_penalty=experiment.length_penalty,
+            temperature=temperature,
         )
         yield prompt, found, judged
 

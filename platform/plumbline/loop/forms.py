@@ -22,7 +22,7 @@ from align.algorithm import Algorithm, Draws
 from align.pairing import RULES
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Prompt, PromptSet
-from plumbline.loop import examples, refusals
+from plumbline.loop import examples, refusals, rewarding
 from plumbline.loop.fields import knob_field
 from plumbline.loop.launch import Settings
 from plumbline.loop.models import Experiment
@@ -34,7 +34,10 @@ KNOB = "knob-"
 OPTIMISER = ("learning_rate", "epochs", "batch_size", "micro_batch_tokens")
 WEIGHTS = ("mode", "rank", "precision", "activation_checkpointing")
 REWARD = {"reward_learning_rate": "learning_rate", "reward_epochs": "epochs"}
-APART = {*OPTIMISER, *WEIGHTS, *REWARD, "start", "soup_with", "prompt_set"}  # not plain columns
+APART = {
+    *(*OPTIMISER, *WEIGHTS, *REWARD, *rewarding.ENSEMBLE, *rewarding.LABELS),
+    *("start", "soup_with", "prompt_set", "reward_objective", "agreement"),
+}  # not plain columns
 USUAL_PROMPTS = 64
 
 
@@ -72,6 +75,7 @@ def like(experiment: Experiment) -> dict[str, Any]:
             jobs.Optimiser(**experiment.reward_optimiser),
         ),
         **{KNOB + name: value for name, value in experiment.knobs.items()},
+        **rewarding.like(experiment),
         "name": f"{experiment.name}, again"[:80],
         "start": str(experiment.start_id),
         "soup_with": str(experiment.soup_with_id or ""),
@@ -118,6 +122,7 @@ class ExperimentForm(Settings):
         for one in self.chosen.knobs():
             self.fields[KNOB + one.name] = knob_field(one)
             self.initial.setdefault(KNOB + one.name, one.default)
+        self.offer_objectives()
 
     def groups(self) -> Iterator[Group]:
         for title, about, names in self.GROUPS:
@@ -149,6 +154,7 @@ class ExperimentForm(Settings):
         for name, sentence in refusals.of(self.project, data, prompts):
             self.add_error(name, sentence)
         self._clean_knobs(data)
+        self.clean_reward(data)
         return data
 
     def save(self, user: User) -> Experiment:
@@ -171,6 +177,7 @@ class ExperimentForm(Settings):
                 weights={**weights, "alpha": 2 * data["rank"]},
                 optimiser={name: data[name] for name in OPTIMISER},
                 reward_optimiser={**reward, "micro_batch_tokens": data["micro_batch_tokens"]},
+                **self.reward_columns(),
                 **plain,
             )
 
@@ -202,6 +209,7 @@ class ExperimentForm(Settings):
             if field.name in self.fields and field.has_default()
         }
         defaults |= seam(jobs.Optimiser(), jobs.Weights(), jobs.Optimiser())
+        defaults |= rewarding.initial()
         served = Deployment.objects.filter(project=self.project, alias=serving.CURRENT).first()
         if served is not None and str(served.policy_id) in self.policies:
             defaults["start"] = str(served.policy_id)
@@ -250,7 +258,7 @@ class ExperimentForm(Settings):
                 "anchor", f"{algorithm.title} chooses no answer to hold on to; leave this at 0."
             )
         if (
-            data.get("selection") == Experiment.Selection.CONTRAST
+            data.get("selection", Experiment.Selection.RANDOM) != Experiment.Selection.RANDOM
             and algorithm.selection != "random"
         ):
             self.add_error(

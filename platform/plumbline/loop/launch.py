@@ -9,9 +9,10 @@ from django import forms
 
 from plumbline.loop.fields import number, real
 from plumbline.loop.models import Experiment
+from plumbline.loop.rewarding import RewardSettings
 
 
-class Settings(forms.Form):
+class Settings(RewardSettings):
     """The fields, in the groups and the order that people see."""
 
     name = forms.CharField(
@@ -73,7 +74,8 @@ class Settings(forms.Form):
         help_text="Which two of a prompt's answers people see. Contrasting ones contradict the "
         "base model equally and differ in manner, so that a right answer beside a wrong one does "
         "not drown other tastes. On the demo's base runs differed less with them; their mean was "
-        "the same.",
+        "the same. Disagreement asks about the pair whose vote would tell most of which of the "
+        "last round's members is right; it was not measured here.",
     )
     overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
     deadline_minutes = number(
@@ -174,30 +176,14 @@ class Settings(forms.Form):
         least=0,
         most=100_000_000,
     )
-    reward_form = forms.ChoiceField(
-        label="Reward model",
-        choices=Experiment.RewardForm.choices,
-        help_text="A probe reads the base model's hidden states and how far an answer "
-        "contradicts it. On the demo's base it learns more from a few hundred votes than a "
-        "trained copy does, in seconds; thousands were not tried.",
-    )
-    reward_learning_rate = real(
-        "Reward model's learning rate",
-        "When a reward model is trained; a probe needs none.",
-        least=0,
-        most=1,
-    )
-    reward_epochs = number(
-        "Reward model's epochs",
-        "Of a trained copy: passes over all ballots so far.",
-        least=1,
-        most=100,
-    )
-
     heldout_prompts = number(
         "Held-out prompts", "Answered by the candidate and its opponents.", least=1, most=100_000
     )
-    judge = forms.ChoiceField(label="Judged by", choices=Experiment.Judge.choices)
+    judge = forms.ChoiceField(
+        label="Judged by",
+        choices=Experiment.Judge.choices,
+        help_text="Which of two answers is better: by a reward model's scores, or blind by people.",
+    )
     gate_win_rate = real(
         "Win rate to clear",
         "The whole 95 % interval against the current policy must lie above it.",
@@ -262,15 +248,13 @@ class Settings(forms.Form):
                 "learning_rate",
                 "epochs",
                 "batch_size",
-                "reward_form",
-                "reward_learning_rate",
-                "reward_epochs",
                 "replay",
                 "replay_share",
                 "replay_decay",
                 "candidates",
             ),
         ),
+        RewardSettings.REWARD_GROUP,
         (
             "Speed and memory",
             "How training is computed, of policies and of reward models that are trained copies.",

@@ -26,6 +26,7 @@ class Experiment(models.Model):
     class Selection(models.TextChoices):
         RANDOM = "random", "Any two"
         CONTRAST = "contrast", "Contrasting ones, for half of the prompts"
+        DISAGREEMENT = "disagreement", "Those that the reward model's members disagree on"
 
     class Pairs(models.TextChoices):
         VOTES = "votes", "The voted pairs"
@@ -43,6 +44,11 @@ class Experiment(models.Model):
     class RewardForm(models.TextChoices):
         TUNED = "tuned", "A head on a trained copy of the base"
         PROBE = "probe", "A linear probe of the base as it is"
+
+    class Agreement(models.TextChoices):
+        NONE = "none", "Keep every pair"
+        KEEP = "keep", "Keep pairs that four in five agree on"
+        WEIGHT = "weight", "Weigh pairs by how sure they are together"
 
     class Replay(models.TextChoices):
         NONE = "none", "None: this round's alone"
@@ -69,7 +75,7 @@ class Experiment(models.Model):
     # Labels.
     labels = models.CharField(max_length=10, choices=Labels, default=Labels.PEOPLE)
     prompts_compared = models.PositiveIntegerField(default=0)  # 0: all of the round's
-    selection = models.CharField(max_length=10, choices=Selection, default=Selection.RANDOM)
+    selection = models.CharField(max_length=20, choices=Selection, default=Selection.RANDOM)
     overlap = models.PositiveSmallIntegerField(default=1)
     deadline_minutes = models.PositiveIntegerField(default=0)  # 0: wait for every vote
     pairs_from = models.CharField(max_length=12, choices=Pairs, default=Pairs.VOTES)
@@ -88,6 +94,11 @@ class Experiment(models.Model):
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
     reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
     reward_form = models.CharField(max_length=5, choices=RewardForm, default=RewardForm.TUNED)
+    reward_objective = models.CharField(max_length=40, default="bradley_terry")
+    reward_knobs = models.JSONField(default=dict)
+    reward_ensemble = models.JSONField(default=dict)  # fields of align.ensemble.Ensemble
+    reward_labels = models.JSONField(default=dict)  # fields of align.labels.Labels
+    agreement = models.CharField(max_length=6, choices=Agreement, default=Agreement.NONE)
     processes = models.PositiveSmallIntegerField(default=1)  # that share training; 0: all free GPUs
     candidates = models.PositiveSmallIntegerField(default=0)  # checkpoints an epoch to choose from
     # Evaluation and the gate.

@@ -10,11 +10,14 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
+from django.db.models import Max, Min, Q, Value
+
 from align import jobs
 from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
+from plumbline.loop import holdout
 from plumbline.loop.models import Experiment, Round
 from plumbline.policies.models import Policy, RewardModel
 
@@ -23,7 +26,6 @@ NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"  # PostgreSQL has no text w
 PAGE = 100  # comparisons read at once: nine answers each stay below SQLite's thousand parameters
 SAMPLE = "sample"  # purpose of a sampling job: "sample:<source>"
 VALIDATION_SHARE = 4  # one prompt in four, where a round chooses among checkpoints
-HELD_OUT_SHARE = 10  # one prompt in ten is kept from the reward model, chosen by its digest
 
 
 def prompt_rows(prompts: Iterable[Prompt]) -> Iterator[jobs.PromptRow]:
@@ -50,23 +52,46 @@ def item_rows(completions: Iterable[Completion]) -> Iterator[jobs.ItemRow]:
 
 
 def comparison_rows(
-    ballots: Iterable[Ballot], *, validating: bool | None = None
+    ballots: Iterable[Ballot],
+    *,
+    validating: bool | None = None,
+    apart: frozenset[int] = frozenset(),
 ) -> Iterator[jobs.ComparisonRow]:
-    """What people said, one row per comparison; one prompt in ten is kept from training.
-    `validating` keeps only the prompts that choose checkpoints, or only the others."""
+    """What people said, one row per comparison, or two where annotators held out (`apart`) voted
+    beside others; held-out prompts are kept from training whole (`holdout`). `validating` keeps
+    only the prompts that choose checkpoints, or only the others."""
     for comparison, cast_on_it in by_comparison(ballots):
-        prompt, said = comparison.prompt, votes.preferences(cast_on_it)
+        prompt = comparison.prompt
         if validating is not None and validates(prompt) != validating:
             continue
-        if not said:
-            continue  # all bad: an absolute judgement, which no preference can hold
-        yield {
-            "id": str(comparison.pk),
-            "messages": prompt.messages,
-            "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
-            "preferences": said,
-            "heldout": int(prompt.digest[:8], 16) % HELD_OUT_SHARE == 0,
-        }
+        by_part: dict[bool, list[Ballot]] = {}
+        for ballot in cast_on_it:
+            by_part.setdefault(bool(holdout.part(prompt, ballot, apart)), []).append(ballot)
+        for heldout, some in by_part.items():
+            said = votes.preferences(some)
+            if not said:
+                continue  # all bad: an absolute judgement, which no preference can hold
+            yield {
+                "id": f"{comparison.pk}:heldout" if heldout else str(comparison.pk),
+                "messages": prompt.messages,
+                "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
+                "preferences": said,
+                "heldout": heldout,
+                "votes": [vote_row(one) for one in some if one.outcome == Ballot.Outcome.RANKED],
+            }
+
+
+def vote_row(ballot: Ballot) -> jobs.VoteRow:
+    """A ballot as it was cast. An AI judge's is known by the probability that it states. `age` is
+    what `frozen_ballots` adds, 0 of any other."""
+    return {
+        "rater": str(ballot.annotator_id),
+        "ranking": ballot.ranking,
+        "strength": ballot.strength,
+        "p": ballot.probability,
+        "human": ballot.probability is None,
+        "age": getattr(ballot, "age", 0),
+    }
 
 
 def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[Ballot]]]:
@@ -87,9 +112,16 @@ def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[
 
 
 def frozen_ballots(experiment: Experiment) -> Iterator[Ballot]:
-    """Every ballot a round of the experiment froze, oldest first."""
-    ballots = Ballot.objects.filter(rounds__experiment=experiment).distinct()
+    """Every ballot a round of the experiment froze, oldest first, with its `age` in rounds."""
+    ballots = Ballot.objects.filter(rounds__experiment=experiment)
+    newest = ballots.aggregate(newest=Max("rounds__number", filter=_of(experiment)))["newest"]
+    first = Min("rounds__number", filter=_of(experiment))
+    ballots = ballots.annotate(age=Value(newest or 0) - first).distinct()
     return ballots.order_by("comparison_id", "annotator_id", "revision").iterator()
+
+
+def _of(experiment: Experiment) -> Q:
+    return Q(rounds__experiment=experiment)
 
 
 def ballots_digest(ballots: Iterable[Ballot]) -> str:
@@ -134,7 +166,13 @@ def read_scores(job: Job) -> dict[str, jobs.ScoreRow]:
 def import_scores(job: Job, reward_model: RewardModel) -> None:
     Score.objects.bulk_create(
         (
-            Score(completion_id=key, reward_model=reward_model, value=row["reward"])
+            Score(
+                completion_id=key,
+                reward_model=reward_model,
+                value=row["reward"],
+                members=row["members"],
+                spread=row["spread"],
+            )
             for key, row in read_scores(job).items()
             if row["reward"] is not None  # an answer that does not fit the model has no score
         ),

@@ -89,6 +89,11 @@ def verify(folder: Path, sha256: str | None = None) -> Manifest:
     return manifest
 
 
+def identity(folder: Path) -> str:
+    """The hash that a committed folder goes by, as its manifest says; nothing else is read."""
+    return _decode(folder / MANIFEST).sha256
+
+
 def newest(checkpoints: Path, refused: Callable[[str], None]) -> tuple[Path, Manifest] | None:
     """The checkpoint with the highest number that verifies; each bad one is told to `refused`."""
     for folder in reversed(numbered(checkpoints)):

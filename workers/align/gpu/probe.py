@@ -15,27 +15,33 @@ votes were not tried.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from align import jobs
-from align.gpu import checkpoint, comparisons, data, model
+from align.gpu import checkpoint, comparisons, data, model, resample
 from align.gpu.batches import Examples, micro_batches
 from align.gpu.comparisons import Comparison, agreement
 from align.gpu.data import Exchange
 from align.gpu.optimise import Sums, add, means
+from align.gpu.panel import Marks, Panel, panel, unread
 from align.gpu.provenance import file_hash, provenance
 from align.gpu.vocabulary import by_chunk
 from align.jobs import ModelRef, RewardJob
-from align.objective import Preferences
+from align.objective import Preferences, Said
 from align.run import Run
 
+if TYPE_CHECKING:
+    from align.gpu.views import View
+
+PANEL = "panel.json"  # how members are read; a single one has none
 FILE = "probe.safetensors"
 RIDGES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)  # prior precisions of w where x has spread 1
 WITHOUT_FOLDS = 3.0  # where there are too few prompts to choose by
@@ -46,17 +52,24 @@ CONFIDENCE, ROOT = 4, 1 / 3  # the exponents of d
 
 @dataclass
 class Probe:
-    """A frozen base and a linear reading of it."""
+    """A frozen base and a linear reading of it, or several."""
 
     policy: model.Policy
-    weight: Tensor  # (H + 1,) fp32: w and c
+    weight: Tensor  # (M, H + 1) fp32: w and c of each member
+    panel: Panel = field(default_factory=Panel)
+    whole_prompts = False
+
+    def marks(self, rows: Sequence[Exchange]) -> Marks:
+        """The reward of each row's response, (B,), in fp32, and what each member says."""
+        return self.panel(features(self.policy, rows) @ self.weight.T)
 
     def scores(self, rows: Sequence[Exchange]) -> Tensor:
-        """The reward of each row's response, (B,), in fp32."""
-        return features(self.policy, rows) @ self.weight
+        return self.marks(rows).reward
 
     def save(self, folder: Path) -> None:
         save_file({"weight": self.weight.cpu().contiguous()}, folder / FILE)
+        if self.panel.centre:
+            jobs.write_json(folder / PANEL, self.panel.asdict())
 
 
 @dataclass(frozen=True)
@@ -89,10 +102,12 @@ class Fit:
 def load(folder: Path, manifest: checkpoint.Manifest) -> Probe:
     """A probe on its frozen base; `manifest` is what its folder was verified by."""
     policy = model.load(ModelRef(**manifest.metadata["start"]))
-    return Probe(policy, load_file(folder / FILE)["weight"].to(policy.device))
+    found = Panel.of(json.loads((folder / PANEL).read_text())) if PANEL in manifest.files else None
+    weight = load_file(folder / FILE)["weight"].to(policy.device)
+    return Probe(policy, weight.view(-1, weight.shape[-1]), found or Panel())
 
 
-def work(run: Run, job: RewardJob) -> dict[str, Any]:
+def work(run: Run, job: RewardJob, view: View) -> dict[str, Any]:
     """Fit, commit, and say how it went. Raises ValueError for a bad job or data."""
     if job.objective != "bradley_terry":
         raise ValueError(f"a probe is fitted by bradley_terry, not by {job.objective}")
@@ -100,24 +115,25 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
     model.deterministic(job.optimiser.seed)
     policy = model.load(job.base)
     model.say(policy, run.log)
-    path = run.folder / jobs.COMPARISONS
     encoder = data.Encoder(policy.tokenizer)
-    trained, heldout, dropped = comparisons.read(path, encoder, job.optimiser.max_length)
+    trained, heldout, dropped = comparisons.encode(view.rows, encoder, job.optimiser.max_length)
     run.log(f"{len(trained)} comparisons to fit, {len(heldout)} held out, {dropped} left out")
     table = read(run, policy, [*trained, *heldout], job.optimiser.micro_batch_size)
     kept = sum(len(one.preferences) for one in trained)
     first = torch.arange(len(table.prompts)) < kept
     fit = best(table.only(first))
     run.log(f"The ridge is {fit.ridge:g}.")
+    weight, found = _members(job, table, first, trained, fit)
+    probe = Probe(policy, weight.float().to(policy.device), found)
+    scores = found((table.features @ weight.T).float()).reward
     figures = {
-        "train": means(table.only(first).agreement(fit.weight)),
-        "heldout": means(table.only(~first).agreement(fit.weight)),
+        "train": means(agreement(scores, table.only(first).preferences)),
+        "heldout": means(agreement(scores, table.only(~first).preferences)),
         "folds": means(fit.foretold),
     }
     named = {f"{part}/{name}": v for part, found in figures.items() for name, v in found.items()}
     run.metrics(1, named)
-    probe = Probe(policy, fit.weight.float().to(policy.device))
-    metadata = provenance(policy, job, file_hash(path))
+    metadata = provenance(policy, job, file_hash(run.folder / jobs.COMPARISONS))
     manifest = checkpoint.commit(run.folder / jobs.WEIGHTS, probe.save, metadata)
     return {
         "weights": jobs.WEIGHTS,
@@ -132,7 +148,34 @@ def work(run: Run, job: RewardJob) -> dict[str, Any]:
         "folds_accuracy": named.get("folds/accuracy"),
         "folds_log_loss": named.get("folds/log_loss"),
         "ridge": fit.ridge,
+        "labels": view.figures,
     }
+
+
+def _members(
+    job: RewardJob, table: Table, first: Tensor, trained: Sequence[Comparison], whole: Fit
+) -> tuple[Tensor, Panel]:
+    """Weights (M, D) of probes on votes drawn anew by prompt, at the whole fit's ridge, and how
+    they are read; of a single one the whole fit's."""
+    if job.ensemble.members == 1:
+        return whole.weight[None], Panel()
+    said = table.only(first).preferences
+    drawn = resample.drawn(trained, job.ensemble.members, job.optimiser.seed)
+    times = torch.tensor([one.times for one in drawn for _ in one.preferences])  # (P, M)
+    weights = []
+    for member in range(job.ensemble.members):
+        mine = replace(
+            table.only(first), preferences=replace(said, weight=said.weight * times[:, member])
+        )
+        weights.append(fit(mine.only(times[:, member] > 0), whole.ridge))
+    weight = torch.stack(weights)
+    answers = torch.unique(torch.cat([said.i, said.j]))  # those that were trained on
+    at = torch.full((len(table.features),), -1)
+    at[answers] = torch.arange(len(answers))
+    scores = table.features[answers] @ weight.T
+    moved = Said(replace(said, i=at[said.i], j=at[said.j]))
+    sums = unread(Marks(scores.mean(1), scores), drawn, moved)
+    return weight, panel(job.ensemble, sums)
 
 
 @torch.no_grad()

@@ -1,85 +1,76 @@
 """`python -m align.gpu.reward RUNDIR`: train a reward model on compared answers.
 
-A scalar head on the backbone of a language model reads the hidden state of an answer's last
-token. Each answer is scored once per comparison, however many preferences mention it. Held-out
-comparisons are measured before, between and after epochs and never trained on. A job may ask for a
-probe of the frozen base instead (`align.gpu.probe`).
+A linear head on the backbone of a language model reads the hidden state of an answer's last token:
+one number, several, or those of several members. Each answer is read once per comparison, however
+many judgements mention it. Held-out comparisons are measured before, between and after epochs and
+never trained on. A job may ask for a probe of the frozen base instead (`align.gpu.probe`), for a
+model that reads two answers side by side, or for a policy's implicit reward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from align import jobs, objectives
-from align.gpu import checkpoint, comparisons, data, model, probe, ranks
+from align import ensemble, jobs, objectives
+from align.gpu import checkpoint, comparisons, data, implicit, members, model, probe, ranks, views
 from align.gpu.batches import Cuts, Examples
-from align.gpu.comparisons import Comparison, agreement
-from align.gpu.data import Exchange
+from align.gpu.comparisons import Comparison, agreed
+from align.gpu.heads import RewardModel, linear, start
 from align.gpu.optimise import Loop, Share, State, Sums, add, check, means, total_of
-from align.gpu.probe import Probe
+from align.gpu.panel import Figures, Panel, panel, reading, unread
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
+from align.gpu.resample import drawn
+from align.gpu.side_by_side import SideBySide
+from align.gpu.step_penalty import StepPenalty
+from align.gpu.views import View
 from align.jobs import ModelRef, RewardJob
-from align.objective import Objective, Preferences
+from align.objective import Objective, Said
 from align.run import Run
 
 HEAD = "head.safetensors"
-HEAD_SCALE = 10.0  # the head starts from nothing, so it learns faster than the body
+PANEL = "panel.json"  # how members are read; a single one has none
+HEAD_SCALE = 10.0  # the head starts from little or nothing, so it learns faster than the body
+
+Judge = Any  # RewardModel, SideBySide, Probe, ImplicitReward or Committee: `marks` and `scores`
 
 
-@dataclass
-class RewardModel:
-    """A language model's backbone and a linear head in fp32."""
-
-    policy: model.Policy
-    head: nn.Linear
-
-    def scores(self, rows: Sequence[Exchange]) -> Tensor:
-        """The reward of each row's response, (B,), in fp32."""
-        layout = self.policy.lay(rows, ends=True)
-        last = self.policy.hidden(layout).index_select(0, layout.last)  # (S, H)
-        scores: Tensor = self.head(last.float()).squeeze(-1)
-        return scores.index_select(0, layout.rows)
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        return {**self.policy.parameters(), "head.weight": cast(nn.Parameter, self.head.weight)}
-
-    def save(self, folder: Path, weight: Tensor, state: dict[str, Tensor] | None = None) -> None:
-        """weight: the head's. state: see `model.save`."""
-        model.save(self.policy, folder, state)
-        save_file({"weight": weight.contiguous()}, folder / HEAD)
-
-
-def start(ref: ModelRef, weights: jobs.Weights) -> RewardModel:
-    """A reward model at its start: every score is exactly 0."""
-    policy = model.start(ref, weights)
-    return RewardModel(policy, _head(policy))
-
-
-def load(folder: Path) -> RewardModel | Probe:
-    """A committed reward model, verified and frozen. Raises ValueError naming what is wrong."""
+def load(folder: Path, host: model.Policy | None = None) -> Judge:
+    """A committed reward model, verified and frozen; in the memory of `host`, where both are
+    adapters of one base. Raises ValueError naming what is wrong."""
     manifest = checkpoint.verify(folder)
     if probe.FILE in manifest.files:
         return probe.load(folder, manifest)
-    if HEAD not in manifest.files:
-        raise ValueError(f"{folder} holds no {HEAD}: it is not a reward model")
+    if implicit.FILE in manifest.files:
+        return implicit.load(folder)
+    if members.FILE in manifest.files:
+        return members.load(folder, load)
     if "adapter_config.json" in manifest.files:
         ref = ModelRef(base=manifest.metadata["start"]["base"], adapter=str(folder))
     else:
         ref = ModelRef(base=str(folder))
-    policy = model.load(ref)
-    head = _head(policy)
-    head.load_state_dict(load_file(folder / HEAD))
+    job = manifest.metadata.get("job", {})
+    if HEAD not in manifest.files and job.get("objective") != "pairwise_generative":
+        raise ValueError(f"{folder} holds no {HEAD}: it is not a reward model")
+    objective = objectives.get(job["objective"]).build(job["knobs"])
+    policy = model.load(ref) if host is None else model.beside(host, ref)
+    if HEAD not in manifest.files:
+        return SideBySide(policy, objective, job["optimiser"]["max_length"])
+    saved = load_file(folder / HEAD)
+    head = linear(policy, len(saved["weight"]))
+    head.load_state_dict({"weight": saved["weight"]})
     head.requires_grad_(False)
-    return RewardModel(policy, head)
+    found = Panel.of(json.loads((folder / PANEL).read_text())) if PANEL in manifest.files else None
+    centre = saved["centre"].to(policy.device) if "centre" in saved else None
+    return RewardModel(policy, head, objective, found or Panel(), centre)
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -88,19 +79,47 @@ def work(run: Run) -> dict[str, Any]:
     if not isinstance(job, RewardJob):
         raise ValueError(f"align.gpu.reward runs reward jobs, not {job.kind} jobs")
     check(job.optimiser)
-    if job.form == "probe":
-        if ranks.here().size > 1:
-            raise ValueError("a probe is fitted by one process")
-        return probe.work(run, job)
+    ensemble.check(job.ensemble)
     objective = objectives.get(job.objective).build(job.knobs)
+    apart = job.ensemble.members > 1 and job.ensemble.sharing == "adapters"
+    alone = job.form == "probe" or objective.forward == "policy" or apart
+    if alone and ranks.here().size > 1:
+        raise ValueError(f"{_what(job)} is made by one process")
+    if objective.forward == "policy":
+        return implicit.work(run, job)
+    view = views.make(run, job)
+    if job.form == "probe":
+        return probe.work(run, job, view)
+    if apart:
+        return members.work(run, job, view, work, load)
+    return tune(run, job, objective, view)
+
+
+def tune(run: Run, job: RewardJob, objective: Objective, view: View) -> dict[str, Any]:
+    """Train a backbone with its head, or one that names the better of two."""
     if not run.silent:
         checkpoint.sweep(run.folder)
     model.deterministic(job.optimiser.seed)
-    reward = start(job.base, job.weights)
+    beside = objective.forward == "side_by_side"
+    if beside and job.ensemble.members > 1:
+        raise ValueError(
+            f"{objective.title} has no heads to share a backbone; let members be adapters"
+        )
+    reward: RewardModel | SideBySide
+    if beside:
+        start_policy = model.start(job.base, job.weights)
+        reward = SideBySide(start_policy, objective, job.optimiser.max_length)
+    else:
+        reward = start(job.base, job.weights, objective, job.ensemble, view.criteria)
     model.say(reward.policy, run.log)
     encoder = data.Encoder(reward.policy.tokenizer)
-    path = run.folder / jobs.COMPARISONS
-    trained, heldout, dropped = comparisons.read(path, encoder, job.optimiser.max_length)
+    trained, heldout, dropped = comparisons.encode(
+        view.rows, encoder, job.optimiser.max_length, reads=objective.reads, criteria=view.criteria
+    )
+    if isinstance(reward, SideBySide):
+        (trained, more), (heldout, others) = map(reward.rewritten, (trained, heldout))
+        dropped += more + others
+    trained = drawn(trained, job.ensemble.members, job.optimiser.seed)
     run.log(f"{len(trained)} comparisons to train on, {len(heldout)} held out, {dropped} left out")
     study = Study(run, job, objective, reward, trained, heldout)
     state = study.loop.fit(study.at_epoch)
@@ -112,10 +131,12 @@ def work(run: Run) -> dict[str, Any]:
         "accuracy": final.get("accuracy"),
         "log_loss": final.get("log_loss"),
         "heldout": sum(len(one.preferences) for one in heldout),
-        "trained_on": sum(len(one.preferences) for one in trained),
+        "trained_on": sum(one.judgements for one in trained),
         "dropped": dropped,
         "train_accuracy": last.get("accuracy"),
         "train_log_loss": last.get("log_loss"),
+        **{name: final[name] for name in ("consistency", "spread") if name in final},
+        "labels": view.figures,
         "steps": state.step,
         "seconds": round(state.seconds, 3),
         "tokens": study.loop.tokens,
@@ -130,7 +151,7 @@ class Study:
         run: Run,
         job: RewardJob,
         objective: Objective,
-        reward: RewardModel,
+        reward: RewardModel | SideBySide,
         trained: Sequence[Comparison],
         heldout: Sequence[Comparison],
     ) -> None:
@@ -145,53 +166,105 @@ class Study:
         self.ranks = ranks.here()
         self.cuts = Cuts(self._given(heldout), job.optimiser, run.log, self.ranks)
         self.ranks.agree("data, or another job,", fingerprint(job, self.data_sha256))
-        self.ranks.shard(reward.policy.model, reward.head)
+        self.ranks.shard(reward.policy.model, *reward.heads)
+        given = self._given(trained)
+        self.penalty: StepPenalty | None = None
+        if objective.by_step:
+            self.penalty = StepPenalty(objective, self._counted, given.weights, self.ranks)
         self.loop = Loop(
             run,
             job.optimiser,
             reward.parameters(),
-            self._given(trained),
+            given,
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
             scales={"head.weight": HEAD_SCALE},
+            prepare=self.penalty.prepare if self.penalty else None,
             ranks=self.ranks,
         )
 
     def share(self, indices: Sequence[int]) -> Share:
-        scores, preferences = self._forward([self.trained[index] for index in indices])
-        losses = self.objective.loss(scores, preferences)  # (P,)
-        return Share((preferences.weight * losses).sum(), agreement(scores.detach(), preferences))
+        values, said, times = self._counted(indices)
+        losses = torch.stack([self.objective.loss(one, said) for one in values], 1)  # (N, M)
+        weight = said.weight(self.objective.reads)[:, None] * times / len(values)
+        loss, figures = (weight * losses).sum(), self._figures(values.detach(), said)
+        if self.penalty and isinstance(self.reward, RewardModel):
+            rows = self.reward.head.weight
+            head = rows.view(len(values), -1, rows.shape[1])
+            more, told = self.penalty(indices, values, said, times, head)
+            loss, figures = loss + more, {**figures, **told}
+        return Share(loss, figures)
 
     @torch.no_grad()
     def at_epoch(self, epoch: int, state: State) -> None:
         """Measure the held-out comparisons and log them beside the epoch's training figures."""
 
-        def measure(parts: Sequence[Sequence[int]]) -> Sums:
-            sums: Sums = {}
-            for indices in parts:
-                self.run.check()
-                compared = [self.heldout[index] for index in indices]
-                found = agreement(*self.ranks.through(partial(self._forward, compared)))
-                add(sums, {} if isinstance(indices, Idle) else found)
-            return sums
+        def figures(compared: Sequence[Comparison]) -> Sums:
+            return self._figures(*self._forward(compared))
 
-        measured = self.cuts.run(range(len(self.heldout)), measure)
-        self.heldout_sums = total_of(self.ranks.gather(measured))
-        figures = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
-        figures |= {f"train/{name}": value for name, value in means(state.sums).items()}
-        self.run.metrics(state.step, {"epoch": epoch, **figures})
+        self.heldout_sums = self._over(self.heldout, self.cuts, figures)
+        named = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
+        named |= {f"train/{name}": value for name, value in means(state.sums).items()}
+        self.run.metrics(state.step, {"epoch": epoch, **named})
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Find what the model compares an answer with, and how its members are read as one; then
+        measure held-out comparisons as it is read."""
+        reward = self.reward
+        if isinstance(reward, SideBySide):
+            return
+        if not (self.objective.relative or self.job.ensemble.members > 1):
+            return
+        cuts = Cuts(self._given(self.trained), self.job.optimiser, self.run.log, self.ranks)
+
+        def values(compared: Sequence[Comparison]) -> Sums:
+            found, _ = self._forward(compared)
+            columns = found.transpose(0, 1).flatten(1).double()
+            return {
+                str(at): (column.sum().item(), len(column))
+                for at, column in enumerate(columns.unbind(1))
+            }
+
+        mean = means(self._over(self.trained, cuts, values))
+        reward.centre = torch.tensor(
+            [mean[str(at)] for at in range(len(mean))], device=reward.policy.device
+        )
+        if self.job.ensemble.members == 1:
+            return
+
+        def over(figures: Figures, compared: Sequence[Comparison], cuts: Cuts) -> Sums:
+            def found(some: Sequence[Comparison]) -> Sums:
+                rows, said = comparisons.collate(some, reward.policy.device)
+                return figures(reward.marks(rows), some, said)
+
+            return self._over(compared, cuts, found)
+
+        # Marks without a panel are on each member's own scale.
+        reward.panel = panel(self.job.ensemble, over(unread, self.trained, cuts))
+        self.heldout_sums = over(reading, self.heldout, self.cuts)
 
     def commit(self) -> checkpoint.Manifest:
         for name, p in self.reward.parameters().items():
             if self.ranks.any(not ranks.mine(p).isfinite().all()):
                 raise ValueError(f"{name} is not finite after training; nothing was saved")
-        policy, leads = self.reward.policy, self.ranks.leads
-        metadata = provenance(policy, self.job, self.data_sha256) if leads else {}
-        state, head = self.ranks.state(policy.model), ranks.full(self.reward.head.weight.detach())
+        self.settle()
+        reward, leads = self.reward, self.ranks.leads
+        metadata = provenance(reward.policy, self.job, self.data_sha256) if leads else {}
+        state = self.ranks.state(reward.policy.model)
+        head: dict[str, Tensor] = {}
+        if isinstance(reward, RewardModel):
+            head = {"weight": ranks.full(reward.head.weight.detach())}
+            if reward.centre is not None:
+                head["centre"] = reward.centre
 
         def write(stray: Path) -> None:
             if leads:
-                self.reward.save(stray, head, state)
+                reward.save(stray, state)
+                if isinstance(reward, RewardModel):
+                    save_file({n: t.contiguous() for n, t in head.items()}, stray / HEAD)
+                    if reward.panel.centre:
+                        jobs.write_json(stray / PANEL, reward.panel.asdict())
 
         return self.ranks.commit(self.run.folder / jobs.WEIGHTS, write, metadata)
 
@@ -203,16 +276,46 @@ class Study:
             shared=self.reward.policy.padded is None,
         )
 
-    def _forward(self, compared: Sequence[Comparison]) -> tuple[Tensor, Preferences]:
-        """Scores of all responses (R,), and the preferences between them by index."""
-        rows, preferences = comparisons.collate(compared, self.reward.policy.device)
-        return self.reward.scores(rows), preferences
+    def _over(
+        self,
+        compared: Sequence[Comparison],
+        cuts: Cuts,
+        figures: Callable[[Sequence[Comparison]], Sums],
+    ) -> Sums:
+        """Sums over some comparisons, of all ranks."""
+
+        def measure(parts: Sequence[Sequence[int]]) -> Sums:
+            found: Sums = {}
+            for indices in parts:
+                self.run.check()
+                some = [compared[index] for index in indices]
+                more = self.ranks.through(partial(figures, some))
+                add(found, {} if isinstance(indices, Idle) else more)
+            return found
+
+        return total_of(self.ranks.gather(cuts.run(range(len(compared)), measure)))
+
+    def _forward(self, compared: Sequence[Comparison]) -> tuple[Tensor, Said]:
+        """What each member says, (M, R, W), and the judgements by index."""
+        rows, said = comparisons.collate(compared, self.reward.policy.device)
+        return self.reward.read(rows, said), said
+
+    def _counted(self, indices: Sequence[int]) -> tuple[Tensor, Said, Tensor]:
+        """`_forward` of training examples, and how often each member counts each judgement."""
+        compared = [self.trained[index] for index in indices]
+        values, said = self._forward(compared)
+        once = values.new_ones(len(said.weight(self.objective.reads)), 1)
+        return values, said, comparisons.times(compared, once.device) if len(values) > 1 else once
+
+    def _figures(self, values: Tensor, said: Said) -> Sums:
+        """How the members' mean agrees with preferences, and what the objective adds."""
+        pairs = said.preferences
+        ahead = torch.stack([self.objective.logit(one, pairs.i, pairs.j) for one in values])
+        return {**agreed(ahead.mean(0), pairs), **self.objective.figures(values[0], said)}
 
 
-def _head(policy: model.Policy) -> nn.Linear:
-    head = nn.Linear(policy.causal.config.hidden_size, 1, bias=False, device=policy.device)
-    nn.init.zeros_(head.weight)
-    return head
+def _what(job: RewardJob) -> str:
+    return "a probe" if job.form == "probe" else "a model that is no single backbone with heads"
 
 
 if __name__ == "__main__":

@@ -2,17 +2,20 @@
 
 One scorer is in memory at a time. Every finished batch is appended to a progress file and
 fsync-ed, so a killed job goes on where it was; scores.jsonl appears whole at the end. An answer
-that does not fit is not cut: it gets no score, and is counted.
+that does not fit is not cut: it gets no score, and is counted. An answer that stands there twice is
+scored once, and one whose reward the job's cache knows not at all.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
+import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +23,17 @@ import torch
 from torch import Tensor
 
 from align import jobs
-from align.gpu import data, model, reward
+from align.gpu import checkpoint, data, model, reward
+from align.gpu.known import Known
 from align.gpu.logps import token_logps
-from align.gpu.probe import Probe
+from align.gpu.panel import Marks
 from align.jobs import ScoreJob
 from align.run import Run, main
 
-PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value", "tokens"} a line
+PROGRESS = "scoring.jsonl"  # {"scorer", "id", "value", "tokens"} a line; once {"recalled"}
 REWARD = "reward"  # the reward model as a scorer; policies are "policy:<name>"
 
-Scorer = Callable[[Sequence[data.Exchange]], Tensor | list[Tensor]]  # -> (B,), or (R,) a row
+Scorer = Callable[[Sequence[data.Exchange]], Marks | list[Tensor]]  # list: (R,) a row
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Score:
 
     value: float
     tokens: list[float]
+    members: list[float] = field(default_factory=list)
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -53,11 +58,17 @@ def work(run: Run) -> dict[str, Any]:
     sheet = Sheet(run.folder / PROGRESS)
     total = len(items) * (bool(job.reward_model) + len(job.policies))
     lengths: dict[str, int] = {}
-    for at, (name, encoder, scorer) in enumerate(_scorers(job)):
-        todo = encode(items, encoder, job.max_length)
-        lengths.update({key: len(sequence.response) for key, sequence in todo.items()})
+    for at, (name, encoder, scorer, whole) in enumerate(_scorers(job)):
+        encoded = encode(items, encoder, job.max_length)
+        lengths.update({key: len(sequence.response) for key, sequence in encoded.items()})
+        # What depends on a prompt's other answers is not a copy's, nor another job's.
+        same = {key: key for key in encoded} if whole else copies(encoded)
+        todo = {key: one for key, one in encoded.items() if same[key] == key}
+        known = _known(job) if name == REWARD and not whole else None
+        if known:
+            todo = sheet.recall(name, known, todo)
         done = (at + 1) * len(items) - len(todo)
-        for batch in batches(todo, job.batch_size):
+        for batch in batches(todo, job.batch_size, whole=whole):
             run.check()
             left = [key for key in batch if (name, key) not in sheet.values]
             if left:  # the whole batch again, so that its layout and its bits are the same
@@ -65,8 +76,11 @@ def work(run: Run) -> dict[str, Any]:
                     scores = _scores(scorer, [todo[key] for key in batch])
                 found = dict(zip(batch, scores, strict=True))
                 sheet.add(name, {key: found[key] for key in left})
+                if known:
+                    known.add((todo[key], asdict(found[key])) for key in left)
             done += len(batch)
             run.progress(done, total, "scores")
+        sheet.share(name, same)
         del encoder, scorer  # its memory goes before the next one is loaded
     rows = [_row(key, job, sheet, lengths.get(key, 0)) for key in items]
     jobs.write_rows(run.folder / jobs.SCORES, rows)
@@ -83,21 +97,48 @@ class Sheet:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.values: dict[tuple[str, str], Score] = {}
+        self.recalled: dict[str, list[str]] = {}  # by scorer: what the cache knew at first look
         if path.is_file():
             whole = path.read_bytes()
             whole = whole[: whole.rfind(b"\n") + 1]  # a line torn by a crash is done again
             os.truncate(path, len(whole))
             for line in whole.splitlines():
                 row = json.loads(line)
-                self.values[row["scorer"], row["id"]] = Score(row["value"], row["tokens"])
+                if "recalled" in row:
+                    self.recalled[row["scorer"]] = row["recalled"]
+                    continue
+                self.values[row["scorer"], row["id"]] = Score(
+                    row["value"], row["tokens"], row.get("members", [])
+                )
+
+    def recall(
+        self, scorer: str, known: Known, todo: Mapping[str, data.Exchange]
+    ) -> dict[str, data.Exchange]:
+        """What is left to score once the cache was asked. It is asked once, however often the job
+        is interrupted, so that what is left falls into the same batches each time."""
+        if scorer not in self.recalled:
+            found = known.find(todo)
+            self.add(scorer, {key: Score(**fields) for key, fields in found.items()})
+            self.recalled[scorer] = sorted(found)
+            self._append([{"scorer": scorer, "recalled": self.recalled[scorer]}])
+        already = set(self.recalled[scorer])
+        return {key: one for key, one in todo.items() if key not in already}
+
+    def share(self, scorer: str, same: Mapping[str, str]) -> None:
+        """Copies of an answer have the score of the one that was scored."""
+        for key, first in same.items():
+            if key != first:
+                self.values[scorer, key] = self.values[scorer, first]
 
     def add(self, scorer: str, values: Mapping[str, Score]) -> None:
-        rows = [{"scorer": scorer, "id": key, **asdict(one)} for key, one in values.items()]
+        self._append({"scorer": scorer, "id": key, **asdict(one)} for key, one in values.items())
+        self.values.update({(scorer, key): value for key, value in values.items()})
+
+    def _append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         with self.path.open("a", encoding="utf-8") as out:
             out.write("".join(json.dumps(row) + "\n" for row in rows))
             out.flush()
             os.fsync(out.fileno())
-        self.values.update({(scorer, key): value for key, value in values.items()})
 
 
 def read_items(path: Path) -> dict[str, Mapping[str, Any]]:
@@ -110,12 +151,12 @@ def read_items(path: Path) -> dict[str, Mapping[str, Any]]:
     return items
 
 
-def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
-    """Each scorer by name, loaded when its turn comes. Adapters of one base share its memory."""
+def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer, bool]]:
+    """Each scorer by name, loaded when its turn comes, and whether it must see a prompt's answers
+    together. Adapters of one base share its memory."""
     if job.reward_model is not None:
-        judge: reward.RewardModel | Probe | None = reward.load(Path(job.reward_model))
-        assert judge is not None
-        yield REWARD, data.Encoder(judge.policy.tokenizer), judge.scores
+        judge = reward.load(Path(job.reward_model))
+        yield REWARD, data.Encoder(judge.policy.tokenizer), judge.marks, judge.whole_prompts
         judge = None
     host: model.Policy | None = None
     for name, ref in sorted(job.policies.items(), key=lambda item: item[1].adapter is None):
@@ -123,13 +164,14 @@ def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer]]:
             host = model.load(ref)
         with model.acting_as(host, ref) as policy:
             encoder = data.Encoder(policy.tokenizer)
-            yield f"policy:{name}", encoder, functools.partial(token_logps, policy)
+            yield f"policy:{name}", encoder, functools.partial(token_logps, policy), False
 
 
 def _scores(scorer: Scorer, sequences: Sequence[data.Exchange]) -> list[Score]:
     values = scorer(sequences)
-    if isinstance(values, Tensor):
-        return [Score(value, []) for value in values.tolist()]
+    if isinstance(values, Marks):
+        found = zip(values.reward.tolist(), values.members.tolist(), strict=True)
+        return [Score(value, [], members) for value, members in found]
     return [Score(tokens.double().sum().item(), tokens.tolist()) for tokens in values]
 
 
@@ -145,15 +187,34 @@ def encode(
     return encoded
 
 
-def batches(sequences: Mapping[str, data.Exchange], size: int) -> Iterator[list[str]]:
+def copies(encoded: Mapping[str, data.Exchange]) -> dict[str, str]:
+    """By id, the first id with the same prompt and answer: each is scored once."""
+    first: dict[data.Exchange, str] = {}
+    return {key: first.setdefault(one, key) for key, one in encoded.items()}
+
+
+def _known(job: ScoreJob) -> Known | None:
+    if job.cache is None or job.reward_model is None:
+        return None
+    return Known(Path(job.cache), checkpoint.identity(Path(job.reward_model)))
+
+
+def batches(
+    sequences: Mapping[str, data.Exchange], size: int, *, whole: bool = False
+) -> Iterator[list[str]]:
     """Ids in batches, answers to one prompt side by side, so that they share it; the longest
-    prompts first, so that memory runs out at once or never."""
+    prompts first, so that memory runs out at once or never. whole: a prompt's answers are never
+    parted, however many they are, and share a batch with no other's."""
 
     def place(key: str) -> tuple[Any, ...]:
         prompt = sequences[key].prompt
         return -len(prompt), prompt, -len(sequences[key]), key
 
     ordered = sorted(sequences, key=place)
+    if whole:
+        for _, keys in itertools.groupby(ordered, key=lambda key: sequences[key].prompt):
+            yield list(keys)
+        return
     for at in range(0, len(ordered), size):
         yield ordered[at : at + size]
 
@@ -162,9 +223,12 @@ def _row(key: str, job: ScoreJob, sheet: Sheet, tokens: int) -> jobs.ScoreRow:
     found = {name: sheet.values.get((f"policy:{name}", key)) for name in job.policies}
     known = {name: one for name, one in found.items() if one is not None}
     reward = sheet.values.get((REWARD, key))
+    members = reward.members if reward else []
     return {
         "id": key,
         "reward": reward.value if reward else None,
+        "members": members,
+        "spread": statistics.stdev(members) if len(members) > 1 else None,
         "logps": {name: one.value for name, one in known.items()},
         "token_logps": {name: one.tokens for name, one in known.items()} if job.by_token else {},
         "tokens": tokens,

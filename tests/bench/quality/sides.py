@@ -1,0 +1,170 @@
+"""Who learns: every objective of ours that the launch form could name, and TRL's RewardTrainer.
+
+The same base, the same pairs, LoRA of the same rank. Each side says margins of the held-out pairs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig
+from transformers import AutoTokenizer
+from transformers.utils import logging
+
+from align import jobs, objectives
+from align.jobs import Optimiser, RewardJob, Weights
+from align.measure.pairs import Pair
+from tests.bench.alignment.workshop import Workshop
+from tests.bench.alignment.world import BASE
+from tests.bench.quality.sources import Voted
+
+EPOCHS, BATCH, RANK = 2, 16, 16
+CENTRING = 0.01
+RATES = (1e-3, 1e-2)  # everybody is given both, and the better one counts
+NEVER = 10**9
+
+
+@dataclass(frozen=True)
+class Side:
+    """`objective` is empty for TRL."""
+
+    name: str
+    objective: str = ""
+    form: jobs.RewardForm = "tuned"
+    rates: tuple[float, ...] = RATES
+
+
+TRL = Side("TRL")
+
+
+def ours() -> list[Side]:
+    """What there is, found by name; Bradley-Terry first, and as a probe, which needs no rate."""
+    names = sorted(objectives.discover(), key=lambda name: (name != "bradley_terry", name))
+    return [
+        *(Side(name, name) for name in names),
+        Side("bradley_terry probe", "bradley_terry", "probe", RATES[:1]),
+    ]
+
+
+def learn(
+    side: Side,
+    rate: float,
+    workshop: Workshop,
+    trained: Sequence[Voted],
+    heldout: Sequence[Voted],
+) -> list[Pair]:
+    """The held-out pairs as the trained side sees them. Raises ValueError where the side cannot
+    learn from such votes."""
+    if side == TRL:
+        return _trl(rate, trained, heldout)
+    rows = [comparison(one) for one in trained]
+    made = workshop.do(job(side, rate), {jobs.COMPARISONS: rows})
+    items = [
+        {"id": f"{one.id}:{place}", "messages": one.messages, "response": answer}
+        for one in heldout
+        for place, answer in enumerate((one.first, one.second))
+    ]
+    score = jobs.ScoreJob(reward_model=str(made["weights"]), batch_size=32)
+    scored = workshop.do(score, {jobs.ITEMS: items})
+    found = {row["id"]: row["reward"] for row in jobs.read_rows(scored["folder"] / jobs.SCORES)}
+    return [
+        Pair(found[f"{one.id}:0"] - found[f"{one.id}:1"], one.p, group=one.group) for one in heldout
+    ]
+
+
+def job(side: Side, rate: float, seed: int = 0) -> RewardJob:
+    return RewardJob(
+        base=BASE,
+        objective=side.objective,
+        form=side.form,
+        weights=Weights(rank=RANK, alpha=2 * RANK),
+        optimiser=Optimiser(
+            learning_rate=rate,
+            epochs=EPOCHS,
+            batch_size=BATCH,
+            micro_batch_size=BATCH,
+            checkpoint_every=NEVER,
+            seed=seed,
+        ),
+    )
+
+
+def comparison(one: Voted) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "messages": one.messages,
+        "responses": [one.first, one.second],
+        "preferences": [(0, 1, one.p, 1.0)],
+        "heldout": False,
+    }
+
+
+def _trl(rate: float, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
+    """RewardTrainer in fp32; it knows no ties, so those it never sees."""
+    trl: Any = importlib.import_module("trl")
+    datasets: Any = importlib.import_module("datasets")
+    datasets.disable_progress_bars()
+    cast(Any, logging).set_verbosity_error()
+    tokenizer = AutoTokenizer.from_pretrained(BASE.base)
+    rows = []
+    for one in trained:
+        if one.p == 0.5:
+            continue
+        texts = (one.first["text"], one.second["text"])
+        chosen, rejected = texts if one.p > 0.5 else texts[::-1]
+        rows.append(
+            {
+                "prompt": list(one.messages),
+                "chosen": [{"role": "assistant", "content": chosen}],
+                "rejected": [{"role": "assistant", "content": rejected}],
+            }
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = trl.RewardTrainer(
+            model=BASE.base,
+            args=trl.RewardConfig(
+                output_dir=scratch,
+                use_cpu=not torch.cuda.is_available(),
+                per_device_train_batch_size=BATCH,
+                num_train_epochs=EPOCHS,
+                learning_rate=rate,
+                lr_scheduler_type="cosine",
+                warmup_steps=0.1,
+                max_length=None,
+                bf16=False,
+                gradient_checkpointing=False,
+                center_rewards_coefficient=CENTRING,
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                seed=0,
+            ),
+            train_dataset=datasets.Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(
+                r=RANK,
+                lora_alpha=2 * RANK,
+                lora_dropout=0.0,
+                target_modules="all-linear",
+                modules_to_save=["score"],
+                task_type="SEQ_CLS",
+            ),
+        )
+        trainer.train()
+    model = trainer.model.eval()
+
+    @torch.no_grad()
+    def reward(one: Voted, answer: jobs.ResponseRow) -> float:
+        said = [*one.messages, {"role": "assistant", "content": answer["text"]}]
+        ids = tokenizer.apply_chat_template(said, return_tensors="pt", return_dict=True)
+        return float(model(**ids).logits.squeeze())
+
+    return [
+        Pair(reward(one, one.first) - reward(one, one.second), one.p, group=one.group)
+        for one in heldout
+    ]
