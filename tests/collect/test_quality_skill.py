@@ -70,9 +70,7 @@ def test_planted_duplicates_catch_somebody_who_tosses_a_coin_and_never_says_tie(
 def test_a_careful_person_is_hardly_ever_paused():
     """Nine of ten right, over four hundred golds."""
     draw = random.Random(2)
-    runs = [
-        golds_until_paused((draw.random() < 0.9 for _ in range(400)), 400) for _ in range(200)
-    ]
+    runs = [golds_until_paused((draw.random() < 0.9 for _ in range(400)), 400) for _ in range(200)]
     assert sum(one is not None for one in runs) <= 2
 
 

@@ -237,9 +237,7 @@ def _counted(
     return terms
 
 
-def _shared(
-    clusters: Iterable[Cluster], terms: Callable[[Cluster], Terms]
-) -> list[Terms]:
+def _shared(clusters: Iterable[Cluster], terms: Callable[[Cluster], Terms]) -> list[Terms]:
     """The terms of the comparisons in which anything can be compared."""
     found = (terms(cluster) for cluster in clusters)
     return [one for one in found if any(one)]

@@ -115,9 +115,7 @@ def _ordered(wanted: Sequence[Sequence[int]], ranking: Sequence[Sequence[int]]) 
     if not {slot for group in wanted for slot in group} <= place.keys():
         return False
     tied = all(place[i] == place[j] for group in wanted for i, j in combinations(group, 2))
-    better = (
-        place[i] < place[j] for one, two in combinations(wanted, 2) for i in one for j in two
-    )
+    better = (place[i] < place[j] for one, two in combinations(wanted, 2) for i in one for j in two)
     return tied and all(better)
 
 
