@@ -160,7 +160,8 @@ def test_an_excluded_persons_seats_go_to_others_and_their_words_stay(campaign, b
     first.refresh_from_db()
     assert not first.full
     place = Enrolment.objects.get(user=bob)
-    assert place.paused_at and place.excluded_at
+    assert place.paused_at
+    assert place.excluded_at
     people.include(campaign, bob)
     place.refresh_from_db()
     assert (place.paused_at, place.excluded_at, place.pause_reason) == (None, None, "")

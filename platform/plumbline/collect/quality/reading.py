@@ -112,7 +112,7 @@ def characters(votes: Iterable[Said], campaign: Campaign) -> dict[int, int]:
         Candidate.objects.filter(comparison__in=voted.order_by().values("comparison"))
         .order_by()
         .values_list("comparison")
-        .annotate(Sum(Length("completion__text")))
+        .annotate(characters=Sum(Length("completion__text")))
     )
 
 
