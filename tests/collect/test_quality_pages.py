@@ -104,9 +104,7 @@ def test_somebody_without_a_place_here_has_no_page(researcher, campaign, bob, ch
         assert researcher.post(address(campaign, person) + "place/").status_code == 404
 
 
-def test_an_excluded_person_is_still_listed_with_their_own_figures(
-    researcher, project, bob, carol
-):
+def test_an_excluded_person_is_still_listed_with_their_own_figures(researcher, project, bob, carol):
     campaign = open_campaign(project, comparisons=6, overlap=2)
     crowd.busy(campaign, [bob, carol], overlap=2)
     people.exclude(campaign, bob, "Guesses.")

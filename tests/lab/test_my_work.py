@@ -21,15 +21,10 @@ def mine(client_for, bob):
     return client_for(bob)
 
 
-def experiment(project, name: str = "Warmer answers"):
-    prompts = lab.prompt_set(project, name=f"Prompts of {name}")
-    return lab.experiment(project, name=name, prompt_set=prompts)
-
-
 def voted_round(project, bob, carol, **fields):
     """A finished round that froze four votes of bob's and four of carol's."""
     campaign = open_campaign(project, comparisons=4, overlap=2)
-    made = lab.finished_round(experiment(project), steps=1, **fields)
+    made = lab.finished_round(lab.experiment(project, name="Warmer answers"), steps=1, **fields)
     for comparison in campaign.comparisons.all():
         for person in (bob, carol):
             made.ballots.add(crowd.vote(person, comparison, FIRST))
@@ -64,9 +59,9 @@ def test_a_model_that_a_later_one_was_made_from_lives_on(mine, project, bob, car
 def test_a_round_under_way_and_one_that_failed_are_told_as_such(mine, project, bob, carol):
     campaign = open_campaign(project, comparisons=2)
     one, two = campaign.comparisons.all()
-    running = lab.round_at(experiment(project, "One"), Stage.TRAIN)
+    running = lab.round_at(lab.experiment(project), Stage.TRAIN)
     running.ballots.add(crowd.vote(bob, one, FIRST))
-    failed = lab.round_at(experiment(project, "Two"), Stage.FAILED)
+    failed = lab.round_at(lab.experiment(project), Stage.FAILED)
     failed.ballots.add(crowd.vote(bob, two, FIRST))
     page = mine.get(PAGE).content.decode()
     assert "Under way: train." in page
