@@ -52,9 +52,10 @@ def coefficient(value: float | None) -> str:
 
 
 @register.filter
-def risk(found: Skill, accuracy: float) -> float:
-    """P(the accuracy is below this)."""
-    return found.below(accuracy)
+def risk(found: Skill, accuracy: float) -> str:
+    """P(the accuracy is below this), which is never quite certain."""
+    chance = found.below(accuracy)
+    return "over 99 %" if chance > 0.99 else "under 1 %" if chance < 0.01 else percent(chance)
 
 
 @register.inclusion_tag("collect/estimate.html")
@@ -67,13 +68,14 @@ def estimate(found: Estimate, kind: str = "share", name: str = "") -> dict[str, 
 
 
 @register.inclusion_tag("collect/estimate.html")
-def skill(found: Skill, name: str = "") -> dict[str, Any]:
-    """The accuracy on known comparisons with its posterior's interval."""
+def skill(found: Skill, least: float, name: str = "") -> dict[str, Any]:
+    """The accuracy on known comparisons with its posterior's interval, beside the least wanted."""
     low, high = found.interval() if found.n else (None, None)
     why = "" if found.n else "No known comparison answered yet."
     value = found.mean if found.n else None
     estimate = Estimate(value, low, high, found.n, why)
-    return {"found": estimate, "name": name} | _picture(SCALES["share"], value, low, high, percent)
+    scale = Scale(0, 1, least)
+    return {"found": estimate, "name": name} | _picture(scale, value, low, high, percent)
 
 
 @register.inclusion_tag("collect/bias.html")
