@@ -144,6 +144,7 @@ def test_rankings_of_three_are_compared_pair_by_pair(project, bob, carol):
     found = figures(campaign)
     assert found.everybody.agreement.value == pytest.approx(2 / 3)
     assert found.concordance.value == pytest.approx(0.75)  # W = (1 + tau-a's Spearman 0.5) / 2
+    assert [one.order.value for one in found.people] == [pytest.approx(1 / 3)] * 2
     assert found.everybody.bias is None
     assert found.alpha.n == 6
 

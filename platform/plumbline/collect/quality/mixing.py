@@ -23,7 +23,7 @@ from plumbline.collect.votes import SAID
 
 Special = Literal["gold", "repeat"]
 Kind = Comparison.Kind
-REPEAT_POOL = 200  # votes to choose a repeat from, the latest that are old enough
+REPEAT_POOL = 100  # votes to choose a repeat from, the latest that are old enough
 SHOWN = "shown"  # in a repeat's `why`: the slots in the order on the screen
 
 
@@ -119,23 +119,25 @@ def _vote_to_repeat(
     said: QuerySet[Ballot], repeated: set[int | None], quality: Quality, draw: float
 ) -> Ballot | None:
     """One of the person's ranked votes at least `repeat_gap` answers ago, never one twice."""
-    latest = said.select_related("comparison")[: quality.repeat_gap + REPEAT_POOL]
+    latest = said.values_list(
+        "pk", "outcome", "comparison", "comparison__kind", "comparison__retired_at"
+    )[: quality.repeat_gap + REPEAT_POOL]
     recent: set[int] = set()
     found = []
-    for age, ballot in enumerate(latest):
-        comparison = ballot.comparison
-        if comparison.pk in recent:  # answered anew since, after an undo
+    for age, (pk, outcome, comparison, kind, retired) in enumerate(latest):
+        if comparison in recent:  # answered anew since, after an undo
             continue
-        recent.add(comparison.pk)
+        recent.add(comparison)
         if (
             age >= quality.repeat_gap
-            and ballot.outcome == Ballot.Outcome.RANKED
-            and comparison.kind == Kind.ORDINARY
-            and comparison.retired_at is None
-            and comparison.pk not in repeated
+            and outcome == Ballot.Outcome.RANKED
+            and kind == Kind.ORDINARY
+            and retired is None
+            and comparison not in repeated
         ):
-            found.append(ballot)
-    return min(found, key=lambda ballot: _uniform(f"{draw}:{ballot.pk}"), default=None)
+            found.append(pk)
+    chosen = min(found, key=lambda pk: _uniform(f"{draw}:{pk}"), default=None)
+    return None if chosen is None else Ballot.objects.select_related("comparison").get(pk=chosen)
 
 
 def _answered(user: User) -> Exists:

@@ -75,6 +75,7 @@ class Figures:
 class Person:
     rater: int
     figures: Figures
+    order: Estimate  # mean tau-b with others' rankings, where there are three answers or more
     fails: bool  # the pause rule speaks
     leans: bool  # the left-bias alert speaks
 
@@ -104,15 +105,18 @@ class Material:
     labels: Labels = field(init=False)
     sided: list[Sided] = field(init=False)
     first: dict[tuple[int, int], Said] = field(init=False)
+    rankings: list[Said] = field(init=False)  # of three answers or more
 
     def __post_init__(self) -> None:
-        self.labels, self.sided, self.first = defaultdict(dict), [], {}
+        self.labels, self.sided, self.first, self.rankings = defaultdict(dict), [], {}, []
         for one in self.said:
             if one.kind not in COUNTED:
                 continue
             self.first[one.comparison, one.rater] = one
             if one.ranked:
                 self.labels[one.comparison][one.rater] = labels(one)
+                if len(one.shown) > 2:
+                    self.rankings.append(one)
                 if (vote := sided(one)) is not None:
                     self.sided.append(vote)
 
@@ -147,7 +151,7 @@ def report(material: Material, excluded: Collection[int] = ()) -> Report:
         ac1=agreement.ac1(signs, exchangeable=True),
         cohen=agreement.cohen(_signed(two), exchangeable=True),
         graded_cohen=agreement.cohen(two, "quadratic", exchangeable=True),
-        concordance=agreement.kendall_w(_rankings(counted.said)),
+        concordance=agreement.kendall_w(_rankings(counted.rankings)),
         leans=bias is not None and bias.alerts(threshold),
     )
 
@@ -160,6 +164,7 @@ def person(
     return Person(
         rater,
         found,
+        order=rankings_with_others(material, rater),
         fails=skill.must_pause(found.gold, material.quality),
         leans=bias is not None and bias.alerts(material.quality.left_bias),
     )
@@ -264,6 +269,21 @@ def with_others(found: Labels, rater: int) -> Estimate:
     return bootstrap(terms, lambda sums: sums[0] / sums[1], agreement.NO_SHARED)
 
 
+def rankings_with_others(material: Material, rater: int) -> Estimate:
+    """Mean Kendall's tau-b of this person's rankings with each other person's."""
+    mine = {one.comparison: one for one in material.rankings if one.rater == rater}
+    found: dict[int, list[float]] = defaultdict(list)
+    for other in material.rankings if mine else ():
+        own = mine.get(other.comparison)
+        if own is None or other.rater == rater:
+            continue
+        tau = agreement.tau_b(agreement.places(own.ranking), agreement.places(other.ranking))
+        if tau is not None:
+            found[own.comparison].append(tau)
+    terms = [(sum(taus) / len(taus), 1.0) for taus in found.values()]
+    return bootstrap(terms, lambda sums: sums[0] / sums[1], agreement.NO_ORDER)
+
+
 def gold_passed(golds: Mapping[int, Gold], some: Iterable[Said]) -> list[tuple[Gold, bool]]:
     """Each known comparison that was answered and is undisputed, and whether rightly."""
     found = []
@@ -338,6 +358,5 @@ def _rankings(some: Iterable[Said]) -> list[list[list[float]]]:
     """The places of each comparison of three answers or more, by person."""
     found: dict[int, list[list[float]]] = defaultdict(list)
     for one in some:
-        if one.ranked and one.kind in COUNTED and len(one.shown) > 2:
-            found[one.comparison].append(agreement.places(one.ranking))
+        found[one.comparison].append(agreement.places(one.ranking))
     return list(found.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from django import template
 
@@ -13,6 +13,7 @@ from plumbline.collect.quality.skill import Skill
 
 register = template.Library()
 NONE = "–"
+Figure = float | Literal[""] | None  # "" is what a template makes of a path to nowhere
 WIDTH, MARGIN = 120, 6  # of a picture, in its own units
 MOST_BIAS = 1.5  # log-odds at the ends of the meter
 
@@ -33,20 +34,20 @@ SCALES = {"share": Scale(0, 1, 0.5), "coefficient": Scale(-0.25, 1, 0)}
 
 
 @register.filter
-def percent(value: float | None) -> str:
+def percent(value: Figure) -> str:
     """0.574 as "57 %"; a dash when there is none."""
     return NONE if value is None or value == "" else f"{100 * value:.0f} %"
 
 
 @register.filter
-def seconds(value: float | None) -> str:
+def seconds(value: Figure) -> str:
     if value is None or value == "":
         return NONE
     return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
 
 
 @register.filter
-def coefficient(value: float | None) -> str:
+def coefficient(value: Figure) -> str:
     """0.421 as "0.42", with a minus sign where it is one."""
     return NONE if value is None or value == "" else f"{value:.2f}".replace("-", "−")
 
