@@ -191,3 +191,30 @@ def test_settings_that_cannot_be_are_refused_in_a_sentence(values, sentence):
 def test_an_empty_campaign_has_the_defaults_and_whole_numbers_serve_as_shares(campaign):
     assert settings.of(campaign) == Quality()
     assert settings.read({"seconds_least": 3}).seconds_least == 3
+
+
+def test_a_working_day_has_its_share_of_tests_none_twice_and_repeats_that_are_due(project, bob):
+    """Bob answers whatever comes, 400 times: a test where one is due, else an ordinary one."""
+    campaign = open_campaign(project, comparisons=400)
+    golds = [crowd.gold(campaign, n) for n in range(60)]
+    quality = settings.of(campaign)
+    ordinary = iter(campaign.comparisons.filter(kind="ordinary").order_by("pk"))
+    draw, answered, shares, chance = random.Random(7), [], Counter(), 0.0
+    for n in range(400):
+        chance += mixing.gold_share(quality, n) + quality.repeat_share * (n > quality.repeat_gap)
+        comparison = mixing.special(bob, campaign) or next(ordinary)
+        shown = mixing.order(comparison) or draw.sample([0, 1], 2)
+        crowd.vote(bob, comparison, [[0], [1]], shown=shown)
+        shares[comparison.kind] += 1
+        answered.append((comparison, shown))
+    tests = shares["gold"] + shares["repeat"]
+    assert abs(tests - chance) <= 3 * math.sqrt(chance * (1 - chance / 400))
+    assert len({comparison.pk for comparison, _ in answered}) == 400
+    assert 0 < shares["gold"] < len(golds)
+    places = {comparison.pk: (n, shown) for n, (comparison, shown) in enumerate(answered)}
+    repeats = [one for one, _ in answered if one.kind == "repeat"]
+    assert len({one.repeats_id for one in repeats}) == len(repeats) > 0
+    for one in repeats:
+        (then, first), (now, again) = places[one.repeats_id], places[one.pk]
+        assert now - then > quality.repeat_gap
+        assert again == first[::-1]
