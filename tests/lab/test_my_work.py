@@ -46,6 +46,7 @@ def test_votes_are_told_which_round_took_them_and_how_its_model_does(mine, proje
     assert "of 8 in all" in page
     assert "answers 67 % of the time" in page
     assert "95 % interval 55.3 % to 77.0 %" in page
+    assert "4 of 4" in page
     assert "Its model is the one people use now." in page
 
 

@@ -64,11 +64,13 @@ def my_work(request: PlumblineRequest) -> HttpResponse:
     return render(request, "lab/my_work.html", context)
 
 
-def _campaigns(votes: QuerySet[Ballot]) -> list[tuple[Campaign, int]]:
-    """The campaigns one has voted in with the number of votes that stand, latest first."""
-    counts = dict(votes.order_by().values_list("comparison__campaign").annotate(votes=Count("pk")))
-    found = Campaign.objects.filter(pk__in=counts)[:CAMPAIGNS]
-    return [(campaign, counts[campaign.pk]) for campaign in found]
+def _campaigns(votes: QuerySet[Ballot]) -> list[tuple[Campaign, int, int]]:
+    """The campaigns one has voted in, latest first: the votes that stand, of how many asked."""
+    mine = dict(votes.order_by().values_list("comparison__campaign").annotate(votes=Count("pk")))
+    asked = counted(Comparison.objects.filter(campaign__in=mine)).order_by()
+    totals = dict(asked.values_list("campaign").annotate(asked=Count("pk")))
+    found = Campaign.objects.filter(pk__in=mine)[:CAMPAIGNS]
+    return [(campaign, mine[campaign.pk], totals[campaign.pk]) for campaign in found]
 
 
 def _parts(user: User, project: Project) -> list[Part]:
