@@ -43,7 +43,12 @@ TABLE: dict[str, dict[str, str]] = {
     "ballot": {"GET": ANNOTATOR, "POST": ANNOTATOR},
     "ballot-skip": {"POST": ANNOTATOR},
     "ballot-undo": {"POST": ANNOTATOR},
+    "quality": {"GET": RESEARCHER},
+    "quality-plant": {"POST": RESEARCHER},
+    "quality-person": {"GET": RESEARCHER},
+    "quality-place": {"POST": RESEARCHER},
     # lab
+    "my-work": {"GET": ANNOTATOR},
     "experiments": {"GET": RESEARCHER},
     "experiment-new": {"GET": RESEARCHER, "POST": RESEARCHER},
     "experiment": {"GET": RESEARCHER},

@@ -48,7 +48,7 @@ def policy(project, name: str = "", parent: Policy | None = None, **fields) -> P
 def experiment(project, **fields) -> Experiment:
     number = Experiment.objects.count()
     fields.setdefault("start", Policy.objects.filter(project=project).last() or policy(project))
-    fields.setdefault("prompt_set", prompt_set(project, name=f"Prompts {number}"))
+    fields.setdefault("prompt_set", prompt_set(project, name=f"Experiment's prompts {number}"))
     settings = {"name": f"Experiment {number}", "algorithm": "dpo", "knobs": {"beta": 0.1}}
     return Experiment.objects.create(project=project, **{**settings, **fields})
 

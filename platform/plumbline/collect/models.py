@@ -139,6 +139,7 @@ class Enrolment(models.Model):
     trained_at = models.DateTimeField(null=True)  # has passed the training comparisons
     paused_at = models.DateTimeField(null=True)  # by the pause rule or by a researcher
     pause_reason = models.CharField(max_length=300, blank=True)
+    excluded_at = models.DateTimeField(null=True)  # the person's votes are not used from then on
     left_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -206,6 +207,11 @@ class Comparison(models.Model):
                 fields=["only_for", "campaign"],
                 condition=Q(only_for__isnull=False),
                 name="comparisons_for_one",
+            ),
+            models.Index(
+                fields=["campaign", "kind"],
+                condition=~Q(kind="ordinary"),
+                name="comparisons_special",
             ),
         ]
         constraints = [

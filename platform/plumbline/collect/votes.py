@@ -10,7 +10,28 @@ from collections import defaultdict
 from collections.abc import Iterable
 from itertools import combinations
 
-from plumbline.collect.models import Ballot
+from django.db.models import Exists, OuterRef, QuerySet
+
+from plumbline.collect.models import Ballot, Comparison, Enrolment
+
+VOTES = (Ballot.Outcome.RANKED, Ballot.Outcome.ALL_BAD, Ballot.Outcome.ABSOLUTE)
+SAID = (*VOTES, Ballot.Outcome.SKIPPED, Ballot.Outcome.FLAGGED)
+COUNTED = (Comparison.Kind.ORDINARY, Comparison.Kind.LIVE)  # what is asked in earnest
+
+
+def counted(comparisons: QuerySet[Comparison]) -> QuerySet[Comparison]:
+    """Comparisons whose votes train and judge policies: no gold, no repeat, no training."""
+    return comparisons.filter(kind__in=COUNTED)
+
+
+def kept(ballots: QuerySet[Ballot]) -> QuerySet[Ballot]:
+    """Without the votes of people who are excluded from the campaign they voted in."""
+    excluded = Enrolment.objects.filter(
+        campaign=OuterRef("comparison__campaign"),
+        user=OuterRef("annotator"),
+        excluded_at__isnull=False,
+    )
+    return ballots.filter(~Exists(excluded))
 
 
 def preferences(ballots: Iterable[Ballot]) -> list[tuple[int, int, float, float]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.utils import timezone
 
 from plumbline.collect.models import Ballot, Campaign
+from plumbline.collect.votes import counted
 from plumbline.fleet.models import Job
 from plumbline.loop.models import OVER, Round, RoundJob, RoundStage, Stage
 
@@ -93,9 +94,10 @@ def under_way(round: Round, asked: Iterable[RoundJob]) -> list[Work]:
 
 def votes(campaign: Campaign) -> Work:
     """Votes that stand, of those wanted; a seat is held by a live claim or a standing vote."""
-    wanted = campaign.comparisons.count() * campaign.overlap
+    asked = counted(campaign.comparisons.all())
+    wanted = asked.count() * campaign.overlap
     given = Ballot.objects.filter(
-        comparison__campaign=campaign, seat__isnull=False, cast_at__isnull=False
+        comparison__in=asked, seat__isnull=False, cast_at__isnull=False
     ).count()
     return Work(campaign.name, given, wanted, "votes")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import experiments, jobs, policies, reward_models, rounds
+from plumbline.lab import experiments, jobs, my_work, policies, reward_models, rounds
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
@@ -22,7 +22,7 @@ urlpatterns = [
     path("policies/roll-back/", policies.roll_back, name="policy-rollback"),
     path("policies/<uuid:pk>/promote/", policies.promote, name="policy-promote"),
     path("policies/<uuid:pk>/reject/", policies.reject, name="policy-reject"),
-    path("reward-models/<uuid:pk>/", reward_models.reward_model, name="reward-model"),
+from plumbline.lab import experiments, jobs, my_work, policies, reward_models, rounds
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),
     path("jobs/<uuid:pk>/curves/", jobs.curves, name="job-curves"),

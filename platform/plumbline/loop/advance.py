@@ -74,7 +74,7 @@ def choose_prompts(round: Round) -> Stage | None:
     seen = Count("rounds", filter=Q(rounds__experiment=experiment) & ~Q(rounds=round))
     prompts = experiment.prompt_set.prompts.filter(split=Prompt.Split.TRAIN)
     if experiment.labels == Experiment.Labels.BALLOTS:
-        standing = queue.standing(campaigns.offline(experiment))
+        standing = campaigns.evidence(campaigns.offline(experiment))
         prompts = prompts.filter(comparisons__ballots__in=standing).distinct()
     found = list(prompts.annotate(seen=seen).order_by("pk").values_list("seen", "pk"))
     if not found:
@@ -132,9 +132,9 @@ def label(round: Round) -> Stage | None:
     """Wait for people (or the deadline, or a researcher who has seen enough), then freeze."""
     experiment, campaign = round.experiment, round.campaign
     if campaign is None:
-        ballots = queue.standing(campaigns.offline(experiment).filter(prompt__rounds=round))
+        ballots = campaigns.evidence(campaigns.offline(experiment).filter(prompt__rounds=round))
     else:
-        ballots = queue.standing(campaign.comparisons.all())
+        ballots = campaigns.evidence(campaign.comparisons.all())
         minutes = experiment.deadline_minutes
         opened = campaign.created_at
         overdue = minutes and timezone.now() > opened + timedelta(minutes=minutes)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from django.db.models import QuerySet
 
-from plumbline.collect.models import Campaign, Candidate, Comparison, Completion
+from plumbline.collect import queue, votes
+from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison, Completion
 from plumbline.loop.models import Experiment, Round
 
 
@@ -33,8 +34,10 @@ def asked_about(round: Round, prompts: Iterable[int]) -> list[int]:
     wanted = experiment.prompts_compared
     if not wanted or wanted >= len(found):
         return found
-    asked = Comparison.objects.filter(
-        campaign__round__experiment=experiment, campaign__purpose=Campaign.Purpose.TRAIN
+    asked = votes.counted(
+        Comparison.objects.filter(
+            campaign__round__experiment=experiment, campaign__purpose=Campaign.Purpose.TRAIN
+        )
     )
     times = Counter(asked.values_list("prompt_id", flat=True))
     random.Random(f"{experiment.seed}:{round.number}:asked").shuffle(found)
@@ -63,3 +66,9 @@ def offline(experiment: Experiment) -> QuerySet[Comparison]:
     return Comparison.objects.filter(
         prompt__set=experiment.prompt_set, campaign__purpose=Campaign.Purpose.TRAIN
     )
+
+
+def evidence(comparisons: QuerySet[Comparison]) -> QuerySet[Ballot]:
+    """The votes that may train a policy or judge one: they stand, on comparisons asked in earnest,
+    and their voter is not excluded."""
+    return votes.kept(queue.standing(votes.counted(comparisons)))

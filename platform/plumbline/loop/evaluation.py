@@ -13,9 +13,9 @@ from django.conf import settings
 from django.db.models import QuerySet
 
 from align import jobs
-from plumbline.collect import queue, votes
+from plumbline.collect import votes
 from plumbline.collect.models import Completion, Prompt
-from plumbline.loop import gates, rows
+from plumbline.loop import campaigns, gates, rows
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.loop.winrate import WinRate
 from plumbline.policies.models import Policy, RewardModel
@@ -197,7 +197,7 @@ def _by_people(round: Round, identical: int) -> WinRate:
     """Each face-off counts once, by the majority of its votes; slot 0 is the candidate's."""
     assert round.evaluation_campaign is not None
     wins, ties, losses = 0, identical, 0
-    standing = queue.standing(round.evaluation_campaign.comparisons.all())
+    standing = campaigns.evidence(round.evaluation_campaign.comparisons.all())
     for _, ballots in rows.by_comparison(standing):
         for _, _, p, _ in votes.preferences(ballots):
             wins, ties, losses = wins + (p > 0.5), ties + (p == 0.5), losses + (p < 0.5)

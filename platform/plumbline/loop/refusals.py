@@ -12,8 +12,8 @@ from typing import Any
 from django.conf import settings
 
 from plumbline.accounts.models import Project
-from plumbline.collect import queue
 from plumbline.collect.models import Campaign, Comparison, PromptSet
+from plumbline.loop import campaigns
 from plumbline.loop.models import Experiment
 
 Found = Iterator[tuple[str, str]]
@@ -132,7 +132,7 @@ def _prompts(data: Mapping[str, Any], prompts: PromptSet) -> Found:
         compared = Comparison.objects.filter(
             prompt__set=prompts, campaign__purpose=Campaign.Purpose.TRAIN
         )
-        if not queue.standing(compared).exists():
+        if not campaigns.evidence(compared).exists():
             yield (
                 "labels",
                 f"{prompts.name} has no ballots yet. Import some, or let people compare answers.",

@@ -1,0 +1,152 @@
+"""Which hidden test a person gets instead of an ordinary comparison: gold, or a vote of their own.
+
+Gold is a comparison of kind `gold` that the person has not answered, in an order of their own, so
+that no two people can compare notes. A repeat asks one of their earlier votes again with the sides
+swapped. Whether the next is a test depends on the person's latest answer and the site's secret: it
+cannot be foreseen, and asking again gives the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Literal
+
+from django.conf import settings as site
+from django.db.models import Exists, OuterRef, QuerySet
+
+from plumbline.accounts.models import User
+from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
+from plumbline.collect.quality import settings
+from plumbline.collect.quality.settings import Quality
+from plumbline.collect.votes import SAID
+
+Special = Literal["gold", "repeat"]
+Kind = Comparison.Kind
+REPEAT_POOL = 100  # votes to choose a repeat from, the latest that are old enough
+SHOWN = "shown"  # in a repeat's `why`: the slots in the order on the screen
+
+
+def gold_share(quality: Quality, answered: int) -> float:
+    """The share of gold for a person with so many answers: it falls evenly, then stays."""
+    gone = min(1.0, answered / quality.gold_over)
+    return quality.gold_start + gone * (quality.gold_end - quality.gold_start)
+
+
+def choose(quality: Quality, answered: int, draw: float) -> Special | None:
+    """What comes next after `answered` answers, for a draw uniform in [0, 1)."""
+    gold = gold_share(quality, answered)
+    if draw < gold:
+        return "gold"
+    if draw < gold + quality.repeat_share and answered > quality.repeat_gap:
+        return "repeat"
+    return None
+
+
+def special(user: User, campaign: Campaign) -> Comparison | None:
+    """The hidden test this person should get now instead of an ordinary comparison, if any.
+
+    For the queue, inside its claim's transaction with the person locked and after their own live
+    claim was looked for: one indexed query nine times in ten. A repeat is made here when it is
+    first due. Gold is for everybody (its own `overlap` is `EVERYBODY`); a repeat is `only_for` the
+    person. The ballot of a repeat is shown in `order(comparison)`.
+    """
+    quality = settings.of(campaign)
+    said = Ballot.objects.filter(
+        annotator=user, comparison__campaign=campaign, outcome__in=SAID
+    ).order_by("-cast_at", "-claimed_at")
+    latest = said.values_list("pk", flat=True).first()
+    if latest is None:
+        return None
+    draw = _uniform(f"{latest}")
+    if draw >= quality.gold_start + quality.repeat_share:
+        return None
+    answered = said[: max(quality.gold_over, quality.repeat_gap + 1)].count()
+    match choose(quality, answered, draw):
+        case "gold":
+            return _gold(user, campaign)
+        case "repeat":
+            return _repeat(user, campaign, said, quality, draw)
+        case _:
+            return None
+
+
+def order(comparison: Comparison) -> list[int] | None:
+    """The order in which a repeat is shown, the reverse of the first time; None: shuffle."""
+    return list(comparison.why[SHOWN]) if comparison.kind == Kind.REPEAT else None
+
+
+def _gold(user: User, campaign: Campaign) -> Comparison | None:
+    """An unanswered gold comparison, in an order that differs from person to person."""
+    open_ones = Comparison.objects.filter(
+        campaign=campaign, kind=Kind.GOLD, retired_at__isnull=True, only_for__isnull=True
+    )
+    left = open_ones.filter(~_answered(user)).values_list("pk", flat=True)
+    first = min(left, key=lambda pk: _uniform(f"{user.pk}:{pk}"), default=None)
+    return None if first is None else Comparison.objects.get(pk=first)
+
+
+def _repeat(
+    user: User, campaign: Campaign, said: QuerySet[Ballot], quality: Quality, draw: float
+) -> Comparison | None:
+    """The person's repeat that waits, else a new one of a vote that is old enough."""
+    own = Comparison.objects.filter(only_for=user, campaign=campaign, kind=Kind.REPEAT)
+    waiting = own.filter(~_answered(user), retired_at__isnull=True).first()
+    if waiting is not None:
+        return waiting
+    chosen = _vote_to_repeat(said, set(own.values_list("repeats", flat=True)), quality, draw)
+    if chosen is None:
+        return None
+    first = chosen.comparison
+    made = Comparison.objects.create(
+        campaign=campaign,
+        prompt_id=first.prompt_id,
+        strategy=Kind.REPEAT,
+        kind=Kind.REPEAT,
+        repeats=first,
+        only_for=user,
+        overlap=1,
+        why={SHOWN: list(reversed(chosen.shown))},
+    )
+    Candidate.objects.bulk_create(
+        Candidate(comparison=made, completion_id=slot.completion_id, slot=slot.slot)
+        for slot in first.slots.all()
+    )
+    return made
+
+
+def _vote_to_repeat(
+    said: QuerySet[Ballot], repeated: set[int | None], quality: Quality, draw: float
+) -> Ballot | None:
+    """One of the person's ranked votes at least `repeat_gap` answers ago, never one twice."""
+    latest = said.values_list(
+        "pk", "outcome", "comparison", "comparison__kind", "comparison__retired_at"
+    )[: quality.repeat_gap + REPEAT_POOL]
+    recent: set[int] = set()
+    found = []
+    for age, (pk, outcome, comparison, kind, retired) in enumerate(latest):
+        if comparison in recent:  # answered anew since, after an undo
+            continue
+        recent.add(comparison)
+        if (
+            age >= quality.repeat_gap
+            and outcome == Ballot.Outcome.RANKED
+            and kind == Kind.ORDINARY
+            and retired is None
+            and comparison not in repeated
+        ):
+            found.append(pk)
+    chosen = min(found, key=lambda pk: _uniform(f"{draw}:{pk}"), default=None)
+    return None if chosen is None else Ballot.objects.select_related("comparison").get(pk=chosen)
+
+
+def _answered(user: User) -> Exists:
+    return Exists(
+        Ballot.objects.filter(comparison=OuterRef("pk"), annotator=user, outcome__in=SAID)
+    )
+
+
+def _uniform(what: str) -> float:
+    """A number in [0, 1) that looks random to whoever does not know the site's secret."""
+    digest = hmac.new(site.SECRET_KEY.encode(), what.encode(), hashlib.sha256).digest()
+    return int.from_bytes(digest[:7]) / 2**56

@@ -1,0 +1,138 @@
+"""A campaign's quality page, a person's page in it, and what a researcher may do on them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+
+from plumbline.accounts.models import User
+from plumbline.collect.models import Campaign, Enrolment
+from plumbline.collect.quality import people, planting, position, reading, report, settings
+from plumbline.collect.quality.report import Material, Person
+from plumbline.permissions import PlumblineRequest
+
+MOST_PLANTED = 100  # at once
+PLANTED = 12  # offered
+
+
+def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """Figures of everybody, then of each person."""
+    row = _campaign(request, campaign)
+    material = _material(row)
+    places = {place.user_id: place for place in row.enrolments.all()}
+    excluded = {user for user, place in places.items() if place.excluded_at is not None}
+    found = report.report(material, excluded)
+    names = User.objects.in_bulk([one.rater for one in found.people])
+    golds = material.golds.values()
+    context = {
+        "campaign": row,
+        "quality": material.quality,
+        "report": found,
+        "figures": found.everybody,
+        "people": [(names[one.rater], one, places.get(one.rater)) for one in found.people],
+        "golds": sum(not gold.retired for gold in golds),
+        "disputed": sum(gold.disputed for gold in golds),
+        "planted": PLANTED,
+        "most_planted": MOST_PLANTED,
+        "cut": len(material.said) >= reading.LATEST,
+    }
+    return render(request, "collect/quality.html", context)
+
+
+def person_page(request: PlumblineRequest, campaign: int, person: int) -> HttpResponse:
+    row, user = _campaign(request, campaign), _person(request, campaign, person)
+    material = _material(row)
+    everybody = position.overall(material.sided)
+    biases = position.by_rater(material.sided, everybody) if everybody else {}
+    theirs = [one for one in material.said if one.rater == user.pk]
+    found = report.person(material, user.pk, theirs, biases.get(user.pk))
+    context = {
+        "campaign": row,
+        "quality": material.quality,
+        "person": user,
+        "found": found,
+        "figures": found.figures,
+        "place": Enrolment.objects.filter(campaign=row, user=user).first(),
+        "suggestion": _suggestion(found),
+    }
+    return render(request, "collect/quality_person.html", context)
+
+
+def plant(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """Make gold from the campaign's own pairs."""
+    row = _campaign(request, campaign)
+    count = request.POST.get("count", "")
+    if not count.isdecimal() or not 1 <= int(count) <= MOST_PLANTED:
+        messages.error(request, f"Plant between 1 and {MOST_PLANTED} known comparisons at once.")
+        return redirect("quality", request.project.slug, row.pk)
+    try:
+        made = planting.plant(row, int(count), random.SystemRandom())
+    except ValueError as error:
+        messages.error(request, str(error))
+    else:
+        words = "known comparison is" if len(made) == 1 else "known comparisons are"
+        messages.success(request, f"{len(made)} {words} planted. They look like any other.")
+    return redirect("quality", request.project.slug, row.pk)
+
+
+def place(request: PlumblineRequest, campaign: int, person: int) -> HttpResponse:
+    """Pause a person, let them go on, set their votes aside, or count them again."""
+    row, user = _campaign(request, campaign), _person(request, campaign, person)
+    reason = request.POST.get("reason", "")
+    try:
+        match request.POST.get("do"):
+            case "pause":
+                people.pause(row, user, reason)
+                messages.success(request, f"{user.username} gets no more comparisons here.")
+            case "resume":
+                people.resume(row, user)
+                messages.success(request, f"{user.username} may go on.")
+            case "exclude":
+                seats = people.exclude(row, user, reason)
+                messages.success(
+                    request, f"{user.username} is excluded; {seats} votes are asked of others."
+                )
+            case "include":
+                people.include(row, user)
+                messages.success(request, f"The votes of {user.username} count again.")
+            case _:
+                messages.error(request, "Nothing was asked for.")
+    except ValueError as error:
+        messages.error(request, str(error))
+    return redirect("quality-person", request.project.slug, row.pk, user.pk)
+
+
+def _campaign(request: PlumblineRequest, pk: int) -> Campaign:
+    return get_object_or_404(Campaign, pk=pk, project=request.project)
+
+
+def _person(request: PlumblineRequest, campaign: int, pk: int) -> User:
+    """Somebody who has a place in the campaign or has answered in it."""
+    here: QuerySet[User] = User.objects.filter(
+        ballots__comparison__campaign=campaign
+    ) | User.objects.filter(enrolments__campaign=campaign)
+    return get_object_or_404(here.distinct(), pk=pk)
+
+
+def _material(campaign: Campaign) -> Material:
+    said = reading.said(campaign)
+    return Material(
+        said,
+        reading.golds(campaign),
+        reading.characters(said, campaign),
+        settings.of(campaign),
+    )
+
+
+def _suggestion(found: Person) -> dict[str, Any]:
+    """The words a reason begins with, where a rule speaks."""
+    if found.fails:
+        return {"reason": "Fails too many known comparisons."}
+    if found.leans:
+        return {"reason": "Favours one side of the screen."}
+    return {}
