@@ -22,7 +22,8 @@ urlpatterns = [
     path("policies/roll-back/", policies.roll_back, name="policy-rollback"),
     path("policies/<uuid:pk>/promote/", policies.promote, name="policy-promote"),
     path("policies/<uuid:pk>/reject/", policies.reject, name="policy-reject"),
-from plumbline.lab import experiments, jobs, my_work, policies, reward_models, rounds
+    path("reward-models/<uuid:pk>/", reward_models.reward_model, name="reward-model"),
+    path("my-work/", my_work.my_work, name="my-work"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),
     path("jobs/<uuid:pk>/curves/", jobs.curves, name="job-curves"),
