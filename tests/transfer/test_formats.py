@@ -17,7 +17,9 @@ def transcript(*turns: str) -> str:
 
 
 def test_formats_are_found_by_file_name() -> None:
-    assert formats.names() == ["alpaca_eval", "hh_rlhf", "prompts_jsonl"]
+    writing = ["hh_rlhf", "openai_preference", "trl_implicit", "trl_preference", "trl_unpaired"]
+    assert list(formats.exporters()) == [*writing, "votes"]
+    assert set(formats.names()) - {*writing, "votes"} == {"alpaca_eval", "prompts_jsonl"}
     assert formats.find("hh_rlhf").LICENCE == "MIT"
     with pytest.raises(ValueError, match="no format 'csv'; there are alpaca_eval, hh_rlhf"):
         formats.find("csv")
