@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, cast
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Prefetch, QuerySet, prefetch_related_objects
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils.crypto import salted_hmac
 
 from align.jobs import Message
@@ -169,21 +169,33 @@ class Page:
                 self.export.left[reason] += 1
             else:
                 kept.append(comparison)
-        here = Comparison.objects.filter(pk__in=[comparison.pk for comparison in kept])
-        said = self.export.selection.ballots(here, self.export.options.revisions)
-        slots = Candidate.objects.select_related("completion").defer("completion__token_ids")
-        prefetch_related_objects(
-            kept,
-            Prefetch("slots", slots),
-            Prefetch("ballots", said.order_by("annotator_id", "revision"), to_attr="said"),
-        )
+        said = self._said(kept)
+        answers = self._answers(kept)
         for comparison in kept:
-            ballots: list[Ballot] = comparison.said  # type: ignore[attr-defined]
-            if not ballots:
+            ballots = said.get(comparison.pk)
+            if ballots:
+                yield Item(comparison, answers[comparison.pk], ballots, self)
+            else:
                 self.export.left["comparisons whose votes were skipped or taken back"] += 1
-                continue
-            answers = {slot.slot: slot.completion for slot in comparison.slots.all()}
-            yield Item(comparison, answers, ballots, self)
+
+    # Rows are put together by hand, because prefetching ties them into cycles, which stay in memory
+    # until the garbage collector comes by.
+
+    def _said(self, comparisons: Sequence[Comparison]) -> dict[int, list[Ballot]]:
+        here = Comparison.objects.filter(pk__in=[one.pk for one in comparisons])
+        ballots = self.export.selection.ballots(here, self.export.options.revisions)
+        found: dict[int, list[Ballot]] = {}
+        for ballot in ballots.order_by("comparison_id", "annotator_id", "revision"):
+            found.setdefault(ballot.comparison_id, []).append(ballot)
+        return found
+
+    def _answers(self, comparisons: Sequence[Comparison]) -> dict[int, dict[int, Completion]]:
+        slots = Candidate.objects.filter(comparison__in=[one.pk for one in comparisons])
+        loaded = slots.select_related("completion").defer("completion__token_ids")
+        found: dict[int, dict[int, Completion]] = {}
+        for slot in loaded.order_by("comparison_id", "slot"):
+            found.setdefault(slot.comparison_id, {})[slot.slot] = slot.completion
+        return found
 
     @cached_property
     def _ids(self) -> list[int]:
