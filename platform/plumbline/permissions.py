@@ -43,6 +43,10 @@ TABLE: dict[str, dict[str, str]] = {
     "ballot": {"GET": ANNOTATOR, "POST": ANNOTATOR},
     "ballot-skip": {"POST": ANNOTATOR},
     "ballot-undo": {"POST": ANNOTATOR},
+    # transfer
+    "export": {"GET": RESEARCHER},
+    "export-download": {"GET": RESEARCHER},
+    "export-check": {"POST": RESEARCHER},
     # lab
     "experiments": {"GET": RESEARCHER},
     "experiment-new": {"GET": RESEARCHER, "POST": RESEARCHER},

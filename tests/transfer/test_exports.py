@@ -55,7 +55,7 @@ def round(project: Project, campaign: Campaign) -> Round:
         name="Warmer",
         algorithm="dpo",
         start=base,
-        prompt_set=campaign.comparisons.get().prompt.set,
+        prompt_set=project.prompt_sets.get(),
     )
     return Round.objects.create(experiment=experiment, number=4, policy_in=base)
 

@@ -56,6 +56,11 @@ def line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False).translate(ENDINGS) + "\n"
 
 
+def pretty(row: Mapping[str, Any]) -> str:
+    """A row to be read by a person."""
+    return json.dumps(row, ensure_ascii=False, indent=2)
+
+
 def preview(export: Export, format: Exporter) -> Preview:
     """Goes through the first comparisons and counts."""
     found = Preview(total=export.total())

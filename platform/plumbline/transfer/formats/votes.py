@@ -31,6 +31,10 @@ SAID = (
     *("outcome", "ranking", "strength", "probability", "mark", "ratings", "corrections", "spans"),
     *("reasons", "reason", "comment", "shown", "settings_version", "active_ms", "revision"),
 )
+READ = (
+    *(*SAID, "kind", "strategy", "p_select", "why", "claimed_at", "cast_at", "annotator"),
+    *("id", "standing", "revises", "comparison", "campaign", "prompt", "answers"),
+)
 OUTCOMES = tuple(Ballot.Outcome.values)
 
 
@@ -137,7 +141,9 @@ def check(record: Mapping[str, Any]) -> Iterator[Problem]:
     if record.get("schema") != SCHEMA:
         yield Problem("schema", f"must be {SCHEMA!r}, not {record.get('schema')!r}")
         return
-    found = [*checks.storable(record)] or [*_check_around(record), *check_answers(record)]
+    found = [Problem(name, "is missing") for name in READ if name not in record]
+    found = found or [*checks.storable(record)]
+    found = found or [*_check_around(record), *check_answers(record)]
     yield from found
     if not found:
         slots = list(range(len(record["answers"])))
