@@ -60,7 +60,7 @@ def downloaded(response) -> list[dict]:
 def test_the_page_shows_three_rows_and_what_is_left_out(researcher, said):
     page = text(researcher.get(URL))
     assert '<span class="figure">4</span> rows from 6 comparisons' in page
-    assert page.count('<pre class="log"') == 3
+    assert page.count('<pre class="log row"') == 3
     assert '"content": "Answer 0.1"' in page
     assert "<dt>1</dt><dd>votes that are ties</dd>" in page
     assert "<dt>1</dt><dd>gold comparisons: never training data</dd>" in page
@@ -130,7 +130,7 @@ def test_a_link_that_cannot_be_answered_says_why(researcher, said, query):
 def test_names_are_not_on_the_page_unless_asked_for(researcher, said):
     def rows(**query):
         page = text(researcher.get(URL, {"format": "votes", **query}))
-        return page.split('<pre class="log"')[1]
+        return page.split('<pre class="log row"')[1]
 
     assert '"annotator": "bob"' not in rows()
     assert '"annotator": "bob"' in rows(names="on")

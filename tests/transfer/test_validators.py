@@ -183,6 +183,7 @@ def paths(value: Any, before: str = "") -> list[str]:
         ("openai_preference", "preferred_output.0.content", "", "preferred_output[0].content: is "),
         ("openai_preference", "weight", 1, "weight: the format has no such field"),
         ("votes", "schema", "other/1", "schema: must be 'plumbline-vote/1'"),
+        ("votes", "kind", "silver", "kind: must be one of ordinary, live, gold"),
         ("votes", "kind", "gold", "kind: a gold comparison is not imported as training data"),
         ("votes", "ranking", [[1]], "ranking: must place each of the slots [0, 1] once"),
         ("votes", "ranking", [[1], []], "ranking: must be a list of groups"),

@@ -35,8 +35,8 @@ class ExportForm(forms.Form):
     )
     round = forms.ChoiceField(
         required=False,
-        label="Round",
-        help_text="Exactly the votes that it trained on, changed since or not.",
+        label="Of which round",
+        help_text="A round’s are exactly those that it trained on, changed since or not.",
     )
     format = forms.ChoiceField(label="Format")
     shown = forms.CharField(required=False, widget=forms.HiddenInput)
@@ -63,7 +63,7 @@ class ExportForm(forms.Form):
         campaigns.queryset = project.campaigns.all()
         titles = [(name, one.TITLE) for name, one in written.items()]
         self.fields["format"] = forms.ChoiceField(label="Format", choices=titles)
-        self.fields["round"].choices = [("", "Any"), *_rounds(project)]  # type: ignore[attr-defined]
+        self.fields["round"].choices = [("", "Votes that stand now"), *_rounds(project)]  # type: ignore[attr-defined]
 
     @property
     def options(self) -> list[forms.BoundField]:
@@ -89,10 +89,9 @@ class FileForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         written = formats.exporters()
-        choices = [
-            (name, written[name].TITLE if name in written else name) for name in formats.names()
-        ]
-        self.fields["against"] = forms.ChoiceField(label="Format", choices=choices)
+        rest = [(name, name) for name in formats.names() if name not in written]
+        choices = [*((name, one.TITLE) for name, one in written.items()), *rest]
+        self.fields["against"] = forms.ChoiceField(label="Format", choices=choices, initial=FIRST)
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]

@@ -36,7 +36,7 @@ class Options:
     layout: str = choice(
         CONVERSATIONAL,
         "Layout",
-        {CONVERSATIONAL: "Conversational: lists of messages", STANDARD: "Standard: plain text"},
+        {CONVERSATIONAL: "Conversational (messages)", STANDARD: "Standard (plain text)"},
         "Plain text marks the turns as HH-RLHF does.",
     )
     votes: str = choice(

@@ -38,7 +38,7 @@ def rows(export: Export, format: Exporter, most: int | None = None) -> Iterator[
     """The rows of an export, of at most the first `most` comparisons."""
     for item in export.items(most):
         for row in format.rows(item, export):
-            problem = next(format.check(row), None) if not export.options.quality else None
+            problem = next(format.check(row), None)
             if problem is None:
                 yield row
             else:
@@ -57,8 +57,9 @@ def line(row: Mapping[str, Any]) -> str:
 
 
 def pretty(row: Mapping[str, Any]) -> str:
-    """A row to be read by a person."""
-    return json.dumps(row, ensure_ascii=False, indent=2)
+    """A row to be read by a person: a field to a line."""
+    fields = (f"{json.dumps(name)}: {json.dumps(row[name], ensure_ascii=False)}" for name in row)
+    return "{" + ",\n ".join(fields) + "}"
 
 
 def preview(export: Export, format: Exporter) -> Preview:

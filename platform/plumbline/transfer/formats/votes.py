@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from plumbline.collect import asking
-from plumbline.collect.models import Ballot
+from plumbline.collect.models import Ballot, Comparison
 from plumbline.transfer import checks
 from plumbline.transfer.checks import Problem
 from plumbline.transfer.outgoing import TRAINING_KINDS, Export, Item
@@ -108,6 +108,8 @@ def _answers(item: Item, ballot: Ballot, export: Export) -> list[dict[str, Any]]
 
 def parse(record: Mapping[str, Any]) -> ImportedRow:
     checks.refuse(check(record))
+    if record["kind"] not in TRAINING_KINDS:
+        raise ValueError(f"kind: a {record['kind']} comparison is not imported as training data")
     prompt, campaign = record["prompt"], record["campaign"]
     answers = tuple(
         Answer(
@@ -158,8 +160,7 @@ def _check_around(record: Mapping[str, Any]) -> Iterator[Problem]:
     for name in ("id", "annotator", "strategy", "reason", "comment"):
         yield from checks.text(record, name, empty=name in ("reason", "comment"))
     yield from checks.one_of(record, "outcome", OUTCOMES)
-    if record.get("kind") not in TRAINING_KINDS:
-        yield Problem("kind", f"a {record.get('kind')} comparison is not imported as training data")
+    yield from checks.one_of(record, "kind", tuple(Comparison.Kind.values))
     for name in ("comparison", "settings_version", "revision"):
         yield from checks.whole(record, name, 1)
     yield from checks.whole(record, "active_ms", optional=True)
