@@ -147,6 +147,8 @@ def test_a_large_project_is_counted_in_part_and_downloaded_whole(researcher, sai
     page = text(researcher.get(URL))
     assert '<span class="figure">2</span> rows from the first 2 of 6 comparisons' in page
     assert len(downloaded(researcher.get(GET))) == 4
+    monkeypatch.setattr(views.stream, "MOST_TOTAL", 3)
+    assert "from the first 2 of more than 3 comparisons" in text(researcher.get(URL))
 
 
 def test_htmx_gets_the_choices_and_the_preview_alone(researcher, said):

@@ -16,7 +16,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from plumbline.accounts.models import Project, User
+from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison, Completion, Prompt
+from plumbline.loop import rows
 from plumbline.transfer import formats, stream
 from plumbline.transfer.models import ImportedComparison
 from plumbline.transfer.publish import Source, publish
@@ -140,23 +142,23 @@ def test_our_own_format_comes_back_field_by_field(project, beta, said, tmp_path)
 
 
 def test_votes_come_back_once_however_they_are_cut_into_files(project, beta, said, tmp_path):
-    rows = send(project, "votes", tmp_path / "x.jsonl", revisions=True)
-    lines = [stream.line(row) for row in rows]
+    sent = send(project, "votes", tmp_path / "x.jsonl", revisions=True)
+    lines = [stream.line(row) for row in sent]
     for start in range(0, len(lines), 2):  # the first file's last row comes again, and so on
         (tmp_path / f"{start}.jsonl").write_text("".join(lines[max(0, start - 1) : start + 2]))
         bring_in(beta, "votes", tmp_path / f"{start}.jsonl")
     bring_in(beta, "votes", tmp_path / "x.jsonl")
     back = exported(beta, "votes", revisions=True)
-    assert sorted(map(without, back), key=str) == sorted(map(without, rows), key=str)
+    assert sorted(map(without, back), key=str) == sorted(map(without, sent), key=str)
     seats = list(Ballot.objects.filter(seat__isnull=False).values_list("comparison", "seat"))
     assert len(seats) == len(set(seats))
     assert ImportedComparison.objects.count() == 4
 
 
 def test_two_different_words_in_one_revision_are_refused(project, said, tmp_path):
-    rows = send(project, "votes", tmp_path / "x.jsonl")
+    sent = send(project, "votes", tmp_path / "x.jsonl")
     (tmp_path / "y.jsonl").write_text(
-        "".join(stream.line(row) for row in (rows[0], {**rows[0], "comment": "changed"}))
+        "".join(stream.line(row) for row in (sent[0], {**sent[0], "comment": "changed"}))
     )
     with pytest.raises(BadFile, match="row 2: .* says something else in revision 1"):
         stage(tmp_path / "y.jsonl", formats.find("votes"))
@@ -188,6 +190,16 @@ def test_rows_that_went_in_come_out_again(name, options, project, beta, said, tm
         return sorted(json.dumps(row, sort_keys=True) for row in kept)
 
     assert plain(back) == plain(sent)
+
+
+def test_single_answers_come_in_as_marks_that_a_round_can_read(project, beta, said, tmp_path):
+    """ "Good" prefers nothing, and "not good" is "all bad" of one answer."""
+    send(project, "trl_unpaired", tmp_path / "x.jsonl", pairs=True)
+    bring_in(beta, "trl_unpaired", tmp_path / "x.jsonl")
+    ballots = Ballot.objects.filter(comparison__campaign__project=beta).order_by("comparison_id")
+    assert {(one.outcome, one.mark) for one in ballots} == {("ranked", 3), ("all_bad", None)}
+    assert list(rows.comparison_rows(ballots)) == []
+    assert {votes.bad_shares([one]) for one in ballots} == {(0.0, 1), (1.0, 1)}
 
 
 @pytest.mark.parametrize("name", sorted(set(formats.exporters()) - {"votes"}))
@@ -293,8 +305,8 @@ def test_any_vote_comes_back_in_our_own_format(
 
 @pytest.mark.parametrize("name", sorted(formats.exporters()))
 def test_a_nul_is_refused_on_the_way_in(name, project, said, tmp_path):
-    rows = send(project, name, tmp_path / "x.jsonl")
-    text = stream.line(rows[0])
+    sent = send(project, name, tmp_path / "x.jsonl")
+    text = stream.line(sent[0])
     for old in ("Answer 0.1", "Answer 1.1"):
         text = text.replace(old, "a\\u0000b")
     assert "\\u0000" in text

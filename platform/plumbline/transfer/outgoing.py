@@ -102,9 +102,9 @@ class Export:
             return f"comparisons on {comparison.prompt.get_split_display().lower()} prompts"
         return ""
 
-    def total(self) -> int:
-        """How many comparisons `items` would go through."""
-        return self._voted().count()
+    def total(self, most: int) -> int:
+        """How many comparisons `items` would go through, counted up to `most`."""
+        return self._voted()[:most].count()
 
     def _voted(self) -> QuerySet[Comparison]:
         said = Ballot.objects.filter(comparison=OuterRef("pk")).exclude(outcome="")

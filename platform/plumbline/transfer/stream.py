@@ -18,6 +18,7 @@ from plumbline.transfer.lines import Lines
 from plumbline.transfer.outgoing import Export
 
 MOST_COUNTED = 2000  # comparisons that a preview goes through
+MOST_TOTAL = 100_000  # and that it counts, so that the page is quick however many there are
 SHOWN_ROWS = 3
 # Some readers take these for the ends of lines; in JSON they may stand as escapes.
 ENDINGS = {ord(one): f"\\u{ord(one):04x}" for one in "\x85\u2028\u2029"}
@@ -31,7 +32,12 @@ class Preview:
     rows: int = 0
     left: list[tuple[str, int]] = field(default_factory=list)  # most first
     counted: int = 0  # comparisons that were gone through
-    total: int = 0  # comparisons with anything said on them
+    total: int = 0  # comparisons with anything said on them, up to MOST_TOTAL
+
+    @property
+    def many(self) -> bool:
+        """There may be more than `total`."""
+        return self.total >= MOST_TOTAL
 
 
 def rows(export: Export, format: Exporter, most: int | None = None) -> Iterator[dict[str, Any]]:
@@ -64,7 +70,7 @@ def pretty(row: Mapping[str, Any]) -> str:
 
 def preview(export: Export, format: Exporter) -> Preview:
     """Goes through the first comparisons and counts."""
-    found = Preview(total=export.total())
+    found = Preview(total=export.total(MOST_TOTAL))
     for row in rows(export, format, MOST_COUNTED):
         found.rows += 1
         if len(found.shown) < SHOWN_ROWS:
