@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from html import unescape
 
@@ -190,6 +191,15 @@ def test_a_files_problems_are_named_by_line_and_field(researcher, project):
     assert '3</th><td class="mono">completion</td><td>is missing' in page
     page = text(check(researcher, json.dumps(good).encode()))
     assert "mine.jsonl</strong>: 1 line, all well." in page
+
+
+def test_a_file_without_end_is_read_in_part(researcher, project, monkeypatch):
+    monkeypatch.setattr(views, "MOST_LINES", 3)
+    good = b'{"prompt": "a", "completion": "b", "label": true}\n'
+    page = text(check(researcher, gzip.compress(2 * good + b"\n" * 100_000)))
+    assert "2 lines, all well." in page
+    assert "The file goes on" in page
+    assert "The file goes on" not in text(check(researcher, 2 * good))
 
 
 def test_a_file_must_be_given(researcher, project):

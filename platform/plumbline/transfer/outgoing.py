@@ -210,9 +210,15 @@ class Page:
             found.setdefault(ballot, []).append(round)
         return found
 
+    def stands(self, ballot: Ballot) -> bool:
+        """Whether a ballot that leaves counts at present."""
+        export = self.export
+        if export.selection.round is None and not export.options.revisions:
+            return True  # no other leaves
+        return ballot.pk in self._standing
+
     @cached_property
-    def standing(self) -> set[UUID]:
-        """Which of the page's ballots count at present."""
+    def _standing(self) -> set[UUID]:
         here = queue.standing(Comparison.objects.filter(pk__in=self._ids))
         return set(here.values_list("pk", flat=True))
 

@@ -80,27 +80,40 @@ def preview(export: Export, format: Exporter) -> Preview:
     return found
 
 
-def validate(path: Path, format: Format) -> Iterator[tuple[int, Problem | None]]:
-    """Each line's number with each of its problems, or with None when it has none."""
-    for number, record in Lines(path):
-        if isinstance(record, str):
-            yield number, Problem("", record)
-            continue
-        found: list[Problem | None] = list(problems(format, record))
-        yield from ((number, problem) for problem in found or [None])
+@dataclass
+class Checked:
+    """What a validator found in a file: `problems` are the first ones, by number of the line."""
+
+    lines: int = 0
+    wrong: int = 0
+    problems: list[tuple[int, Problem]] = field(default_factory=list)
+    whole: bool = True  # the file was read to its end
 
 
-def first_problems(
-    path: Path, format: Format, most: int
-) -> tuple[int, int, list[tuple[int, Problem]]]:
-    """How many lines a file has, how many of them are wrong, and the first problems."""
-    total = wrong = last = 0
-    shown: list[tuple[int, Problem]] = []
-    for number, problem in validate(path, format):
-        if number != last:
-            total += 1
-            wrong += problem is not None
-            last = number
-        if problem is not None and len(shown) < most:
-            shown.append((number, problem))
-    return total, wrong, shown
+class _Enough(Exception):
+    pass
+
+
+def validate(path: Path, format: Format, shown: int, most: int | None = None) -> Checked:
+    """Check each line, or each of the first `most`, against a format. Keeps `shown` problems."""
+    checked, read = Checked(), 0
+
+    def count(_: int) -> None:
+        nonlocal read
+        read += 1
+        if most is not None and read > most:  # blank lines, of which a small file may hold many
+            raise _Enough
+
+    try:
+        for number, record in Lines(path, count):
+            if isinstance(record, str):
+                found = [Problem("", record)]
+            else:
+                found = list(problems(format, record))
+            checked.lines += 1
+            checked.wrong += bool(found)
+            room = max(0, shown - len(checked.problems))
+            checked.problems += [(number, problem) for problem in found[:room]]
+    except _Enough:
+        checked.whole = False
+    return checked

@@ -19,7 +19,7 @@ from plumbline.permissions import PlumblineRequest
 from plumbline.transfer import formats, stream
 from plumbline.transfer.forms import ExportForm, FileForm
 
-SHOWN_PROBLEMS = 20
+SHOWN_PROBLEMS, MOST_LINES = 20, 200_000  # of a file that is checked on the page
 PIECE = 1 << 16  # characters that are sent at once
 
 
@@ -57,9 +57,8 @@ def check(request: PlumblineRequest) -> HttpResponse:
             copy.write(piece)
         copy.flush()
         against = formats.find(form.cleaned_data["against"])
-        total, wrong, problems = stream.first_problems(Path(copy.name), against, SHOWN_PROBLEMS)
-    checked = {"name": file.name, "total": total, "wrong": wrong, "problems": problems}
-    return _page(request, chosen, form, checked=checked)
+        checked = stream.validate(Path(copy.name), against, SHOWN_PROBLEMS, MOST_LINES)
+    return _page(request, chosen, form, checked=(file.name, checked))
 
 
 def in_pieces(lines: Iterable[str], size: int = PIECE) -> Iterator[str]:
@@ -81,7 +80,7 @@ def _page(
     form: ExportForm,
     file: FileForm,
     *,
-    checked: dict[str, Any] | None = None,
+    checked: tuple[str, stream.Checked] | None = None,
     status: int = 200,
 ) -> HttpResponse:
     context: dict[str, Any] = {"form": form, "file": file, "checked": checked}

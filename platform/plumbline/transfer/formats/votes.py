@@ -48,7 +48,7 @@ def rows(item: Item, export: Export) -> Iterator[dict[str, Any]]:
             "answers": _answers(item, ballot, export),
             **{name: getattr(ballot, name) for name in SAID},
             "revises": str(ballot.revises_id) if ballot.revises_id else None,
-            "standing": ballot.pk in item.page.standing,
+            "standing": item.page.stands(ballot),
             "annotator": export.annotator(ballot.annotator_id),
             "annotator_kind": export.person(ballot.annotator_id).kind,
             "guidelines_version": export.guidelines_version(

@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from plumbline.transfer import formats
-from plumbline.transfer.stream import first_problems
+from plumbline.transfer.stream import validate
 
 
 class Command(BaseCommand):
@@ -32,9 +32,9 @@ class Command(BaseCommand):
             format = formats.find(options["format"])
         except ValueError as error:
             raise CommandError(str(error)) from error
-        total, wrong, shown = first_problems(path, format, options["most"])
-        for number, problem in shown:
+        found = validate(path, format, options["most"])
+        for number, problem in found.problems:
             self.stdout.write(f"line {number}: {problem}")
-        if wrong or not total:
-            raise CommandError(f"{wrong} of {total} lines are not {options['format']}")
-        self.stdout.write(f"{total} lines, all of them {options['format']}")
+        if found.wrong or not found.lines:
+            raise CommandError(f"{found.wrong} of {found.lines} lines are not {options['format']}")
+        self.stdout.write(f"{found.lines} lines, all of them {options['format']}")
