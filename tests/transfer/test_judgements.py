@@ -11,7 +11,7 @@ from plumbline.collect.models import Ballot
 from plumbline.transfer import judgements
 from plumbline.transfer.options import Options
 
-TEXTS = {slot: f"answer {slot}" for slot in range(4)}
+TEXTS = {slot: str(slot) for slot in range(4)}
 
 
 def ranked(*ranking: list[int], **fields: Any) -> Ballot:
@@ -24,7 +24,12 @@ def all_bad(**fields: Any) -> Ballot:
 
 def pairs(*ballots: Ballot, texts: dict[int, str] = TEXTS, **options: Any) -> list[Any]:
     found = judgements.pairs(ballots, texts, Options(**options), Counter())
-    return [(pair.chosen, pair.rejected, pytest.approx(pair.weight)) for pair in found]
+    return [(named(one.chosen), named(one.rejected), pytest.approx(one.weight)) for one in found]
+
+
+def named(text: str) -> int | str:
+    """An answer by its slot."""
+    return int(text) if text.isdigit() else text
 
 
 def singles(*ballots: Ballot, slots: int = 2, **options: Any) -> list[Any]:
@@ -75,7 +80,7 @@ def test_ratings_without_an_order_are_no_preference():
 
 def test_two_answers_with_the_same_text_are_no_pair():
     same = {0: "yes", 1: "yes", 2: "no"}
-    assert pairs(ranked([0], [1], [2]), texts=same) == [(0, 2, 0.5), (1, 2, 0.5)]
+    assert pairs(ranked([0], [1], [2]), texts=same) == [("yes", "no", 0.5), ("yes", "no", 0.5)]
 
 
 def test_several_votes_are_a_row_each_or_the_majoritys():
@@ -93,6 +98,23 @@ def test_votes_that_balance_are_a_tie_of_the_majority():
 def test_a_majority_that_calls_all_bad_prefers_nothing():
     said = why(all_bad(), all_bad(), ranked([0], [1]), votes="majority")
     assert said == ["comparisons whose answers most call bad: no preference"]
+
+
+def test_a_correction_is_better_than_what_it_corrects_where_that_is_asked_for():
+    corrected = ranked([1], [0], corrections={"0": "right"})
+    assert pairs(corrected) == [(1, 0, 1.0)]
+    assert pairs(corrected, corrections=True) == [(1, 0, 0.5), ("right", 0, 0.5)]
+    alone = Ballot(outcome="absolute", corrections={"1": "right"})
+    assert pairs(alone, corrections=True) == [("right", 1, 1.0)]
+    assert pairs(all_bad(corrections={"1": "right"}), corrections=True) == [("right", 1, 1.0)]
+    # Nobody votes on a correction, so no majority overrules it.
+    two = corrected, ranked([1], [0])
+    found = pairs(*two, votes="majority", corrections=True)
+    assert found == [(1, 0, 1.0), ("right", 0, 1.0)]
+
+
+def test_a_correction_that_changes_nothing_is_no_pair():
+    assert pairs(ranked([0], [1], corrections={"0": "0"}), corrections=True) == [(0, 1, 1.0)]
 
 
 def test_all_bad_makes_each_answer_bad():

@@ -8,6 +8,7 @@ The rules, and nothing of any format's shape:
 - A mark is of the best answer: good makes the first group good, bad makes every answer bad, and ok
   says neither.
 - Of several votes either each speaks for itself, or the majority does.
+- A corrected text is better than the answer that it corrects, where that is asked for.
 
 Whatever gives no row is counted in `left`, by reason.
 """
@@ -21,18 +22,19 @@ from itertools import combinations
 
 from plumbline.collect import votes
 from plumbline.collect.models import Ballot
-from plumbline.transfer.options import BOTH, HALF, MAJORITY, SKIP, Options
+from plumbline.transfer.options import BOTH, EACH, HALF, MAJORITY, SKIP, Options
 
 GOOD, OK, BAD = 3, 2, 1
+Order = list[tuple[str, str, float]]  # two texts, and how far the first is ahead
 Outcome = Ballot.Outcome
 
 
 @dataclass(frozen=True)
 class Pair:
-    """`chosen` and `rejected` are slots; `vote` is the ballot's id, "" for a majority."""
+    """`chosen` and `rejected` are texts; `vote` is the ballot's id, "" for a majority."""
 
-    chosen: int
-    rejected: int
+    chosen: str
+    rejected: str
     weight: float
     vote: str = ""
 
@@ -50,16 +52,16 @@ def pairs(
     """Who beats whom, by the options' rules."""
     if options.votes == MAJORITY:
         yield from _by_majority(ballots, texts, options.ties, left)
-        return
     for ballot in ballots:
-        if ballot.outcome == Outcome.ALL_BAD:
+        order = [] if options.votes == MAJORITY else _order(ballot, texts)
+        if options.corrections:
+            order += [(text, texts[int(slot)], 1) for slot, text in ballot.corrections.items()]
+        if order:
+            yield from _weighed(order, options.ties, str(ballot.pk), "votes", left)
+        elif options.votes == EACH and ballot.outcome == Outcome.ALL_BAD:
             left["votes that call every answer bad: no preference"] += 1
-        elif ballot.outcome != Outcome.RANKED:
+        elif options.votes == EACH:
             left["votes that do not compare"] += 1
-        else:
-            place = places(ballot)
-            order = [(i, j, place[j] - place[i]) for i, j in combinations(sorted(place), 2)]
-            yield from _weighed(order, texts, options.ties, str(ballot.pk), "votes", left)
 
 
 def singles(
@@ -88,6 +90,14 @@ def places(ballot: Ballot) -> dict[int, int]:
     return {slot: place for place, group in enumerate(ballot.ranking) for slot in group}
 
 
+def _order(ballot: Ballot, texts: Mapping[int, str]) -> Order:
+    if ballot.outcome != Outcome.RANKED:
+        return []
+    place = places(ballot)
+    couples = combinations(sorted(place), 2)
+    return [(texts[i], texts[j], place[j] - place[i]) for i, j in couples]
+
+
 def _by_majority(
     ballots: Sequence[Ballot], texts: Mapping[int, str], ties: str, left: Counter[str]
 ) -> Iterator[Pair]:
@@ -97,33 +107,27 @@ def _by_majority(
     elif bad > 0.5:
         left["comparisons whose answers most call bad: no preference"] += 1
     else:
-        order = [(i, j, p - 0.5) for i, j, p, _ in votes.preferences(ballots)]
-        yield from _weighed(order, texts, ties, "", "comparisons", left)
+        found = votes.preferences(ballots)
+        order: Order = [(texts[i], texts[j], p - 0.5) for i, j, p, _ in found]
+        yield from _weighed(order, ties, "", "comparisons", left)
 
 
-def _weighed(
-    order: Sequence[tuple[int, int, float]],
-    texts: Mapping[int, str],
-    ties: str,
-    vote: str,
-    unit: str,
-    left: Counter[str],
-) -> Iterator[Pair]:
-    """(i, j, how far i is ahead) as pairs that weigh 1 together."""
-    different = [(i, j, ahead) for i, j, ahead in order if texts[i] != texts[j]]
+def _weighed(order: Order, ties: str, vote: str, unit: str, left: Counter[str]) -> Iterator[Pair]:
+    """Pairs that weigh 1 together."""
+    different = [(a, b, ahead) for a, b, ahead in order if a != b]
     tied = sum(not ahead for _, _, ahead in different)
     count = len(different) - (tied if ties == SKIP else 0)
     if not different:
         left[f"{unit} on answers with the same text"] += 1
     elif not count:
         left[f"{unit} that are ties"] += 1
-    for i, j, ahead in different:
+    for a, b, ahead in different:
         if ahead:
-            best, worst = (i, j) if ahead > 0 else (j, i)
+            best, worst = (a, b) if ahead > 0 else (b, a)
             yield Pair(best, worst, 1 / count, vote)
         elif ties == HALF:
-            yield Pair(i, j, 0.5 / count, vote)
-            yield Pair(j, i, 0.5 / count, vote)
+            yield Pair(a, b, 0.5 / count, vote)
+            yield Pair(b, a, 0.5 / count, vote)
 
 
 def _labels(

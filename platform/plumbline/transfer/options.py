@@ -58,6 +58,11 @@ class Options:
         "Learn from the order as well",
         "Where a vote holds no absolute mark: the best answer is good, the worst is not.",
     )
+    corrections: bool = switch(
+        False,
+        "Learn from corrections as well",
+        "A corrected text is better than the answer that it corrects.",
+    )
     extras: bool = switch(
         True,
         "Weight and vote beside the format's own columns",

@@ -20,7 +20,7 @@ SOURCE = "https://github.com/anthropics/hh-rlhf"
 LICENCE = "MIT"
 TITLE = "HH-RLHF"
 ABOUT = "Two whole conversations as text, chosen and rejected, that differ in the last answer."
-TAKES = ("votes", "ties")
+TAKES = ("votes", "ties", "corrections")
 TIES = (SKIP,)
 
 
@@ -35,10 +35,9 @@ def parse(record: Mapping[str, Any]) -> ImportedRow:
 
 
 def rows(item: Item, export: Export) -> Iterator[dict[str, Any]]:
-    texts = item.texts
     opening = None
-    for pair in judgements.pairs(item.ballots, texts, export.options, export.left):
-        answers = texts[pair.chosen], texts[pair.rejected]
+    for pair in judgements.pairs(item.ballots, item.texts, export.options, export.left):
+        answers = pair.chosen, pair.rejected
         if not all(transcript.fits(item.messages, one) for one in answers):
             export.left[transcript.UNFIT] += 1
             continue

@@ -19,7 +19,7 @@ SOURCE = ""
 LICENCE = ""
 TITLE = "OpenAI preference"
 ABOUT = "For preference fine-tuning at OpenAI, Azure, Together or Fireworks."
-TAKES = ("votes", "ties")
+TAKES = ("votes", "ties", "corrections")
 TIES = (SKIP,)
 OUTPUTS = ("preferred_output", "non_preferred_output")
 
@@ -36,12 +36,11 @@ def parse(record: Mapping[str, Any]) -> ImportedRow:
 
 
 def rows(item: Item, export: Export) -> Iterator[dict[str, Any]]:
-    texts = item.texts
-    for pair in judgements.pairs(item.ballots, texts, export.options, export.left):
+    for pair in judgements.pairs(item.ballots, item.texts, export.options, export.left):
         yield {
             "input": {"messages": item.messages, "tools": [], "parallel_tool_calls": True},
-            "preferred_output": [{"role": "assistant", "content": texts[pair.chosen]}],
-            "non_preferred_output": [{"role": "assistant", "content": texts[pair.rejected]}],
+            "preferred_output": [{"role": "assistant", "content": pair.chosen}],
+            "non_preferred_output": [{"role": "assistant", "content": pair.rejected}],
         }
 
 

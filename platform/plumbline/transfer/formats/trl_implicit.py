@@ -20,7 +20,7 @@ SOURCE = ""
 LICENCE = ""
 TITLE = "TRL preference, implicit prompt"
 ABOUT = "For TRL's RewardTrainer: chosen and rejected, the whole conversation in each."
-TAKES = ("layout", "votes", "ties", "extras")
+TAKES = ("layout", "votes", "ties", "corrections", "extras")
 TIES = (SKIP, HALF)
 SIDES = ("chosen", "rejected")
 
@@ -41,12 +41,12 @@ def parse(record: Mapping[str, Any]) -> ImportedRow:
 
 
 def rows(item: Item, export: Export) -> Iterator[dict[str, Any]]:
-    texts, written = item.texts, trl.Written(item, export)
-    for pair in judgements.pairs(item.ballots, texts, export.options, export.left):
-        if written.fits(texts[pair.chosen], texts[pair.rejected]):
+    written = trl.Written(item, export)
+    for pair in judgements.pairs(item.ballots, item.texts, export.options, export.left):
+        if written.fits(pair.chosen, pair.rejected):
             yield {
-                "chosen": written.prompt + written.answer(texts[pair.chosen]),
-                "rejected": written.prompt + written.answer(texts[pair.rejected]),
+                "chosen": written.prompt + written.answer(pair.chosen),
+                "rejected": written.prompt + written.answer(pair.rejected),
                 **written.extras(pair.weight, pair.vote),
             }
 
