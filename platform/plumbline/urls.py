@@ -7,6 +7,7 @@ from django.urls import include, path
 urlpatterns = [
     path("", include("plumbline.accounts.urls")),
     path("p/<slug:project>/", include("plumbline.collect.urls")),
+    path("p/<slug:project>/data/", include("plumbline.transfer.urls")),
     path("p/<slug:project>/lab/", include("plumbline.lab.urls")),
 ]
 
