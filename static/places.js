@@ -17,6 +17,7 @@ function keepSpans(list) {
 
 function drawSpans() {
   if (!spanField()) return;
+  page().append(find("[data-labels]")); // out of the bar, to stand beside what is selected
   all(".pane").forEach((pane, n) => {
     const raw = rawOf(n);
     const text = [...raw.textContent];
@@ -44,7 +45,7 @@ function line(span, text) {
   const label = document.createElement("span");
   label.className = "span-label";
   label.dataset.label = span.label;
-  label.textContent = find(`[data-label="${span.label}"]`)?.lastChild.textContent.trim() ?? span.label;
+  label.textContent = find(`button[data-label="${span.label}"]`)?.lastChild.textContent.trim() ?? span.label;
   const note = document.createElement("input");
   Object.assign(note, { value: span.note ?? "", placeholder: "Note", maxLength: 300 });
   note.setAttribute("aria-label", `Note on “${words.textContent}”`);

@@ -130,7 +130,7 @@ def reopen(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
     except queue.Refused as refused:
         messages.warning(request, str(refused))
         return _go(request, row)
-    if row.rounds.exists():
+    if queue.frozen(row):
         messages.info(request, "A round has used your answer; a new one counts from now on.")
     return _go(request, again)
 
@@ -189,6 +189,9 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     if again:
         return JsonResponse({"saved": screen.sentence(stored)})
     messages.success(request, f"Saved: {screen.sentence(stored)}")
+    if queue.feedback(stored) is not None:  # training: what was expected, before going on
+        url = reverse("ballot", args=[request.project.slug, row.pk])
+        return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
     return _next(request, row.comparison.campaign)
 
 
@@ -224,7 +227,7 @@ def _show(
         "progress": queue.progress(request.user, row.comparison.campaign),
         "last": queue.last_said(request.user, row.comparison.campaign),
         "previous": queue.previous(row),
-        "drafted": queue.draft(row) is not None,
+        "drafted": bool(queue.draft(row)),
         "changes_url": reverse("ballot-changes", args=[request.project.slug, row.pk]),
     }
     swap = request.htmx and not request.htmx.history_restore_request
@@ -236,11 +239,13 @@ def _answered(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     """What was said of a comparison, with the comparison, and the way to change it."""
     context = _reading(request, row) | {
         "said": screen.sentence(row),
+        "feedback": (feedback := queue.feedback(row)),
+        "expected": screen.expected(row, feedback.expected) if feedback else "",
         "corrected": screen.corrected(row),
         "marked": screen.marked(row),
         "previous": queue.previous(row),
         "following": queue.following(row),
-        "frozen": row.rounds.exists(),
+        "frozen": queue.frozen(row),
         "keys": keys.bound(request.user),
     }
     return render(request, "collect/answered.html", context)
@@ -257,8 +262,7 @@ def _reading(request: PlumblineRequest, row: Ballot) -> dict[str, Any]:
 
 def _said_before(row: Ballot) -> Mapping[str, Any]:
     """What the form starts with: the draft, or what this ballot takes back or changes."""
-    drafted = queue.draft(row)
-    if drafted is not None:
+    if drafted := queue.draft(row):
         return drafted
     before = row.revises
     while before is not None and before.outcome in ("", Ballot.Outcome.WITHDRAWN):

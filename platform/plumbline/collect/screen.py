@@ -7,9 +7,10 @@ not what was clicked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from string import ascii_uppercase
+from typing import Any
 
 from plumbline.collect import asking
 from plumbline.collect.changes import lines_as_python
@@ -39,6 +40,13 @@ def sentence(ballot: Ballot) -> str:
     if ballot.mark:
         said += f", and {asking.MARKS[ballot.mark]}"
     return "; ".join([part for part in (said, *_beside(ballot)) if part])
+
+
+def expected(ballot: Ballot, fields: Mapping[str, Any]) -> str:
+    """What a known comparison should be answered, in the letters the person saw."""
+    names = ("outcome", "ranking", "strength", "mark", "ratings")
+    given = {name: fields[name] for name in names if fields.get(name)}
+    return sentence(Ballot(shown=ballot.shown, **{"outcome": Ballot.Outcome.RANKED, **given}))
 
 
 def _order(ballot: Ballot) -> str:

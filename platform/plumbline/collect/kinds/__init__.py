@@ -27,9 +27,9 @@ from plumbline.collect.models import Ballot
 MOST_RANKED = 6  # above it people say the best and the worst only
 
 KINDS: dict[str, Callable[[Ballot], Part]] = {
-    asking.RATE: rate.Rate,
     asking.CORRECT: correct.Correct,
     asking.SPANS: spans.Spans,
+    asking.RATE: rate.Rate,
     asking.CRITIQUE: critique.Critique,
 }
 
