@@ -204,7 +204,7 @@ function onKey(event) {
   }
   if (typing(event.target)) return;
   if (chooseReason(event, key) || rateByDigit(event, key)) return;
-  if (key === "enter" && event.target.matches("button, a, summary")) return;
+  if (key === "enter" && event.target.matches("button:not(.answer-chip), a, summary")) return;
   if (key.startsWith("arrow") && event.target.closest(".rating, .mark, .ends") && !event.altKey) return;
   const action = ACTIONS[actionOf(event)];
   if (action) act(event, action);

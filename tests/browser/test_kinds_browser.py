@@ -24,7 +24,7 @@ def test_a_marked_pair_takes_one_click_or_two_keys(site, browse, project, bob):
     begin(page, campaign)
     page.get_by_label("A slightly better, the best one is good").check(force=True)
     page.get_by_role("button", name="Save").click()
-    page.get_by_text("Saved: A slightly better than B, and good").wait_for()
+    page.locator("[data-echo]", has_text="A slightly better than B, and good").wait_for()
     page.keyboard.press("b")
     page.keyboard.press("Enter")
     assert "how good the best one is" in page.locator("#live").inner_text()

@@ -105,7 +105,7 @@ def test_the_back_button_shows_what_was_said_and_forward_goes_on(site, browse, p
     page.go_back()
     page.get_by_role("heading", name="You said: B better than A.").wait_for()
     page.go_forward()
-    page.locator(".asked").wait_for()
+    page.locator("[data-verdict]").wait_for()
     assert page.locator(".asked").inner_text() == question
     say(page, "a", "Enter")
     assert Ballot.objects.exclude(outcome="").count() == 2
@@ -117,7 +117,7 @@ def test_a_skip_by_two_keys(site, browse, project, bob):
     begin(page, campaign)
     say(page, "s", "3")
     skipped = Ballot.objects.get(outcome="skipped")
-    assert skipped.reason == "A text is broken"
+    assert skipped.reason == "I cannot decide"
 
 
 def test_keys_do_nothing_in_a_text_field(site, browse, project, bob):
@@ -144,7 +144,7 @@ def test_without_javascript_it_is_a_plain_form(site, browse, project, bob):
     page.get_by_role("button", name="Undo").click()
     assert "Taken back" in page.locator("[data-echo]").inner_text()
     page.locator("[data-skip] summary").click()
-    page.get_by_role("button", name=re.compile("Upsetting")).click()
+    page.get_by_role("button", name=re.compile("I cannot decide")).click()
     assert "Skipped" in page.locator("[data-echo]").inner_text()
 
 
