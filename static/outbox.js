@@ -52,7 +52,7 @@ function outboxBody(ballot) {
 function settled(answer) {
   const url = answer.responseURL ?? answer.url;
   if (url && new URL(url).pathname.startsWith("/accounts/login")) return false;
-  return (answer.status >= 200 && answer.status < 300) || [404, 409, 422].includes(answer.status);
+  return (answer.status >= 200 && answer.status < 300) || [409, 422].includes(answer.status);
 }
 
 function showUnsynced() {
@@ -66,7 +66,9 @@ function showUnsynced() {
 
 let sending = false; // by the form itself: not late yet
 
-async function deliver() {
+/* On a page that has just come, "no such ballot" is the server's word. Later somebody else may have
+   signed in meanwhile, whose ballot it is not: then it stays for the next page. */
+async function deliver(fresh = false) {
   for (const [key, entry] of Object.entries(box())) {
     if (entry.user !== whose()) continue;
     let reply;
@@ -79,7 +81,9 @@ async function deliver() {
     } catch {
       break; // still no network
     }
-    if (!settled(reply)) break;
+    const gone = reply.status === 404 && fresh === true;
+    if (reply.status === 404 && !gone) continue;
+    if (!gone && !settled(reply)) break;
     const answer = reply.headers.get("Content-Type")?.includes("json")
       ? await reply.json() : { refused: "That comparison is no longer here." };
     release(key);
@@ -100,9 +104,9 @@ document.addEventListener("htmx:beforeSend", (event) => {
 document.addEventListener("htmx:afterRequest", () => (sending = false), true);
 document.addEventListener("DOMContentLoaded", () => {
   showUnsynced();
-  if (whose()) deliver();
+  if (whose()) deliver(true);
 });
-addEventListener("online", deliver);
+addEventListener("online", () => deliver());
 addEventListener("storage", showUnsynced);
 setInterval(() => {
   if (!sending && Object.keys(box()).length) deliver();

@@ -11,7 +11,7 @@ from tests.comparisons import open_campaign
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-OFFLINE = ("ERR_INTERNET_DISCONNECTED", "net::ERR", "htmx:sendError", "htmx:afterRequest")
+OFFLINE = ("404", "ERR_INTERNET_DISCONNECTED", "net::ERR", "htmx:sendError", "htmx:afterRequest")
 
 
 def forgive(browse) -> None:
@@ -47,9 +47,10 @@ def test_a_vote_of_another_person_waits_for_its_own(site, browse, project, bob, 
     page.keyboard.press("b")
     page.keyboard.press("Enter")
     page.get_by_text("1 unsynced").wait_for()
-    page.context.set_offline(False)
     cookie = client_for(carol).cookies["sessionid"].value
     page.context.add_cookies([{"name": "sessionid", "value": cookie, "url": site}])
+    page.context.set_offline(False)
+    page.wait_for_timeout(500)  # sent by carol's session, bob's ballot does not exist
     page.goto("/p/alpha/")
     page.get_by_text("1 unsynced (of another person)").wait_for()
     assert not Ballot.objects.exclude(outcome="").exclude(annotator=bob).exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from django import forms
@@ -71,8 +70,7 @@ def given(sent: QueryDict) -> dict[str, Any]:
 
 def sentences(form: forms.Form) -> list[str]:
     """Everything that is wrong, once each."""
-    errors: Mapping[str, list[str]] = form.errors
-    return list(dict.fromkeys(error for found in errors.values() for error in found))
+    return list(dict.fromkeys(str(error) for found in form.errors.values() for error in found))
 
 
 class SkipForm(forms.Form):

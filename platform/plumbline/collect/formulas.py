@@ -27,7 +27,7 @@ ATTRIBUTES = {
     *("minsize", "maxsize", "width", "height", "depth", "scriptlevel", "displaystyle", "notation"),
 }
 # What the converter raises on text that is no formula: its own kinds, and slips of its parser.
-UNREADABLE = (
+UNREADABLE: tuple[type[Exception], ...] = (
     *(kind for kind in vars(exceptions).values() if isinstance(kind, type)),
     *(ValueError, LookupError, TypeError, AttributeError, StopIteration, RuntimeError),
     *(RecursionError, AssertionError),
@@ -39,11 +39,16 @@ def mathml(latex: str, *, block: bool = False) -> str:
     """Safe MathML of a formula; the source as code when it cannot be read."""
     if len(latex) <= LONGEST:
         try:
-            display = "block" if block else "inline"
-            return _checked(convert_to_element(latex.strip(), display=display))
+            drawn = _checked(convert_to_element(latex.strip(), display=_display(block)))
+            # One on its own line scrolls when it is wide, so the keyboard must reach it.
+            return drawn.replace("<math", '<math tabindex="0"', 1) if block else drawn
         except UNREADABLE:
             pass
     return f"<code>{escape(latex.strip())}</code>"
+
+
+def _display(block: bool) -> str:
+    return "block" if block else "inline"
 
 
 def _checked(element: Element) -> str:

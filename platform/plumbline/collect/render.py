@@ -12,12 +12,14 @@ import re
 import secrets
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import nh3
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
+from markdown_it.ruler import RuleOptionsType
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
@@ -57,13 +59,14 @@ def markdown(text: str) -> SafeString:
     if len(text) > LONGEST:
         return mark_safe(f"<pre>{escape(text)}</pre>")
     # What stands for a formula until the cleaning is over; no text can guess it.
-    env = {"mark": secrets.token_hex(12), "formulas": []}
+    env: dict[str, Any] = {"mark": secrets.token_hex(12), "formulas": []}
     cleaned = nh3.clean(
         _markdown.render(text, env),
         tags=TAGS,
         attributes={"*": set(), "a": {"href"}, "ol": {"start"}},
         allowed_classes={"span": CODE_CLASSES},
-        set_tag_attribute_values={"a": {"target": "_blank"}},
+        # A wide table scrolls, so the keyboard must reach it.
+        set_tag_attribute_values={"a": {"target": "_blank"}, "table": {"tabindex": "0"}},
         url_schemes={"http", "https"},
         url_relative="deny",  # a text may link out, never to a page of this site
         link_rel="noopener noreferrer nofollow",
@@ -125,8 +128,8 @@ def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "highlight": _highlight})
     parser.enable(["table", "strikethrough"]).disable("image")
     parser.inline.ruler.before("escape", "formula", _inline_formula)
-    fenced = {"alt": ["paragraph", "blockquote", "list"]}
-    parser.block.ruler.before("fence", "formula", _fenced_formula, fenced)
+    interrupts: RuleOptionsType = {"alt": ["paragraph", "blockquote", "list"]}
+    parser.block.ruler.before("fence", "formula", _fenced_formula, interrupts)
     parser.add_render_rule("formula", _put_mark)
     return parser
 
