@@ -296,7 +296,7 @@ class CampaignForm(forms.Form):
             **{name: given[name] for name in names.split()},
             "invited_only": given["invited_only"],
             "training_pass": given["training_pass"],
-            "lease_seconds": 60 * given["lease_minutes"],
+            "lease_seconds": self._lease(given["lease_minutes"]),
             "criteria": self.criteria(),
             "examples": examples,
             "quality": quality,
@@ -304,6 +304,11 @@ class CampaignForm(forms.Form):
 
     def _quality(self) -> dict[str, Any]:
         return {one.name: self.cleaned_data[QUALITY + one.name] for one in fields(Quality)}
+
+    def _lease(self, minutes: int) -> int:
+        """In seconds; what was set in seconds stays as it is while its minutes do."""
+        now = self.campaign.lease_seconds if self.campaign else 0
+        return now if max(1, now // 60) == minutes and now else 60 * minutes
 
     def _named(self, sentence: str) -> str:
         """The quality field that a refusal speaks of; the first one when it speaks of several."""

@@ -107,9 +107,7 @@ class Campaign(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "name"], name="one_campaign_name"),
             models.CheckConstraint(condition=Q(overlap__gte=1), name="overlap_at_least_one"),
-            models.CheckConstraint(
-                condition=Q(training_pass__lte=100), name="pass_is_a_percentage"
-            ),
+            models.CheckConstraint(condition=Q(training_pass__lte=100), name="pass_in_percent"),
         ]
 
     def __str__(self) -> str:

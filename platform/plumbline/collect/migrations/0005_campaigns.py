@@ -23,6 +23,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='campaign',
-            constraint=models.CheckConstraint(condition=models.Q(('training_pass__lte', 100)), name='pass_is_a_percentage'),
+            constraint=models.CheckConstraint(condition=models.Q(('training_pass__lte', 100)), name='pass_in_percent'),
         ),
     ]
