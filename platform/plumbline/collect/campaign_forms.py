@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django import forms
-from django.forms import BoundField, formset_factory
+from django.forms import BaseFormSet, BoundField, formset_factory
 from django.utils import timezone
 
 from plumbline.accounts.models import Project
@@ -202,15 +202,9 @@ class CampaignForm(forms.Form):
         self.project, self.campaign = project, campaign
         for one in fields(Quality):
             self.fields[QUALITY + one.name] = _quality_field(one.name, one.default)
-        rows = {
-            "criteria": (CriteriaSet, campaign.criteria if campaign else []),
-            "examples": (ExampleSet, campaign.examples if campaign else []),
-        }
         self.sets = {
-            name: made(data, prefix=name)
-            if data is not None
-            else made(prefix=name, initial=[*given, *[{}] * (made.max_num - len(given))])
-            for name, (made, given) in rows.items()
+            "criteria": _rows(CriteriaSet, "criteria", campaign.criteria if campaign else [], data),
+            "examples": _rows(ExampleSet, "examples", campaign.examples if campaign else [], data),
         }
 
     @property
@@ -334,6 +328,16 @@ def _initial(campaign: Campaign | None) -> dict[str, Any]:
         "reasons": "\n".join(row.reasons),
         **{QUALITY + name: value for name, value in quality.items()},
     }
+
+
+def _rows(
+    made: type[BaseFormSet[forms.Form]], prefix: str, given: list[dict[str, Any]], data: Any
+) -> BaseFormSet[forms.Form]:
+    """The rows that there are and empty ones up to the most there may be."""
+    if data is not None:
+        return made(data, prefix=prefix)
+    empty = made.max_num - len(given)
+    return made(prefix=prefix, initial=[*given, *[{}] * empty])
 
 
 def _criterion(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,6 @@ class Offer:
 
     set: PromptSet
     pairs: int  # of them with two answers or more
-    groups: int  # with three or more
 
 
 def strategies() -> list[str]:
@@ -48,10 +47,8 @@ def strategies() -> list[str]:
 def offers(campaign: Campaign) -> list[Offer]:
     found = []
     for one in PromptSet.objects.filter(project=campaign.project).order_by("name"):
-        prompts = _prompts(campaign, one)
-        pairs = prompts.filter(answers__gte=2).count()
-        if pairs:
-            found.append(Offer(one, pairs, prompts.filter(answers__gte=3).count()))
+        if pairs := _prompts(campaign, one, 2).count():
+            found.append(Offer(one, pairs))
     return found
 
 
@@ -75,8 +72,7 @@ def fill(
     if not 1 <= most <= MOST:
         raise ValueError(f"Between 1 and {MOST} prompts can be added at once.")
     Campaign.objects.select_for_update().get(pk=campaign.pk)  # two tabs do not add the same
-    wanted = _prompts(campaign, source).filter(answers__gte=answers)
-    ids = list(wanted.values_list("pk", flat=True))
+    ids = list(_prompts(campaign, source, answers).values_list("pk", flat=True))
     draw.shuffle(ids)
     made = 0
     for begin in range(0, len(ids[:most]), BATCH):
@@ -101,8 +97,8 @@ def pick(
     return [Picked(tuple(draw.sample(several, answers)), 1 / comb(len(several), answers))]
 
 
-def _prompts(campaign: Campaign, source: PromptSet) -> QuerySet[Prompt]:
-    """Prompts of the split that the campaign's purpose allows, with how many answers they have."""
+def _prompts(campaign: Campaign, source: PromptSet, least: int) -> QuerySet[Prompt]:
+    """Prompts of the split that the campaign's purpose allows, with so many answers or more."""
     training = campaign.purpose == Campaign.Purpose.TRAIN
     split = Prompt.Split.TRAIN if training else Prompt.Split.HELDOUT
     asked = Comparison.objects.filter(campaign=campaign, prompt__set=source)
@@ -110,6 +106,7 @@ def _prompts(campaign: Campaign, source: PromptSet) -> QuerySet[Prompt]:
         Prompt.objects.filter(set=source, split=split)
         .exclude(pk__in=asked.values("prompt"))
         .annotate(answers=Count("completions"))
+        .filter(answers__gte=least)
         .order_by("pk")
     )
 

@@ -47,14 +47,22 @@ class Standing:
 
 
 def standing(user: User, campaign: Campaign) -> Standing:
-    items = set(_items(campaign).values_list("pk", flat=True))
+    taught = set(items(campaign).values_list("pk", flat=True))
     latest = {ballot.comparison_id: ballot for ballot in _said(user, campaign)}
-    found = tuple(ballot for pk, ballot in latest.items() if pk in items)
+    found = tuple(ballot for pk, ballot in latest.items() if pk in taught)
     right = sum(is_right(ballot) for ballot in found)
-    needed = -(-len(items) * campaign.training_pass // 100)  # rounded up
+    needed = -(-len(taught) * campaign.training_pass // 100)  # rounded up
     before = Enrolment.objects.filter(campaign=campaign, user=user, trained_at__isnull=False)
     passed = not needed or before.exists()
-    return Standing(len(items), found, right, needed, passed)
+    return Standing(len(taught), found, right, needed, passed)
+
+
+def due(user: User, campaign: Campaign) -> bool:
+    """Whether the person must pass the training before anything else; two cheap questions."""
+    if not campaign.training_pass or not items(campaign).exists():
+        return False
+    passed = Enrolment.objects.filter(campaign=campaign, user=user, trained_at__isnull=False)
+    return not passed.exists()
 
 
 def is_right(ballot: Ballot) -> bool:
@@ -75,7 +83,7 @@ def claim(user: User, campaign: Campaign) -> Ballot | None:
         if (mine := open_one.order_by("-claimed_at").first()) is not None:
             return mine
         said = {ballot.comparison_id for ballot in _said(user, campaign)}
-        item = _items(campaign).exclude(pk__in=said).order_by("-priority", "pk").first()
+        item = items(campaign).exclude(pk__in=said).order_by("-priority", "pk").first()
         return None if item is None else _open(user, item)
 
 
@@ -172,7 +180,8 @@ def _copy(row: Comparison) -> Comparison:
     return made
 
 
-def _items(campaign: Campaign) -> QuerySet[Comparison]:
+def items(campaign: Campaign) -> QuerySet[Comparison]:
+    """Comparisons that are in the training now."""
     return Comparison.objects.filter(campaign=campaign, kind=Kind.TRAINING, retired_at=None)
 
 

@@ -18,9 +18,9 @@ from django.views.decorators.cache import never_cache
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
 from plumbline.accounts.models import Role
-from plumbline.collect import queue, screen
+from plumbline.collect import queue, screen, training
 from plumbline.collect.forms import SKIP_REASONS, BallotForm, SkipForm, UndoForm
-from plumbline.collect.models import Ballot, Campaign
+from plumbline.collect.models import Ballot, Campaign, Comparison
 from plumbline.permissions import PlumblineRequest
 
 
@@ -126,6 +126,9 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
         return _show(request, row, form, status=422)
     try:
         stored = queue.cast(row, form.verdict(), form.cleaned_data["key"])
+        if row.comparison.kind == Comparison.Kind.TRAINING:
+            training.settle(request.user, row.comparison.campaign)
+            return _leave(request, "training-feedback", row.pk)
         messages.success(request, f"Saved: {screen.sentence(stored)}")
     except queue.Refused as refused:
         messages.warning(request, str(refused))
@@ -134,10 +137,16 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
 
 def _next(request: PlumblineRequest, campaign: Campaign) -> HttpResponse:
     """On to the next comparison, or to the campaign's page when nothing is left."""
+    if training.due(request.user, campaign):
+        return _leave(request, "training", campaign.pk)
     row = queue.claim_next(request.user, campaign)
     if row is not None:
         return _go(request, row)
-    url = reverse("campaign", args=[request.project.slug, campaign.pk])
+    return _leave(request, "campaign", campaign.pk)
+
+
+def _leave(request: PlumblineRequest, name: str, pk: int | UUID) -> HttpResponse:
+    url = reverse(name, args=[request.project.slug, pk])
     return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
 
 
