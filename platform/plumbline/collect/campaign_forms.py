@@ -228,7 +228,11 @@ class CampaignForm(forms.Form):
             for n, row in enumerate(rows, start=1):
                 for field in row:
                     for error in field.errors:
-                        yield f"{name.capitalize()} {n}, {field.label}", error, field.id_for_label
+                        yield (
+                            f"{name.capitalize()} {n}, {field.label}",
+                            str(error),
+                            field.id_for_label,
+                        )
 
     def is_valid(self) -> bool:
         # Both are asked, so that everything wrong is told at once.
@@ -331,8 +335,8 @@ def _initial(campaign: Campaign | None) -> dict[str, Any]:
 
 
 def _rows(
-    made: type[BaseFormSet[forms.Form]], prefix: str, given: list[dict[str, Any]], data: Any
-) -> BaseFormSet[forms.Form]:
+    made: type[BaseFormSet[Any]], prefix: str, given: list[dict[str, Any]], data: Any
+) -> BaseFormSet[Any]:
     """The rows that there are and empty ones up to the most there may be."""
     if data is not None:
         return made(data, prefix=prefix)
