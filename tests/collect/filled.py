@@ -10,7 +10,7 @@ from plumbline.collect.campaign_forms import CampaignForm
 
 
 def in_form(project, campaign=None, **changes) -> dict[str, Any]:
-    """The form's fields as its page has them, then changed. `examples_0_prompt` is a row's field."""
+    """The form's fields as its page has them, then changed; `examples_0_prompt` is of a row."""
     form = CampaignForm(project, campaign)
     data: dict[str, Any] = {}
     for field in form:

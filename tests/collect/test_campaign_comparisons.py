@@ -33,7 +33,8 @@ def mixed(project, bob, carol):
 def numbers(campaign, show: str) -> list[int]:
     """Which of the campaign's comparisons a filter shows, counted from 0."""
     every = list(campaign.comparisons.order_by("pk").values_list("pk", flat=True))
-    return [every.index(pk) for pk in filtered(campaign, show).order_by("pk").values_list("pk", flat=True)]  # fmt: skip
+    found = filtered(campaign, show).order_by("pk").values_list("pk", flat=True)
+    return [every.index(pk) for pk in found]
 
 
 @pytest.mark.parametrize(

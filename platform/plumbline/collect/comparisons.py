@@ -314,10 +314,10 @@ def _rows(campaign: Campaign, page: list[Comparison]) -> list[dict[str, Any]]:
     }
     return [
         {
+            **by_comparison.get(one.pk, {"votes": 0, "skipped": 0, "flagged": 0}),
             "comparison": one,
             "wanted": (one.overlap or campaign.overlap) if one.kind in votes.COUNTED else None,
             "answers": answers[one.pk],
-            **by_comparison.get(one.pk, {"votes": 0, "skipped": 0, "flagged": 0}),
         }
         for one in page
     ]
