@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from django.utils import timezone
@@ -44,7 +45,7 @@ def busy(project, alice, bob, carol):
     """A campaign with all there is to show."""
     campaign = open_campaign(project, comparisons=30, overlap=2)
     Completion.objects.update(text="A plumb line hangs straight down because of gravity. " * 4)
-    versions.change(campaign, {"guidelines": GUIDELINES, "hourly_rate": 20}, alice)
+    versions.change(campaign, {"guidelines": GUIDELINES, "hourly_rate": Decimal(20)}, alice)
     softer = GUIDELINES.replace("careful friend", "patient, careful teacher")
     example = {"prompt": "Why is it straight?", "better": "Gravity.", "worse": "Magic.", "why": ""}
     values = {"guidelines": softer, "overlap": 3, "examples": [example], "reasons": ["Too long"]}
@@ -110,6 +111,7 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
     page.get_by_label("People per comparison").fill("0")
     page.get_by_role("button", name="Make the campaign").click()
     page.get_by_role("alert").get_by_text("must be between 1 and 100").wait_for()
+    assert "422" in browse.troubles.pop(), "what the browser notes of a refusal"
     page.get_by_label("People per comparison").fill("1")
     page.get_by_role("button", name="Make the campaign").click()
 
@@ -120,8 +122,8 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
 
     page.get_by_role("link", name="Comparisons", exact=True).click()
     page.locator("tbody a").first.click()
-    better = campaign.comparisons.order_by("pk").first().slots.get(
-        completion__text__startswith="Use"
+    better = (
+        campaign.comparisons.order_by("pk").first().slots.get(completion__text__startswith="Use")
     )
     for slot, letter in enumerate("AB"):
         place = "1" if slot == better.slot else "2"
@@ -141,17 +143,18 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
     newcomer.get_by_role("button", name="Join").click()
     newcomer.get_by_role("button", name="Start comparing").click()
 
-    newcomer.get_by_text("First, 1 for practice").wait_for()
-    newcomer.keyboard.press("Enter")
     newcomer.wait_for_url("**/ballots/**")
-    training_ballot = campaign.comparisons.get(kind="training").ballots.get()
-    best = "AB"[training_ballot.shown.index(better.slot)]
-    newcomer.wait_for_load_state()
+    first = newcomer.url
+    ballot = campaign.comparisons.get(kind="training").ballots.get()
+    best = "AB"[ballot.shown.index(better.slot)]
+    newcomer.locator("#ballot").wait_for()
     newcomer.keyboard.press(best.lower())
     newcomer.keyboard.press("Enter")
-    newcomer.get_by_role("heading", name="As expected").wait_for()
+    newcomer.locator("strong", has_text="measures").wait_for()
+    assert newcomer.url == first
     assert fits(newcomer)
-    newcomer.get_by_text("You have passed the training.").wait_for()
+    newcomer.goto(f"/p/alpha/campaigns/{campaign.pk}/training/")
+    newcomer.get_by_role("heading", name="You have passed").wait_for()
     newcomer.get_by_role("button", name="Start comparing").click()
     newcomer.wait_for_url("**/ballots/**")
 

@@ -15,11 +15,12 @@ from django.forms import BaseFormSet, BoundField, formset_factory
 from django.utils import timezone
 
 from plumbline.accounts.models import Project
-from plumbline.collect import asking, overlap
+from plumbline.collect import asking
 from plumbline.collect.models import Campaign
 from plumbline.collect.quality import settings
 from plumbline.collect.quality.settings import Quality
 
+MOST_PEOPLE = 100
 MOST_REASONS, LONGEST_REASON, MOST_EXAMPLES = 12, 80, 6
 QUALITY = "quality_"  # before the names of quality settings
 QUALITY_HELP = {
@@ -64,6 +65,10 @@ def _number(label: str, help: str, least: int, most: int, **more: Any) -> forms.
     )
 
 
+def _lines(rows: int) -> forms.Textarea:
+    return forms.Textarea(attrs={"rows": rows})
+
+
 def _quality_field(name: str, default: object) -> forms.Field:
     label = name.replace("_", " ").capitalize()
     about: dict[str, Any] = {"label": label, "help_text": QUALITY_HELP.get(name, "")}
@@ -102,10 +107,10 @@ class CriterionForm(forms.Form):
 class ExampleForm(forms.Form):
     """A comparison as it should be judged, shown beside the guidelines."""
 
-    prompt = forms.CharField(required=False, max_length=2000, label="Prompt", widget=forms.Textarea)
-    better = forms.CharField(required=False, max_length=4000, widget=forms.Textarea)
-    worse = forms.CharField(required=False, max_length=4000, widget=forms.Textarea)
-    why = forms.CharField(required=False, max_length=1000, label="Why", widget=forms.Textarea)
+    prompt = forms.CharField(required=False, max_length=2000, widget=_lines(3))
+    why = forms.CharField(required=False, max_length=1000, label="Why", widget=_lines(3))
+    better = forms.CharField(required=False, max_length=4000, widget=_lines(4))
+    worse = forms.CharField(required=False, max_length=4000, widget=_lines(4))
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or self.cleaned_data
@@ -161,7 +166,7 @@ class CampaignForm(forms.Form):
         "People per comparison",
         "May change at any time; single comparisons can have a number of their own.",
         1,
-        overlap.MOST,
+        MOST_PEOPLE,
     )
     lease_minutes = _number(
         "Minutes on one comparison", "Unsent after that, it goes to somebody else.", 1, 24 * 60
@@ -191,7 +196,7 @@ class CampaignForm(forms.Form):
     training_pass = _number(
         "Training passed at",
         "Percent of the training comparisons answered as expected. They come first where a "
-        "campaign has some; 0 lets everybody go on.",
+        "campaign has some; with 0, answering them is enough.",
         0,
         100,
     )
@@ -249,7 +254,8 @@ class CampaignForm(forms.Form):
         return name
 
     def clean_reasons(self) -> list[str]:
-        given = dict.fromkeys(" ".join(line.split()) for line in _lines(self.cleaned_data))
+        lines = str(self.cleaned_data["reasons"]).splitlines()
+        given = dict.fromkeys(" ".join(line.split()) for line in lines)
         reasons = [line for line in given if line]
         if len(reasons) > MOST_REASONS:
             raise forms.ValidationError(f"{MOST_REASONS} reasons are the most that people read.")
@@ -354,8 +360,3 @@ def _criterion(row: Mapping[str, Any]) -> dict[str, Any]:
         "low": row.get("low", ""),
         "high": row.get("high", ""),
     }
-
-
-def _lines(given: Mapping[str, Any]) -> list[str]:
-    text: str = given.get("reasons", "")
-    return text.splitlines()

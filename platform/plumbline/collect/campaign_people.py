@@ -17,8 +17,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from plumbline.accounts.forms import JoinForm
 from plumbline.accounts.models import User
-from plumbline.collect import campaigns, enrolment, queue
+from plumbline.collect import campaigns, enrolment, queue, votes
 from plumbline.collect.models import Ballot, Campaign, CampaignInvitation
+from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 50
@@ -56,6 +57,10 @@ def change(request: PlumblineRequest, campaign: int) -> HttpResponse:
                 user = get_object_or_404(User, enrolments__campaign=row, pk=which)
                 enrolment.remove(row, user)
                 messages.success(request, f"{user} is out. What they said stays.")
+            case "trained":
+                user = get_object_or_404(User, enrolments__campaign=row, pk=which)
+                queue.let_in(user, row)
+                messages.success(request, f"{user} may go on without the training.")
             case "withdraw" if enrolment.withdraw(row, which):
                 messages.success(request, "The link no longer works.")
             case _:
@@ -103,18 +108,19 @@ def _people(request: PlumblineRequest, row: Campaign, link: str = "") -> HttpRes
     page = Paginator(places, A_PAGE).get_page(request.GET.get("page"))
     here = [place.user_id for place in page.object_list]
     cast = Ballot.objects.filter(
-        comparison__campaign=row, annotator__in=here, outcome__in=queue.VOTES, seat__isnull=False
+        comparison__campaign=row, annotator__in=here, outcome__in=votes.VOTES, seat__isnull=False
     )
     counted = cast.order_by().values("annotator").annotate(n=Count("pk"))
-    votes = {one["annotator"]: one["n"] for one in counted}
+    said = {one["annotator"]: one["n"] for one in counted}
     inside = row.enrolments.filter(left_at=None).values("user")
     members = User.objects.filter(membership__project=row.project_id, kind=User.Kind.PERSON)
     context = {
         **campaigns.frame(row, "people"),
         "page": page,
-        "places": [(place, votes.get(place.user_id, 0)) for place in page.object_list],
+        "places": [(place, said.get(place.user_id, 0)) for place in page.object_list],
         "others": members.exclude(pk__in=inside).order_by("username")[:500],
         "links": enrolment.open_links(row),
         "link": link,
+        "training": training.of_campaign(row).exists(),
     }
     return render(request, "collect/campaigns/people.html", context)

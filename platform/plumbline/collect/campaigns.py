@@ -13,9 +13,10 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from plumbline.collect import filling, lifecycle, throughput, training, versions
+from plumbline.collect import filling, lifecycle, throughput, versions
 from plumbline.collect.campaign_forms import CampaignForm
 from plumbline.collect.models import Ballot, Campaign, CampaignVersion, Comparison, Flag
+from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 25
@@ -85,7 +86,7 @@ def manage(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "pace": throughput.of(row),
         "chart": (throughput.WIDTH, throughput.HEIGHT, throughput.HOURS),
         "kinds": _kinds(row),
-        "training": training.items(row).count(),
+        "training": training.of_campaign(row).count(),
     }
     name = "collect/campaigns/manage.html" + ("#live" if request.htmx else "")
     return render(request, name, context)

@@ -13,9 +13,11 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from plumbline.collect import asking, campaigns, overlap, queue, screen, training, votes
+from plumbline.collect import asking, campaigns, queue, screen, training, votes
+from plumbline.collect.campaign_forms import MOST_PEOPLE
 from plumbline.collect.models import Ballot, Campaign, Comparison, Flag
 from plumbline.collect.quality.gold import DISPUTED
+from plumbline.collect.queue import seats
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 25
@@ -33,6 +35,7 @@ Kind = Comparison.Kind
 def comparisons(request: PlumblineRequest, campaign: int) -> HttpResponse:
     """Where each comparison stands. Disputed: people said different things of it."""
     row = campaigns.find(request, campaign)
+    seats.settle(row)
     chosen = request.GET.get("show", "all")
     chosen = chosen if chosen in FILTERS else "all"
     kind = request.GET.get("kind", "")
@@ -141,8 +144,11 @@ class ExpectedForm(forms.Form):
             return {**found, "outcome": Ballot.Outcome.ALL_BAD.value}
         if self.ordered:
             places = [given[f"place_{slot}"] for slot in self.slots]
-            verdict = screen.read_places(places, self.slots)
-            found = {"outcome": Ballot.Outcome.RANKED.value, "ranking": verdict.ranking}
+            ranking = [
+                [slot for slot, given in zip(self.slots, places, strict=True) if given == place]
+                for place in sorted(set(places))
+            ]
+            found = {"outcome": Ballot.Outcome.RANKED.value, "ranking": ranking}
         ratings = {
             str(slot): {
                 one.name: value
@@ -165,7 +171,11 @@ def set_overlap(request: PlumblineRequest, campaign: int, pk: int) -> HttpRespon
     try:
         if given and not given.isdecimal():
             raise ValueError("People wanted must be a whole number, or empty for the campaign’s.")
-        overlap.of_comparison(row, int(given) if given else None)
+        if row.kind not in votes.COUNTED:
+            raise ValueError("Hidden tests and training are asked of whoever is due.")
+        if given and not 1 <= int(given) <= MOST_PEOPLE:
+            raise ValueError(f"People wanted must be between 1 and {MOST_PEOPLE}.")
+        queue.set_overlap(row, int(given) if given else None)
         messages.success(request, "Changed. It holds from the next person on.")
     except ValueError as error:
         messages.error(request, str(error))
@@ -261,28 +271,17 @@ def _show(
 
 def plainly(ballot: Ballot) -> str:
     """What was said, with A for the first answer whatever side it was shown on."""
-    if ballot.outcome in (Ballot.Outcome.RANKED, Ballot.Outcome.ALL_BAD):
-        slots = sorted(ballot.shown)
-        return screen.sentence(
-            Ballot(
-                shown=slots,
-                outcome=ballot.outcome,
-                ranking=ballot.ranking,
-                strength=ballot.strength,
-            )
-        )
-    return ballot.get_outcome_display()
+    if ballot.outcome == Ballot.Outcome.WITHDRAWN:
+        return ballot.get_outcome_display()
+    names = ("outcome", "ranking", "strength", "mark", "ratings", "corrections", "spans")
+    said = {name: getattr(ballot, name) for name in names}
+    return screen.sentence(Ballot(shown=sorted(ballot.shown), **said))
 
 
 def known(row: Comparison) -> str:
     """The expected verdict in words; "" where none is."""
-    if not row.expected:
-        return ""
     slots = [slot.slot for slot in row.slots.all()]
-    given = row.expected
-    return plainly(
-        Ballot(shown=slots, outcome=given.get("outcome", ""), ranking=given.get("ranking", []))
-    )
+    return screen.expected(Ballot(shown=slots), row.expected) if row.expected else ""
 
 
 def _comparison(request: PlumblineRequest, campaign: int, pk: int) -> Comparison:
@@ -301,7 +300,7 @@ def _rows(campaign: Campaign, page: list[Comparison]) -> list[dict[str, Any]]:
     """Figures of one page's comparisons in two queries."""
     here = Ballot.objects.filter(comparison__in=[one.pk for one in page]).order_by()
     counted = here.values("comparison").annotate(
-        votes=Count("pk", filter=Q(seat__isnull=False, outcome__in=queue.VOTES)),
+        votes=Count("pk", filter=Q(seat__isnull=False, outcome__in=votes.VOTES)),
         skipped=Count("pk", filter=Q(outcome=Ballot.Outcome.SKIPPED)),
         flagged=Count("pk", filter=Q(outcome=Ballot.Outcome.FLAGGED)),
     )

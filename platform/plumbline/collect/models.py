@@ -93,6 +93,7 @@ class Campaign(models.Model):
     training_pass = models.PositiveSmallIntegerField(default=80)  # % right, to pass the training
     settings_version = models.PositiveIntegerField(default=1)  # stamped on each ballot
     overlap = models.PositiveSmallIntegerField(default=1)  # people wanted a comparison
+    overlap_applied = models.PositiveSmallIntegerField(null=True)  # the one `full` was set by
     lease_seconds = models.PositiveIntegerField(default=900)
     quality = models.JSONField(default=dict)  # fields of collect.quality.settings.Quality
     hourly_rate = models.DecimalField(max_digits=8, decimal_places=2, null=True, blank=True)
@@ -149,6 +150,11 @@ class Enrolment(models.Model):
     pause_reason = models.CharField(max_length=300, blank=True)
     excluded_at = models.DateTimeField(null=True)  # the person's votes are not used from then on
     left_at = models.DateTimeField(null=True)
+    votes = models.PositiveIntegerField(null=True)  # standing ones; None: not counted yet
+    # The queue's: where in the campaign's order the person last was, and since when they go on.
+    cursor_priority = models.IntegerField(null=True)
+    cursor_comparison = models.BigIntegerField(null=True)
+    cursor_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

@@ -64,7 +64,7 @@ def of(campaign: Campaign) -> Throughput:
     now = timezone.now()
     asked = votes.counted(campaign.comparisons.filter(retired_at=None))
     standing = queue.standing(asked)
-    cast = Ballot.objects.filter(comparison__campaign=campaign, outcome__in=queue.VOTES)
+    cast = Ballot.objects.filter(comparison__campaign=campaign, outcome__in=votes.VOTES)
     by_people = cast.filter(annotator__kind=User.Kind.PERSON)
     counted = standing.aggregate(
         votes=Count("pk"),
@@ -110,7 +110,7 @@ def chart(campaign: Campaign, now: datetime) -> tuple[Bar, ...]:
     last = now.replace(minute=0, second=0, microsecond=0)
     first = last - timedelta(hours=HOURS - 1)
     said = Ballot.objects.filter(
-        comparison__campaign=campaign, outcome__in=queue.VOTES, cast_at__gte=first
+        comparison__campaign=campaign, outcome__in=votes.VOTES, cast_at__gte=first
     )
     rows = said.order_by().annotate(hour=TruncHour("cast_at")).values("hour")
     found = {row["hour"]: row["n"] for row in rows.annotate(n=Count("pk"))}

@@ -1,135 +1,59 @@
-"""The training phase: comparisons with a known answer and an explanation, before those that count.
+"""The training phase as researchers write it, and the page where a person sees how they stand.
 
-A person answers each once, sees whether it was as expected and why, and passes with the share of
-right ones that the campaign asks for. Who does not pass goes through them again. What is answered
-here trains no policy.
+`queue.training` asks the comparisons and says who has passed; here one is put in or taken out.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Max, QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
+from django.views.decorators.cache import never_cache
 
-from plumbline.accounts.models import User
 from plumbline.collect import asking, queue
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import skill
 from plumbline.collect.quality.planting import EVERYBODY
+from plumbline.collect.queue import training
+from plumbline.permissions import PlumblineRequest
 
 Kind = Comparison.Kind
-_shuffle = random.SystemRandom()
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Where a person is in a campaign's training. `answered` holds their latest answers."""
-
-    items: int
-    answered: tuple[Ballot, ...]
-    right: int
-    needed: int
-    passed: bool  # or there is nothing to pass
-
-    @property
-    def done(self) -> bool:
-        return len(self.answered) >= self.items
-
-    @property
-    def failed(self) -> bool:
-        return self.done and not self.passed
-
-
-def standing(user: User, campaign: Campaign) -> Standing:
-    taught = set(items(campaign).values_list("pk", flat=True))
-    latest = {ballot.comparison_id: ballot for ballot in _said(user, campaign)}
-    found = tuple(ballot for pk, ballot in latest.items() if pk in taught)
-    right = sum(is_right(ballot) for ballot in found)
-    needed = -(-len(taught) * campaign.training_pass // 100)  # rounded up
-    before = Enrolment.objects.filter(campaign=campaign, user=user, trained_at__isnull=False)
-    passed = not needed or before.exists()
-    return Standing(len(taught), found, right, needed, passed)
-
-
-def due(user: User, campaign: Campaign) -> bool:
-    """Whether the person must pass the training before anything else; two cheap questions."""
-    if not campaign.training_pass or not items(campaign).exists():
-        return False
-    passed = Enrolment.objects.filter(campaign=campaign, user=user, trained_at__isnull=False)
-    return not passed.exists()
-
-
-def is_right(ballot: Ballot) -> bool:
-    return bool(skill.passes(ballot.comparison.expected or {}, ballot))
-
-
-def claim(user: User, campaign: Campaign) -> Ballot | None:
-    """The training comparison to answer now, or None when there is none left."""
-    with transaction.atomic():
-        _lock(user)
-        open_one = Ballot.objects.filter(
-            annotator=user,
-            comparison__campaign=campaign,
-            comparison__kind=Kind.TRAINING,
-            outcome="",
-            expires_at__gt=timezone.now(),
-        )
-        if (mine := open_one.order_by("-claimed_at").first()) is not None:
-            return mine
-        said = {ballot.comparison_id for ballot in _said(user, campaign)}
-        item = items(campaign).exclude(pk__in=said).order_by("-priority", "pk").first()
-        return None if item is None else _open(user, item)
-
-
-def settle(user: User, campaign: Campaign) -> Standing:
-    """After an answer: note that the person has passed, as soon as they have the right answers."""
-    found = standing(user, campaign)
-    if found.passed or not found.done or found.right < found.needed:
-        return found
-    place, _ = Enrolment.objects.get_or_create(campaign=campaign, user=user)
-    place.trained_at = timezone.now()
-    place.save(update_fields=["trained_at"])
-    return standing(user, campaign)
-
-
-@transaction.atomic
-def again(user: User, campaign: Campaign) -> None:
-    """Go through the training anew: earlier answers are withdrawn, not deleted.
-
-    Raises ValueError for who has not failed it.
-    """
-    _lock(user)
-    found = standing(user, campaign)
-    if not found.failed:
-        raise ValueError("There is no training to repeat.")
-    now = timezone.now()
-    for ballot in found.answered:
-        Ballot.objects.filter(pk=ballot.pk).update(seat=None)
-        Ballot.objects.create(
-            comparison=ballot.comparison,
-            annotator=user,
-            revision=ballot.revision + 1,
-            revises=ballot,
-            shown=ballot.shown,
-            settings_version=campaign.settings_version,
-            claimed_at=now,
-            expires_at=now + timedelta(seconds=1),
-            cast_at=now,
-            outcome=Ballot.Outcome.WITHDRAWN,
-        )
+@never_cache
+def page(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """What the training is, how far one is, and what was expected so far."""
+    row = get_object_or_404(Campaign, pk=campaign, project=request.project)
+    items = training.of_campaign(row).count()
+    here = queue.standing(row.comparisons.filter(kind=Kind.TRAINING, retired_at=None))
+    mine = here.filter(annotator=request.user).select_related("comparison").order_by("cast_at")
+    answered = [
+        (ballot, bool(skill.passes(ballot.comparison.expected or {}, ballot))) for ballot in mine
+    ]
+    context = {
+        "campaign": row,
+        "items": items,
+        "answered": answered,
+        "left": training.left_for(request.user, row).count(),
+        "right": sum(right for _, right in answered),
+        "needed": -(-items * row.training_pass // 100),  # rounded up
+        "passed": Enrolment.objects.filter(
+            campaign=row, user=request.user, trained_at__isnull=False
+        ).exists(),
+        "why_not": queue.why_not(request.user, row),
+    }
+    return render(request, "collect/campaigns/training.html", context)
 
 
 @transaction.atomic
 def teach(comparison: Comparison, expected: Mapping[str, Any], explanation: str) -> Comparison:
     """Make a training item of a comparison, or change it. Raises ValueError.
 
-    A comparison that people have voted on in earnest keeps those votes, so a copy of it is taught.
+    A comparison that people have seen in earnest keeps their votes, so a copy of it is taught.
     """
     row = Comparison.objects.select_for_update(of=("self",)).get(pk=comparison.pk)
     if row.kind in (Kind.REPEAT, Kind.GOLD):
@@ -141,8 +65,7 @@ def teach(comparison: Comparison, expected: Mapping[str, Any], explanation: str)
     if expected.get("outcome") == Ballot.Outcome.RANKED and given != slots:
         raise ValueError("The expected ranking must place each answer exactly once.")
     if expected.get("ratings"):
-        scales = asking.criteria(row.campaign.criteria)
-        asking.check_ratings(expected["ratings"], slots, scales)
+        asking.check_ratings(expected["ratings"], slots, asking.criteria(row.campaign.criteria))
     if row.kind != Kind.TRAINING and row.ballots.exists():
         row = _copy(row)
     row.kind, row.overlap, row.full = Kind.TRAINING, EVERYBODY, False
@@ -178,42 +101,3 @@ def _copy(row: Comparison) -> Comparison:
     for slot in row.slots.all():
         made.slots.create(completion_id=slot.completion_id, slot=slot.slot)
     return made
-
-
-def items(campaign: Campaign) -> QuerySet[Comparison]:
-    """Comparisons that are in the training now."""
-    return Comparison.objects.filter(campaign=campaign, kind=Kind.TRAINING, retired_at=None)
-
-
-def _said(user: User, campaign: Campaign) -> list[Ballot]:
-    """The person's standing answers to training comparisons, oldest first."""
-    here = campaign.comparisons.filter(kind=Kind.TRAINING)
-    found = queue.standing(here).filter(annotator=user).select_related("comparison")
-    return list(found.order_by("cast_at"))
-
-
-def _open(user: User, item: Comparison) -> Ballot:
-    """A claim whose seat is the next free one: everybody may answer a training comparison."""
-    locked = Comparison.objects.select_for_update(of=("self",)).get(pk=item.pk)
-    before = locked.ballots.filter(annotator=user).order_by("-revision").first()
-    last = locked.ballots.aggregate(seat=Max("seat"))["seat"]
-    shown = list(before.shown) if before else [slot.slot for slot in locked.slots.all()]
-    if before is None:
-        _shuffle.shuffle(shown)
-    now = timezone.now()
-    return Ballot.objects.create(
-        comparison=locked,
-        annotator=user,
-        revision=before.revision + 1 if before else 1,
-        revises=before,
-        seat=0 if last is None else last + 1,
-        shown=shown,
-        settings_version=item.campaign.settings_version,
-        claimed_at=now,
-        expires_at=now + timedelta(seconds=item.campaign.lease_seconds),
-    )
-
-
-def _lock(user: User) -> None:
-    """One claim of a person at a time, as the queue's."""
-    User.objects.select_for_update(no_key=True).get(pk=user.pk)

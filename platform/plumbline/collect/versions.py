@@ -18,8 +18,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from plumbline.accounts.models import User
-from plumbline.collect import asking, overlap
+from plumbline.collect import asking
 from plumbline.collect.models import Campaign, CampaignVersion
+from plumbline.collect.queue import seats
 
 # What a version holds, in the words that pages use.
 SETTINGS = {
@@ -90,12 +91,11 @@ def change(campaign: Campaign, values: Mapping[str, Any], author: User) -> Campa
         )
         row.settings_version += 1
         row.save(update_fields=[*values, "settings_version"])
-        if row.overlap != before["overlap"]:
-            overlap.refit(row)
         version = CampaignVersion.objects.create(
             campaign=row, number=row.settings_version, settings=snapshot(row), author=author
         )
     campaign.refresh_from_db()
+    seats.settle(campaign)  # a changed overlap reaches the comparisons
     return version
 
 

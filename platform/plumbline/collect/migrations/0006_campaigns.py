@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0002_preferences'),
-        ('collect', '0004_quality'),
+        ('collect', '0005_queue'),
     ]
 
     operations = [
