@@ -148,9 +148,7 @@ def test_without_javascript_it_is_a_plain_form(site, browse, project, bob):
     assert "Skipped" in page.locator("[data-echo]").inner_text()
 
 
-def test_a_dropped_connection_keeps_the_vote_and_sends_it_when_it_is_back(
-    site, browse, project, bob
-):
+def test_a_dropped_connection_keeps_the_vote_and_sends_it_later(site, browse, project, bob):
     campaign = open_campaign(project, comparisons=2)
     page = browse(bob)
     begin(page, campaign)
