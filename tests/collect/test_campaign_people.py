@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from plumbline.accounts.models import Invitation, Membership, User
-from plumbline.collect import enrolment, lifecycle, versions
+from plumbline.collect import enrolment, lifecycle, queue, versions
 
 pytestmark = pytest.mark.django_db
 
@@ -35,6 +35,20 @@ def test_a_link_makes_a_new_person_and_leads_into_the_campaign(client_for, clien
     assert Membership.objects.get(user=erin).role == "annotator"
     assert erin.enrolments.get().campaign == campaign
     assert client.get(response.url).status_code == 200, "they are signed in"
+    ballot = client.post(f"{response.url}claim/").url
+    assert client.get(ballot).status_code == 200
+
+
+def test_a_campaign_for_invited_people_is_for_nobody_else(client_for, alice, bob, carol, campaign):
+    versions.change(campaign, {"invited_only": True}, alice)
+    client_for(bob).post(link(client_for(alice), campaign))
+    assert queue.claim_next(bob, campaign) is not None
+    assert queue.claim_next(carol, campaign) is None
+    assert "Campaign 0" in client_for(bob).get("/p/alpha/").content.decode()
+    assert "Campaign 0" not in client_for(carol).get("/p/alpha/").content.decode()
+    enrolment.remove(campaign, bob)
+    assert queue.why_not(bob, campaign)
+    assert "Campaign 0" not in client_for(bob).get("/p/alpha/").content.decode()
 
 
 def test_a_link_works_once(client_for, client, alice, bob, carol, campaign):

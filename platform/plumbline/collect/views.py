@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Prefetch
+from django.db.models import Prefetch, Q
 from django.http import HttpResponse
 from django.shortcuts import render
 
@@ -17,7 +17,11 @@ from plumbline.permissions import PlumblineRequest
 
 def project(request: PlumblineRequest) -> HttpResponse:
     """Campaigns with one's own progress; for researchers also what is served and what runs."""
-    campaigns = list(request.project.campaigns.all()[:50])
+    every = request.project.campaigns.all()
+    if request.role == Role.ANNOTATOR:
+        here = request.user.enrolments.filter(left_at=None).values("campaign")
+        every = every.filter(Q(invited_only=False) | Q(pk__in=here))
+    campaigns = list(every[:50])
     context: dict[str, Any] = {
         "campaigns": [
             (campaign, queue.progress(request.user, campaign))
