@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
@@ -88,6 +89,8 @@ class Campaign(models.Model):
     criteria = models.JSONField(default=list)  # fields of collect.asking.Criterion each
     reasons = models.JSONField(default=list)  # short ones to choose from, beside the words
     warning = models.CharField(max_length=200, blank=True)  # of content; texts are blurred first
+    examples = models.JSONField(default=list)  # beside the guidelines: prompt, better, worse, why
+    training_pass = models.PositiveSmallIntegerField(default=80)  # % right, to pass the training
     settings_version = models.PositiveIntegerField(default=1)  # stamped on each ballot
     overlap = models.PositiveSmallIntegerField(default=1)  # people wanted a comparison
     overlap_applied = models.PositiveSmallIntegerField(null=True)  # the one `full` was set by
@@ -105,6 +108,7 @@ class Campaign(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "name"], name="one_campaign_name"),
             models.CheckConstraint(condition=Q(overlap__gte=1), name="overlap_at_least_one"),
+            models.CheckConstraint(condition=Q(training_pass__lte=100), name="pass_in_percent"),
         ]
 
     def __str__(self) -> str:
@@ -129,6 +133,10 @@ class CampaignVersion(models.Model):
 
     def __str__(self) -> str:
         return f"{self.campaign}, version {self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        assert self._state.adding, "a version is never edited"
+        super().save(*args, **kwargs)
 
 
 class Enrolment(models.Model):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Prefetch
+from django.db.models import Prefetch, Q
 from django.http import HttpResponse
 from django.shortcuts import render
 
 from plumbline.accounts.models import Role
 from plumbline.collect import queue
 from plumbline.collect.ballots import campaign_of
+from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
 
 def project(request: PlumblineRequest) -> HttpResponse:
     """Campaigns with one's own progress; for researchers also what is served and what runs."""
-    campaigns = list(request.project.campaigns.all()[:50])
+    every = request.project.campaigns.all()
+    if request.role == Role.ANNOTATOR:
+        here = request.user.enrolments.filter(left_at=None).values("campaign")
+        every = every.filter(Q(invited_only=False) | Q(pk__in=here))
+    campaigns = list(every[:50])
     context: dict[str, Any] = {
         "campaigns": [
             (campaign, queue.progress(request.user, campaign))
@@ -36,5 +41,9 @@ def project(request: PlumblineRequest) -> HttpResponse:
 
 def campaign(request: PlumblineRequest, campaign: int) -> HttpResponse:
     row = campaign_of(request, campaign)
-    context = {"campaign": row, "progress": queue.progress(request.user, row)}
+    context = {
+        "campaign": row,
+        "progress": queue.progress(request.user, row),
+        "training": training.of_campaign(row).exists(),
+    }
     return render(request, "collect/campaign.html", context)

@@ -1,7 +1,7 @@
 """The training phase: comparisons with a known answer that a person meets first, with feedback.
 
-Each is answered once. Whoever has answered them all and got the share right that the campaign also
-pauses by (`Quality.pause_accuracy`) has passed, for good; for the others a researcher decides.
+Each is answered once. Whoever has answered them all and got the share right that the campaign asks
+for (`training_pass`) has passed, for good; for the others a researcher decides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
-from plumbline.collect.quality import settings, skill
+from plumbline.collect.quality import skill
 from plumbline.collect.queue import seats
 from plumbline.collect.votes import SAID
 
@@ -88,5 +88,4 @@ def _enough(user: User, campaign: Campaign) -> bool:
         ballot.comparison_id: bool(skill.passes(ballot.comparison.expected or {}, ballot))
         for ballot in answers.select_related("comparison").order_by("revision")
     }
-    least = settings.of(campaign).pause_accuracy * of_campaign(campaign).count()
-    return sum(right.values()) >= least
+    return 100 * sum(right.values()) >= campaign.training_pass * of_campaign(campaign).count()
