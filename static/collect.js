@@ -200,6 +200,7 @@ function onKey(event) {
   if (find("dialog[open]")) return;
   if (event.ctrlKey) {
     if (key === "z" && !typing(event.target)) act(event, ACTIONS.undo);
+    if (key === "enter") act(event, submit); // also from within a text field
     return;
   }
   if (typing(event.target)) return;
@@ -259,7 +260,10 @@ function touch() {
 function fields() {
   const data = new URLSearchParams(new FormData(form()));
   for (const name of ["key", "active_ms", "csrfmiddlewaretoken"]) data.delete(name);
-  for (const area of all("textarea.in-place")) if (area.value === area.defaultValue) data.delete(area.name);
+  for (const area of all("textarea.in-place")) {
+    const original = area.closest(".pane").querySelector(".raw").textContent.replace(/\r\n?/g, "\n");
+    if (area.value === original) data.delete(area.name);
+  }
   return data;
 }
 
@@ -270,21 +274,24 @@ function keepDraft() {
 }
 
 async function sendDraft() {
+  draftTimer = 0;
   const asked = form();
   if (!asked) return;
   const body = fields();
   const place = `draft:${page().dataset.ballot}`;
   let said = "";
+  let waits = true;
   try {
     const answer = await fetch(asked.dataset.draft, {
       method: "POST", body, headers: { "X-CSRFToken": asked.csrfmiddlewaretoken.value },
     });
+    waits = answer.redirected || (!answer.ok && answer.status !== 409);
     if (answer.redirected) said = "Signed out; your draft is kept in this browser";
     else if (!answer.ok) said = answer.status === 409 ? await answer.text() : "Draft kept in this browser";
   } catch {
     said = "Offline; your draft is kept in this browser";
   }
-  store(place, said ? body.toString() : null);
+  store(place, waits ? body.toString() : null);
   if (form() !== asked) return; // answered meanwhile
   keptAt = said ? 0 : Date.now();
   showKept(said);
@@ -360,6 +367,9 @@ function onSent(event) {
   });
 }
 
+addEventListener("pagehide", () => {
+  if (draftTimer && form()) store(`draft:${page().dataset.ballot}`, fields().toString());
+});
 document.addEventListener("keydown", onKey);
 for (const kind of ["keydown", "pointermove", "pointerdown", "scroll", "touchstart"]) {
   document.addEventListener(kind, touch, { passive: true, capture: true });
@@ -393,6 +403,7 @@ document.addEventListener("submit", () => {
 document.addEventListener("htmx:beforeRequest", (event) => {
   if (!event.target.matches("[data-verdict]")) return;
   clearTimeout(draftTimer);
+  draftTimer = 0;
   hold(event.target, page().dataset.ballot);
 });
 document.addEventListener("htmx:afterRequest", (event) => {
