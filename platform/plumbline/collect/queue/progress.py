@@ -118,12 +118,14 @@ def _left(user: User, campaign: Campaign, theirs: Enrolment | None, most: int) -
     """What this person could still answer, from their cursor on, counted up to `most`."""
     if gate.turned_away(campaign, theirs):
         return 0
-    left = history.live_claims(user, campaign).count()
+    open_ones = list(history.live_claims(user, campaign).values_list("comparison", flat=True))
+    left = len(open_ones)
     if gate.shut(campaign):
         return left
     if theirs is None or theirs.trained_at is None:
-        left += training.left_for(user, campaign).count()
+        left += training.left_for(user, campaign).exclude(pk__in=open_ones).count()
         if gate.untrained(user, campaign, theirs):
             return left
     seats.settle(campaign)
-    return left + claims.unanswered(user, campaign).order_by()[:most].count()
+    further = claims.unanswered(user, campaign).exclude(pk__in=open_ones)
+    return left + further.order_by()[:most].count()
