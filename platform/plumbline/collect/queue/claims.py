@@ -109,7 +109,7 @@ def _ordinary(
     found = _locked(everything.filter(pk__in=head), wait)
     if found is not None:
         return found
-    for further in _from_cursor(everything, theirs):
+    for further in from_cursor(everything, theirs):
         found = _locked(further, wait)
         if found is not None:
             _move_cursor(theirs, found, from_the_top=False)
@@ -124,7 +124,7 @@ def _locked(comparisons: QuerySet[Comparison], wait: bool) -> Comparison | None:
     return comparisons.select_for_update(of=("self",), skip_locked=not wait).first()
 
 
-def _from_cursor(
+def from_cursor(
     everything: QuerySet[Comparison], theirs: Enrolment
 ) -> Iterator[QuerySet[Comparison]]:
     """What comes after the person's cursor: two ranges of one index."""
