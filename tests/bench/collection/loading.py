@@ -85,11 +85,13 @@ def load(size: int, people: int) -> Loaded:
     from django.db import connection
 
     from plumbline.accounts.models import Membership, Project, User
-    from plumbline.collect.models import Campaign, PromptSet
+    from plumbline.collect.models import Campaign, Enrolment, PromptSet
 
     call_command("migrate", verbosity=0)
     project = Project.objects.create(name=f"Bench {size}", slug=f"bench-{size}")
-    campaign = Campaign.objects.create(project=project, name=f"{size}", overlap=OVERLAP)
+    campaign = Campaign.objects.create(
+        project=project, name=f"{size}", overlap=OVERLAP, overlap_applied=OVERLAP
+    )
     prompts = PromptSet.objects.create(project=project, name="Prompts")
     everybody = User.objects.bulk_create(
         User(username=f"{size}-{number}") for number in range(people + CROWD + 1)
@@ -116,5 +118,9 @@ def load(size: int, people: int) -> Loaded:
             cursor.execute(statement, named)
         for one in votes:
             cursor.execute(BALLOTS, {**named, **one, "among": len(one["people"])})
+        Enrolment.objects.bulk_create(
+            Enrolment(campaign=campaign, user=one, votes=number)
+            for one, number in [*((one, full // half) for one in crowd), (veteran, answered)]
+        )
         cursor.execute("VACUUM (ANALYZE)")
     return Loaded(campaign, here, veteran)
