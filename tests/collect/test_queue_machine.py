@@ -171,8 +171,8 @@ def test_any_life_of_a_queue_keeps_its_rules():
     run(
         Life,
         settings=settings(
-            max_examples=25,
-            stateful_step_count=25,
+            max_examples=8,
+            stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

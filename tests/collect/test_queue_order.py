@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from plumbline.collect import queue
 from plumbline.collect.models import Comparison, Enrolment
-from plumbline.collect.queue import claims, figures
+from plumbline.collect.queue import figures, order
 from tests.collect.crowd import vote
 from tests.comparisons import compare, open_campaign
 
@@ -21,7 +21,7 @@ from tests.comparisons import compare, open_campaign
 @pytest.fixture
 def short_head(monkeypatch):
     """A claim sees three comparisons at the head of the order."""
-    monkeypatch.setattr(claims, "HEAD", 3)
+    monkeypatch.setattr(order, "HEAD", 3)
 
 
 def test_somebody_far_down_the_order_goes_on_from_there(short_head, project, bob, prefer):
@@ -72,7 +72,7 @@ def test_now_and_then_somebody_begins_at_the_top_again(short_head, project, bob,
         prefer(queue.claim_next(bob, campaign))
     queue.set_overlap(fifth, 2)
     assert prefer(queue.claim_next(bob, campaign)).comparison_id > fifth.pk
-    long_ago = timezone.now() - 2 * claims.CURSOR_LASTS
+    long_ago = timezone.now() - 2 * order.CURSOR_LASTS
     Enrolment.objects.filter(user=bob).update(cursor_at=long_ago)
     assert queue.claim_next(bob, campaign).comparison == fifth
 

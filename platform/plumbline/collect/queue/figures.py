@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from plumbline.accounts.models import Membership, User
 from plumbline.collect.models import Ballot, Campaign, Enrolment
-from plumbline.collect.queue import claims, gate, history, seats, training
+from plumbline.collect.queue import gate, history, order, seats, training
 from plumbline.collect.votes import SAID, VOTES, counted, kept
 
 SMALL = 250  # comparisons of a campaign that is counted at each look
@@ -67,7 +67,7 @@ def complete(campaign: Campaign) -> bool:
     )
     wanted = seats.wanted_in(F("campaign__overlap"))
     lacking = (
-        claims.wanting(campaign)
+        order.wanting(campaign)
         .annotate(
             votes=seats.count(latest.filter(outcome__in=VOTES)),
             answered=seats.count(
@@ -142,7 +142,7 @@ def _left(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
         if gate.untrained(user, campaign, theirs):
             return left
     seats.settle(campaign)
-    further = claims.unanswered(user, campaign).exclude(pk__in=open_ones).order_by()
-    parts = list(claims.from_cursor(further, theirs)) if theirs is not None else []
+    further = order.unanswered(user, campaign).exclude(pk__in=open_ones).order_by()
+    parts = list(order.from_cursor(further, theirs)) if theirs is not None else []
     found = sum(part[:MOST_LEFT].count() for part in parts)
     return left + min(MOST_LEFT, found or further[:MOST_LEFT].count())

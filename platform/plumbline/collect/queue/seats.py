@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import (
-    BooleanField,
     Case,
     Count,
     Exists,
@@ -47,6 +46,16 @@ def lock_comparison(pk: int) -> Comparison:
     """Locked and fresh, with its campaign."""
     locked = Comparison.objects.select_for_update(of=("self",)).select_related("campaign")
     return locked.get(pk=pk)
+
+
+# In SQL, as every vote does it; the overlap is read then, not when the lock was asked for.
+RECOUNT = """
+UPDATE collect_comparison SET "full" = (
+    SELECT count(*) FROM collect_ballot AS b WHERE b.comparison_id = collect_comparison.id
+        AND b.seat IS NOT NULL AND b.outcome IN ('ranked', 'all_bad', 'absolute')
+) >= COALESCE(overlap, (SELECT c.overlap FROM collect_campaign AS c WHERE c.id = campaign_id))
+WHERE id = %s
+"""
 
 
 def wanted(comparison: Comparison) -> int:
@@ -109,13 +118,9 @@ def _filled() -> Coalesce:
 
 def recount(comparison: Comparison) -> None:
     """Write `full` as the seats have it now. For a locked comparison, after its ballots."""
-    if wanted(comparison) >= EVERYBODY:
-        return
-    campaign = Campaign.objects.filter(pk=OuterRef("campaign")).values("overlap")
-    enough = GreaterThanOrEqual(_filled(), wanted_in(Subquery(campaign)))
-    Comparison.objects.filter(pk=comparison.pk).update(
-        full=Case(When(enough, then=True), default=False, output_field=BooleanField())
-    )
+    if wanted(comparison) < EVERYBODY:
+        with connection.cursor() as cursor:
+            cursor.execute(RECOUNT, [comparison.pk])
 
 
 def set_overlap(comparison: Comparison, people: int | None) -> None:
