@@ -22,7 +22,7 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
     has not passed; now and then a hidden test; else the comparison of highest priority with a free
     seat that they have not answered yet. `gate.why_not` says why somebody gets nothing.
     """
-    seats.settle(campaign)
+    history.prepare(campaign)
     tried: list[int] = []
     # First what nobody else is looking at; then wait for those being looked at. Each try is a
     # transaction of its own, so that nobody waits while holding what another waits for.
@@ -37,6 +37,8 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
                 if mine is not None or gate.shut(campaign):
                     return mine
                 theirs = theirs or gate.join(user, campaign)
+                if theirs.votes is None:
+                    history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
                 comparison = _choose(user, campaign, theirs, tried, wait)
                 if comparison is None:
                     break

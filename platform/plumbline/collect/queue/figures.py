@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.core.cache import cache
-from django.db import transaction
-from django.db.models import F, OuterRef, Q, QuerySet, Sum
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import LessThan
 from django.utils import timezone
@@ -37,21 +36,25 @@ class Progress:
 
 
 def progress(user: User, campaign: Campaign) -> Progress:
+    """Asks only: looking at a page changes nothing."""
     theirs = gate.place(user, campaign)
     key = f"progress:{campaign.pk}:{campaign.created_at.timestamp()}"
     wanted: int | None = cache.get(key)
     if wanted is None:
-        wanted = _wanted(campaign)
-        if campaign.comparisons.order_by()[: SMALL + 1].count() > SMALL:
-            cache.set(key, wanted, SECONDS_WANTED)
-            return progress(user, campaign)
-        votes = kept(history.standing(counted(campaign.comparisons.all()))).order_by().count()
-        left = _left(user, campaign, theirs)
-    else:
-        votes = _kept(f"{key}:votes", lambda: _votes(campaign))
-        left = _kept(f"{key}:{user.pk}", lambda: _left(user, campaign, theirs))
-    mine = _mine(user, campaign, theirs)
-    return Progress(mine=mine, votes=votes, wanted=wanted, left=left)
+        asked = counted(campaign.comparisons.order_by()).filter(retired_at__isnull=True)
+        people = Sum(Coalesce(F("overlap"), campaign.overlap))
+        found = asked.aggregate(size=Count("pk"), wanted=people)
+        wanted = found["wanted"] or 0
+        if found["size"] <= SMALL:
+            votes, mine = _counted(user, campaign)
+            return Progress(mine, votes, wanted, _left(user, campaign, theirs))
+        cache.set(key, wanted, SECONDS_WANTED)
+    return Progress(
+        mine=_mine(user, campaign, theirs),
+        votes=_kept(f"{key}:votes", lambda: _votes(user, campaign)),
+        wanted=wanted,
+        left=_kept(f"{key}:{user.pk}", lambda: _left(user, campaign, theirs)),
+    )
 
 
 def complete(campaign: Campaign) -> bool:
@@ -59,7 +62,7 @@ def complete(campaign: Campaign) -> bool:
     could still vote have skipped it; or the deadline has passed."""
     if campaign.deadline is not None and campaign.deadline <= timezone.now():
         return True
-    seats.settle(campaign)
+    history.prepare(campaign)
     able = _able(campaign)
     people = max(1, able.count())  # a project nobody has joined yet waits for its first person
     latest = kept(
@@ -99,34 +102,27 @@ def _kept(key: str, count: Callable[[], int]) -> int:
     return found
 
 
-def _wanted(campaign: Campaign) -> int:
-    asked = counted(campaign.comparisons.order_by()).filter(retired_at__isnull=True)
-    people: int | None = asked.aggregate(n=Sum(Coalesce(F("overlap"), campaign.overlap)))["n"]
-    return people or 0
+def _counted(user: User, campaign: Campaign) -> tuple[int, int]:
+    """Everybody's standing votes, and the person's own, counted one by one."""
+    votes = kept(history.standing(counted(campaign.comparisons.all()))).order_by()
+    found = votes.aggregate(all=Count("pk"), own=Count("pk", filter=Q(annotator=user)))
+    return found["all"], found["own"]
 
 
-def _votes(campaign: Campaign) -> int:
-    """Everybody's standing votes, by person: each has their own counted."""
-    seats.settle(campaign)
-    places = list(Enrolment.objects.filter(campaign=campaign, excluded_at=None))
-    uncounted = [one for one in places if one.votes is None]
-    for one in uncounted:
-        one.votes = _mine(one.user, campaign, one)
-    return sum(one.votes or 0 for one in places)
+def _votes(user: User, campaign: Campaign) -> int:
+    """Everybody's standing votes, by person; counted one by one until each person's are known."""
+    if campaign.overlap_applied is None:
+        return _counted(user, campaign)[0]
+    here = Enrolment.objects.filter(campaign=campaign, excluded_at=None)
+    votes: int | None = here.aggregate(n=Sum("votes"))["n"]
+    return votes or 0
 
 
 def _mine(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
-    """The person's standing votes in the campaign: counted once, then kept with every vote."""
+    """The person's standing votes, which every vote keeps once a claim has counted them."""
     if theirs is not None and theirs.votes is not None:
         return theirs.votes
-    mine = history.standing(counted(campaign.comparisons.all())).filter(annotator=user).order_by()
-    if theirs is None:
-        return mine.count()
-    with transaction.atomic():  # a vote of theirs waits here before it is added
-        Enrolment.objects.select_for_update(no_key=True).get(pk=theirs.pk)
-        votes = mine.count()
-        Enrolment.objects.filter(pk=theirs.pk).update(votes=votes)
-    return votes
+    return _counted(user, campaign)[1]
 
 
 def _left(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
@@ -137,11 +133,10 @@ def _left(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
     left = len(open_ones)
     if gate.shut(campaign):
         return left
-    if theirs is None or theirs.trained_at is None:
-        left += training.left_for(user, campaign).exclude(pk__in=open_ones).count()
+    if (theirs is None or theirs.trained_at is None) and training.of_campaign(campaign).exists():
         if gate.untrained(user, campaign, theirs):
             return left
-    seats.settle(campaign)
+        left += training.left_for(user, campaign).exclude(pk__in=open_ones).count()
     further = order.unanswered(user, campaign).exclude(pk__in=open_ones).order_by()
     parts = list(order.from_cursor(further, theirs)) if theirs is not None else []
     found = sum(part[:MOST_LEFT].count() for part in parts)

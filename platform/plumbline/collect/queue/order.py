@@ -55,13 +55,14 @@ ANYWHERE = "true"
 
 
 def wanting(campaign: Campaign) -> QuerySet[Comparison]:
-    """What is asked of everybody and wants votes yet."""
+    """What is asked of everybody and may want votes yet; `full` says nothing where the campaign's
+    overlap has just been changed."""
     now = timezone.now()
     fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-    here = Comparison.objects.filter(
-        fresh, campaign=campaign, full=False, retired_at__isnull=True, only_for__isnull=True
+    here = counted(Comparison.objects.filter(fresh, campaign=campaign)).filter(
+        retired_at__isnull=True, only_for__isnull=True
     )
-    return counted(here)
+    return here.filter(full=False) if campaign.overlap_applied == campaign.overlap else here
 
 
 def unanswered(user: User, campaign: Campaign) -> QuerySet[Comparison]:

@@ -139,14 +139,14 @@ def set_overlap(comparison: Comparison, people: int | None) -> None:
         recount(locked)
 
 
-def settle(campaign: Campaign) -> None:
-    """Work out `full` anew where the campaign's overlap has changed since that was last done.
+def settle(campaign: Campaign) -> bool:
+    """Work out `full` anew where the campaign's overlap has changed since; whether it had.
 
-    Before anything that decides by `full`, in a transaction of its own: it locks many comparisons
+    Before anything that decides by `full`, in a transaction of its own: it locks many comparisons,
     and whoever holds one of those waits for no other.
     """
     if campaign.overlap_applied == campaign.overlap:
-        return
+        return False
     with transaction.atomic():
         fresh = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
         if fresh.overlap_applied != fresh.overlap:
@@ -160,10 +160,11 @@ def settle(campaign: Campaign) -> None:
             _enrol_voters(fresh)
             Campaign.objects.filter(pk=fresh.pk).update(overlap_applied=fresh.overlap)
     campaign.overlap, campaign.overlap_applied = fresh.overlap, fresh.overlap
+    return True
 
 
 def _enrol_voters(campaign: Campaign) -> None:
-    """A place for everybody who has voted, however their votes came here."""
+    """A place for everybody who has voted, however their votes came here, with their number."""
     said = Ballot.objects.filter(comparison__campaign=campaign).exclude(outcome="").order_by()
     known = Enrolment.objects.filter(campaign=campaign).values("user")
     missing = said.exclude(annotator__in=known).values_list("annotator", flat=True).distinct()
