@@ -37,13 +37,13 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
                 if mine is not None or gate.shut(campaign):
                     return mine
                 theirs = theirs or gate.join(user, campaign)
-                if theirs.votes is None:
-                    history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
                 comparison = _choose(user, campaign, theirs, tried, wait)
                 if comparison is None:
                     break
                 ballot = _take_seat(user, comparison, campaign)
                 if ballot is not None:
+                    if theirs.votes is None:  # after the comparison, as a vote does it
+                        history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
                     return ballot
             tried.append(comparison.pk)  # the last seat went while we waited
     return None

@@ -121,9 +121,10 @@ def from_cursor(
     comparisons: QuerySet[Comparison], theirs: Enrolment
 ) -> Iterator[QuerySet[Comparison]]:
     """What comes after the person's cursor, if they have one."""
-    if _holds(theirs):
-        yield comparisons.filter(priority=theirs.cursor_priority, pk__gt=theirs.cursor_comparison)
-        yield comparisons.filter(priority__lt=theirs.cursor_priority)
+    number, priority = theirs.cursor_comparison, theirs.cursor_priority
+    if priority is not None and _holds(theirs):
+        yield comparisons.filter(priority=priority, pk__gt=number)
+        yield comparisons.filter(priority__lt=priority)
 
 
 def _holds(theirs: Enrolment) -> bool:
