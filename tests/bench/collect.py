@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.bench.collection.loading import Database, load
+from tests.bench.collection.loading import Database, cpu_seconds, load
 from tests.ports import free_port
 
 CLIENTS, WORKERS, THREADS = 32, 2, 4
@@ -70,8 +70,8 @@ def claims(campaign: Any, people: Sequence[Any], veteran: Any, wanted: int) -> d
 
 
 @contextlib.contextmanager
-def web() -> Iterator[int]:
-    """The port of the product's web server."""
+def web() -> Iterator[tuple[int, int]]:
+    """The port of the product's web server, and its process."""
     port = free_port()
     how = ["--interface", "wsgi", "--workers", str(WORKERS), "--blocking-threads", str(THREADS)]
     where = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
@@ -86,7 +86,7 @@ def web() -> Iterator[int]:
                 if asking.getresponse().status == 200:
                     break
             time.sleep(0.2)
-        yield port
+        yield port, process.pid
     finally:
         process.terminate()
         process.wait(30)
@@ -149,7 +149,9 @@ class Annotator:
 TOKEN = "b" * 32
 
 
-def votes(campaign: Any, people: Sequence[Any], seconds: float) -> dict[str, Any]:
+def votes(
+    campaign: Any, people: Sequence[Any], seconds: float, database: Database
+) -> dict[str, Any]:
     """What the web server bears of people who vote without a pause."""
     from django.test import Client
 
@@ -158,7 +160,7 @@ def votes(campaign: Any, people: Sequence[Any], seconds: float) -> dict[str, Any
     cast = Ballot.objects.filter(comparison__campaign=campaign, annotator__in=list(people))
     before = cast.exclude(outcome="").count()
     start = f"/p/{campaign.project.slug}/campaigns/{campaign.pk}/claim/"
-    with web() as port:
+    with web() as (port, server):
         crowd = []
         for person in people:
             browser = Client()
@@ -172,11 +174,14 @@ def votes(campaign: Any, people: Sequence[Any], seconds: float) -> dict[str, Any
         with contextlib.suppress(threading.BrokenBarrierError):
             gate.wait(120)
         begun = time.perf_counter()
+        working = (server, database.process())
+        cpu, own = cpu_seconds(*working), time.process_time()
         over.wait(seconds)
         over.set()
         for thread in threads:
             thread.join()
         wall = time.perf_counter() - begun
+        cpu, own = cpu_seconds(*working) - cpu, time.process_time() - own
     taken = [one for person in crowd for one in person.taken]
     failures = [failure for person in crowd for failure in person.failures]
     stored = cast.exclude(outcome="").count() - before
@@ -188,6 +193,8 @@ def votes(campaign: Any, people: Sequence[Any], seconds: float) -> dict[str, Any
         "p50_ms": percentile(taken, 0.5) if taken else None,
         "p95_ms": percentile(taken, 0.95) if taken else None,
         "p99_ms": percentile(taken, 0.99) if taken else None,
+        "cpu_ms_a_vote": round(1000 * cpu / max(1, len(taken)), 2),  # of server and database
+        "client_cpu_ms_a_vote": round(1000 * own / max(1, len(taken)), 2),
         "failed": len(failures),
         "failures": failures[:3],
         "lost": sum(person.votes for person in crowd) - stored,
@@ -204,7 +211,7 @@ def above_overlap(campaign: Any) -> int:
     return int(counted.filter(votes__gt=F("campaign__overlap")).count())
 
 
-def measure(sizes: Sequence[int], asked: argparse.Namespace) -> dict[str, Any]:
+def measure(sizes: Sequence[int], asked: argparse.Namespace, database: Database) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for size in sizes:
         begun = time.monotonic()
@@ -213,7 +220,7 @@ def measure(sizes: Sequence[int], asked: argparse.Namespace) -> dict[str, Any]:
         found[f"claims at {size}"] = claims(
             loaded.campaign, loaded.people, loaded.veteran, asked.claims
         )
-        found[f"votes at {size}"] = votes(loaded.campaign, loaded.people, asked.seconds)
+        found[f"votes at {size}"] = votes(loaded.campaign, loaded.people, asked.seconds, database)
     small, large = sizes[0], sizes[-1]
     p95 = found[f"claims at {large}"]["p95_ms"]
     found["claim_p95_ms"] = p95
@@ -258,7 +265,7 @@ def main(arguments: Sequence[str]) -> None:
         import django
 
         django.setup()
-        found = measure(sizes, asked)
+        found = measure(sizes, asked, database)
     finally:
         database.stop()
     reached = met(found, sizes)

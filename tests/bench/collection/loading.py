@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.environment import Postgres
@@ -70,6 +72,26 @@ class Database(Postgres):
         log = str(self.folder / "log")
         self._run("pg_ctl", "-D", str(data), "-w", "-l", log, "-o", options, "start")
         os.environ["PGHOST"] = str(self.folder)
+
+    def process(self) -> int:
+        return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+
+
+def cpu_seconds(*roots: int) -> float:
+    """What processes and all that they started and still have running have used."""
+    used: dict[int, float] = {}
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            pid = int(path.parent.name)
+            parents[pid] = int(fields[1])
+            used[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    found, waiting = set(), set(roots)
+    while waiting:
+        found |= waiting
+        waiting = {pid for pid, parent in parents.items() if parent in waiting} - found
+    return sum(used.get(pid, 0.0) for pid in found)
 
 
 @dataclass(frozen=True)
