@@ -1,31 +1,18 @@
-"""Who is asked what next.
+"""Who is asked what next: one's open claim, training, a hidden test, or what the order brings.
 
-A claim looks at the head of the campaign's order first, which nearly always holds something for
-whoever comes. Somebody who has answered more than that of what still wants votes goes on from where
-they last were (`Enrolment.cursor_*`) instead of passing by it all again; when nothing is left
-there, or now and then, they begin at the top, so that what has come free behind them is found.
 Locks are taken in the order person, comparison, ballot; a claim waits for one comparison at a time
 and holds no other then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import timedelta
-
 from django.db import transaction
-from django.db.models import OuterRef, Q, QuerySet, Value
-from django.db.models.lookups import LessThan
-from django.utils import timezone
+from django.db.models import QuerySet
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import mixing
-from plumbline.collect.queue import gate, history, seats, training
-from plumbline.collect.votes import SAID, counted
-
-HEAD = 64  # comparisons at the top of the order that every claim looks at
-CURSOR_LASTS = timedelta(minutes=10)  # then one begins at the top again
+from plumbline.collect.queue import gate, history, order, seats, training
 
 
 def claim_next(user: User, campaign: Campaign) -> Ballot | None:
@@ -35,7 +22,7 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
     has not passed; now and then a hidden test; else the comparison of highest priority with a free
     seat that they have not answered yet. `gate.why_not` says why somebody gets nothing.
     """
-    seats.settle(campaign)
+    history.prepare(campaign)
     tried: list[int] = []
     # First what nobody else is looking at; then wait for those being looked at. Each try is a
     # transaction of its own, so that nobody waits while holding what another waits for.
@@ -55,33 +42,11 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
                     break
                 ballot = _take_seat(user, comparison, campaign)
                 if ballot is not None:
+                    if theirs.votes is None:  # after the comparison, as a vote does it
+                        history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
                     return ballot
             tried.append(comparison.pk)  # the last seat went while we waited
     return None
-
-
-def wanting(campaign: Campaign) -> QuerySet[Comparison]:
-    """What is asked of everybody and wants votes yet."""
-    now = timezone.now()
-    fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
-    here = Comparison.objects.filter(
-        fresh, campaign=campaign, full=False, retired_at__isnull=True, only_for__isnull=True
-    )
-    return counted(here)
-
-
-def unanswered(user: User, campaign: Campaign) -> QuerySet[Comparison]:
-    """What this person could still answer: it has a free seat, and their last word on it, if they
-    had one, was to take back what they said."""
-    said = Ballot.objects.filter(
-        comparison=OuterRef("pk"), annotator=user, outcome__in=SAID
-    ).filter(~history.later_revision(said=True))
-    people = seats.wanted_in(Value(campaign.overlap))
-    return (
-        wanting(campaign)
-        .annotate(said=seats.count(said))
-        .filter(LessThan(seats.taken(timezone.now()), people), said=0)
-    )
 
 
 def _choose(
@@ -94,52 +59,18 @@ def _choose(
         test = mixing.special(user, campaign)
         if test is not None:
             found = _locked(Comparison.objects.filter(pk=test.pk), wait=True)
-            if found is not None and seats.free_seat(found) is not None:
+            if found is not None and _has_seat(found, campaign):
                 return found
-    return _ordinary(user, campaign, theirs, tried, wait)
-
-
-def _ordinary(
-    user: User, campaign: Campaign, theirs: Enrolment, tried: list[int], wait: bool
-) -> Comparison | None:
-    everything = unanswered(user, campaign).exclude(pk__in=tried).order_by("-priority", "id")
-    if wait:
-        return _locked(everything, wait)
-    head = wanting(campaign).order_by("-priority", "id").values("pk")[:HEAD]
-    found = _locked(everything.filter(pk__in=head), wait)
-    if found is not None:
-        return found
-    for further in _from_cursor(everything, theirs):
-        found = _locked(further, wait)
-        if found is not None:
-            _move_cursor(theirs, found, from_the_top=False)
-            return found
-    found = _locked(everything, wait)
-    if found is not None:
-        _move_cursor(theirs, found, from_the_top=True)
-    return found
+    return order.find(user, campaign, theirs, tried, wait)
 
 
 def _locked(comparisons: QuerySet[Comparison], wait: bool) -> Comparison | None:
     return comparisons.select_for_update(of=("self",), skip_locked=not wait).first()
 
 
-def _from_cursor(
-    everything: QuerySet[Comparison], theirs: Enrolment
-) -> Iterator[QuerySet[Comparison]]:
-    """What comes after the person's cursor: two ranges of one index."""
-    at, number, since = theirs.cursor_priority, theirs.cursor_comparison, theirs.cursor_at
-    if at is None or since is None or since < timezone.now() - CURSOR_LASTS:
-        return
-    yield everything.filter(priority=at, pk__gt=number)
-    yield everything.filter(priority__lt=at)
-
-
-def _move_cursor(theirs: Enrolment, found: Comparison, *, from_the_top: bool) -> None:
-    theirs.cursor_priority, theirs.cursor_comparison = found.priority, found.pk
-    if from_the_top:
-        theirs.cursor_at = timezone.now()
-    theirs.save(update_fields=["cursor_priority", "cursor_comparison", "cursor_at"])
+def _has_seat(comparison: Comparison, campaign: Campaign) -> bool:
+    comparison.campaign = campaign
+    return seats.free_seat(comparison) is not None
 
 
 def _take_seat(user: User, comparison: Comparison, campaign: Campaign) -> Ballot | None:
@@ -148,5 +79,5 @@ def _take_seat(user: User, comparison: Comparison, campaign: Campaign) -> Ballot
     if seat is None:
         return None
     before = comparison.ballots.filter(annotator=user).order_by("-revision").first()
-    order = mixing.order(comparison)
-    return history.open_claim(user, comparison, seat, after=before, order=order)
+    sides = mixing.order(comparison)
+    return history.open_claim(user, comparison, seat, after=before, order=sides)

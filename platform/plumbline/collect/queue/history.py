@@ -18,7 +18,7 @@ from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment, Flag
 from plumbline.collect.queue import gate, seats
 from plumbline.collect.queue.verdicts import Frozen, Refused, TooLate
-from plumbline.collect.votes import COUNTED, SAID, VOTES
+from plumbline.collect.votes import COUNTED, SAID, VOTES, counted
 
 Outcome = Ballot.Outcome
 _shuffle = random.SystemRandom()
@@ -223,6 +223,22 @@ def replaced(before: Ballot | None, comparison: Comparison, by: Ballot) -> None:
         Flag.objects.filter(ballot=before, resolved_at=None).update(
             resolved_at=by.cast_at, resolved_by=by.annotator_id, resolution="Taken back"
         )
+
+
+def prepare(campaign: Campaign) -> None:
+    """Before a decision: what is derived from the ballots is as the campaign's overlap has it."""
+    if seats.settle(campaign):
+        count_votes(Enrolment.objects.filter(campaign=campaign))
+
+
+def count_votes(places: QuerySet[Enrolment]) -> None:
+    """Count the standing votes of people whose votes nobody has counted; from then on each vote
+    keeps the number. A vote cast meanwhile waits for the place, and adds itself."""
+    with transaction.atomic():
+        for place in places.filter(votes=None).select_for_update(no_key=True).order_by("pk"):
+            asked = counted(Comparison.objects.filter(campaign=place.campaign_id))
+            votes = standing(asked).filter(annotator=place.user_id).count()
+            Enrolment.objects.filter(pk=place.pk).update(votes=votes)
 
 
 def _answers(user: User, campaign: Campaign) -> QuerySet[Ballot]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import (
-    BooleanField,
     Case,
     Count,
     Exists,
@@ -31,7 +30,7 @@ from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.utils import timezone
 
 from plumbline.accounts.models import User
-from plumbline.collect.models import Ballot, Campaign, Comparison
+from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality.planting import EVERYBODY
 from plumbline.collect.votes import VOTES
 
@@ -47,6 +46,16 @@ def lock_comparison(pk: int) -> Comparison:
     """Locked and fresh, with its campaign."""
     locked = Comparison.objects.select_for_update(of=("self",)).select_related("campaign")
     return locked.get(pk=pk)
+
+
+# In SQL, as every vote does it; the overlap is read then, not when the lock was asked for.
+RECOUNT = """
+UPDATE collect_comparison SET "full" = (
+    SELECT count(*) FROM collect_ballot AS b WHERE b.comparison_id = collect_comparison.id
+        AND b.seat IS NOT NULL AND b.outcome IN ('ranked', 'all_bad', 'absolute')
+) >= COALESCE(overlap, (SELECT c.overlap FROM collect_campaign AS c WHERE c.id = campaign_id))
+WHERE id = %s
+"""
 
 
 def wanted(comparison: Comparison) -> int:
@@ -109,13 +118,9 @@ def _filled() -> Coalesce:
 
 def recount(comparison: Comparison) -> None:
     """Write `full` as the seats have it now. For a locked comparison, after its ballots."""
-    if wanted(comparison) >= EVERYBODY:
-        return
-    campaign = Campaign.objects.filter(pk=OuterRef("campaign")).values("overlap")
-    enough = GreaterThanOrEqual(_filled(), wanted_in(Subquery(campaign)))
-    Comparison.objects.filter(pk=comparison.pk).update(
-        full=Case(When(enough, then=True), default=False, output_field=BooleanField())
-    )
+    if wanted(comparison) < EVERYBODY:
+        with connection.cursor() as cursor:
+            cursor.execute(RECOUNT, [comparison.pk])
 
 
 def set_overlap(comparison: Comparison, people: int | None) -> None:
@@ -134,14 +139,14 @@ def set_overlap(comparison: Comparison, people: int | None) -> None:
         recount(locked)
 
 
-def settle(campaign: Campaign) -> None:
-    """Work out `full` anew where the campaign's overlap has changed since that was last done.
+def settle(campaign: Campaign) -> bool:
+    """Work out `full` anew where the campaign's overlap has changed since; whether it had.
 
-    Before anything that decides by `full`, in a transaction of its own: it locks many comparisons
+    Before anything that decides by `full`, in a transaction of its own: it locks many comparisons,
     and whoever holds one of those waits for no other.
     """
     if campaign.overlap_applied == campaign.overlap:
-        return
+        return False
     with transaction.atomic():
         fresh = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
         if fresh.overlap_applied != fresh.overlap:
@@ -152,5 +157,17 @@ def settle(campaign: Campaign) -> None:
             here.filter(Exists(voted), GreaterThanOrEqual(_filled(), people), full=False).update(
                 full=True
             )
+            _enrol_voters(fresh)
             Campaign.objects.filter(pk=fresh.pk).update(overlap_applied=fresh.overlap)
     campaign.overlap, campaign.overlap_applied = fresh.overlap, fresh.overlap
+    return True
+
+
+def _enrol_voters(campaign: Campaign) -> None:
+    """A place for everybody who has voted, however their votes came here, with their number."""
+    said = Ballot.objects.filter(comparison__campaign=campaign).exclude(outcome="").order_by()
+    known = Enrolment.objects.filter(campaign=campaign).values("user")
+    missing = said.exclude(annotator__in=known).values_list("annotator", flat=True).distinct()
+    Enrolment.objects.bulk_create(
+        (Enrolment(campaign=campaign, user_id=person) for person in missing), ignore_conflicts=True
+    )

@@ -7,10 +7,10 @@ that nobody reaches in a day. Nothing is decided by these: `complete` looks for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.core.cache import cache
-from django.db import transaction
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import LessThan
@@ -18,11 +18,11 @@ from django.utils import timezone
 
 from plumbline.accounts.models import Membership, User
 from plumbline.collect.models import Ballot, Campaign, Enrolment
-from plumbline.collect.queue import claims, gate, history, seats, training
+from plumbline.collect.queue import gate, history, order, seats, training
 from plumbline.collect.votes import SAID, VOTES, counted, kept
 
 SMALL = 250  # comparisons of a campaign that is counted at each look
-SECONDS = 10  # that counts of a larger one are kept
+SECONDS, SECONDS_WANTED = 10, 300  # that counts of a larger one are kept
 MOST_LEFT = 1000  # of what is left for somebody, counted
 
 
@@ -36,22 +36,25 @@ class Progress:
 
 
 def progress(user: User, campaign: Campaign) -> Progress:
+    """Asks only: looking at a page changes nothing."""
     theirs = gate.place(user, campaign)
     key = f"progress:{campaign.pk}:{campaign.created_at.timestamp()}"
-    everybody: tuple[int, int] | None = cache.get(key)
-    if everybody is not None:
-        left_key = f"{key}:{user.pk}"
-        left: int | None = cache.get(left_key)
-        if left is None:
-            left = _left(user, campaign, theirs, MOST_LEFT)
-            cache.set(left_key, left, SECONDS)
-    else:
-        everybody = _everybody(campaign)
-        if campaign.comparisons.order_by()[: SMALL + 1].count() > SMALL:
-            cache.set(key, everybody, SECONDS)
-        left = _left(user, campaign, theirs, MOST_LEFT)
-    mine = 0 if theirs is None else _votes_of(theirs)
-    return Progress(mine=mine, votes=everybody[0], wanted=everybody[1], left=left)
+    wanted: int | None = cache.get(key)
+    if wanted is None:
+        asked = counted(campaign.comparisons.order_by()).filter(retired_at__isnull=True)
+        people = Sum(Coalesce(F("overlap"), campaign.overlap))
+        found = asked.aggregate(size=Count("pk"), wanted=people)
+        wanted = found["wanted"] or 0
+        if found["size"] <= SMALL:
+            votes, mine = _counted(user, campaign)
+            return Progress(mine, votes, wanted, _left(user, campaign, theirs))
+        cache.set(key, wanted, SECONDS_WANTED)
+    return Progress(
+        mine=_mine(user, campaign, theirs),
+        votes=_kept(f"{key}:votes", lambda: _votes(user, campaign)),
+        wanted=wanted,
+        left=_kept(f"{key}:{user.pk}", lambda: _left(user, campaign, theirs)),
+    )
 
 
 def complete(campaign: Campaign) -> bool:
@@ -59,7 +62,7 @@ def complete(campaign: Campaign) -> bool:
     could still vote have skipped it; or the deadline has passed."""
     if campaign.deadline is not None and campaign.deadline <= timezone.now():
         return True
-    seats.settle(campaign)
+    history.prepare(campaign)
     able = _able(campaign)
     people = max(1, able.count())  # a project nobody has joined yet waits for its first person
     latest = kept(
@@ -67,7 +70,7 @@ def complete(campaign: Campaign) -> bool:
     )
     wanted = seats.wanted_in(F("campaign__overlap"))
     lacking = (
-        claims.wanting(campaign)
+        order.wanting(campaign)
         .annotate(
             votes=seats.count(latest.filter(outcome__in=VOTES)),
             answered=seats.count(
@@ -91,39 +94,50 @@ def _able(campaign: Campaign) -> QuerySet[Membership]:
     return members.exclude(user__in=out.values("user"))
 
 
-def _everybody(campaign: Campaign) -> tuple[int, int]:
-    """Standing votes, and votes wanted."""
-    asked = counted(campaign.comparisons.order_by())
-    votes = kept(history.standing(asked)).order_by().aggregate(n=Count("pk"))["n"]
-    wanted = asked.filter(retired_at__isnull=True).aggregate(
-        n=Sum(Coalesce(F("overlap"), campaign.overlap))
-    )["n"]
-    return votes, wanted or 0
+def _kept(key: str, count: Callable[[], int]) -> int:
+    found: int | None = cache.get(key)
+    if found is None:
+        found = count()
+        cache.set(key, found, SECONDS)
+    return found
 
 
-def _votes_of(theirs: Enrolment) -> int:
-    """The person's standing votes in the campaign: counted once, then kept with every vote."""
-    if theirs.votes is None:
-        with transaction.atomic():
-            locked = Enrolment.objects.select_for_update(no_key=True).get(pk=theirs.pk)
-            asked = counted(locked.campaign.comparisons.all())
-            mine = history.standing(asked).filter(annotator=locked.user_id)
-            locked.votes = mine.order_by().aggregate(n=Count("pk"))["n"]
-            locked.save(update_fields=["votes"])
-        theirs.votes = locked.votes
-    return theirs.votes or 0
+def _counted(user: User, campaign: Campaign) -> tuple[int, int]:
+    """Everybody's standing votes, and the person's own, counted one by one."""
+    votes = kept(history.standing(counted(campaign.comparisons.all()))).order_by()
+    found = votes.aggregate(all=Count("pk"), own=Count("pk", filter=Q(annotator=user)))
+    return found["all"], found["own"]
 
 
-def _left(user: User, campaign: Campaign, theirs: Enrolment | None, most: int) -> int:
-    """What this person could still answer, from their cursor on, counted up to `most`."""
+def _votes(user: User, campaign: Campaign) -> int:
+    """Everybody's standing votes, by person; counted one by one until each person's are known."""
+    if campaign.overlap_applied is None:
+        return _counted(user, campaign)[0]
+    here = Enrolment.objects.filter(campaign=campaign, excluded_at=None)
+    votes: int | None = here.aggregate(n=Sum("votes"))["n"]
+    return votes or 0
+
+
+def _mine(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
+    """The person's standing votes, which every vote keeps once a claim has counted them."""
+    if theirs is not None and theirs.votes is not None:
+        return theirs.votes
+    return _counted(user, campaign)[1]
+
+
+def _left(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
+    """What this person could still answer, from their cursor on, counted up to MOST_LEFT."""
     if gate.turned_away(campaign, theirs):
         return 0
-    left = history.live_claims(user, campaign).count()
+    open_ones = list(history.live_claims(user, campaign).values_list("comparison", flat=True))
+    left = len(open_ones)
     if gate.shut(campaign):
         return left
-    if theirs is None or theirs.trained_at is None:
-        left += training.left_for(user, campaign).count()
+    if (theirs is None or theirs.trained_at is None) and training.of_campaign(campaign).exists():
         if gate.untrained(user, campaign, theirs):
             return left
-    seats.settle(campaign)
-    return left + claims.unanswered(user, campaign).order_by()[:most].count()
+        left += training.left_for(user, campaign).exclude(pk__in=open_ones).count()
+    further = order.unanswered(user, campaign).exclude(pk__in=open_ones).order_by()
+    parts = list(order.from_cursor(further, theirs)) if theirs is not None else []
+    found = sum(part[:MOST_LEFT].count() for part in parts)
+    return left + min(MOST_LEFT, found or further[:MOST_LEFT].count())
