@@ -123,6 +123,19 @@ def test_one_leafs_back_through_ones_answers_and_changes_one(site, browse, proje
     assert standing.get(revises__isnull=False).ranking == [[0, 1]]
 
 
+def test_an_answered_comparison_fits_a_phone(site, browse, project, bob):
+    campaign = open_campaign(project, comparisons=2)
+    page = browse(bob, width=390, has_touch=True)
+    begin(page, campaign)
+    page.get_by_label("A much better").tap(force=True)
+    page.get_by_role("button", name="Save").tap()
+    page.wait_for_selector("[data-echo] .success")
+    page.get_by_role("link", name="Previous").tap()
+    page.get_by_role("heading", name="You said: A much better than B.").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_role("button", name="Next comparison").bounding_box()["height"] >= 44
+
+
 def test_flagging_takes_a_reason_and_two_keys(site, browse, project, bob):
     campaign = open_campaign(project, comparisons=2)
     page = browse(bob)
