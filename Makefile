@@ -2,8 +2,8 @@
 #   make demo     the whole platform on this machine, with simulated raters
 #   make test     the test suite, on SQLite and, where it is installed, on PostgreSQL
 #   make check    linters, types, layers, migrations, deployment checks
-#   make bench    what is measured: NAME=align, train, reward, round, memory, push, reward_quality
-#                 or overopt [QUICK=1]; prints JSON
+#   make bench    what is measured: NAME=align, train, reward, round, memory, push, reward_quality,
+#                 overopt or collect [QUICK=1]; prints JSON
 #   make engine   vLLM in an environment of its own, for `make demo ENGINE=vllm`
 #   make up       production's processes, by docker compose
 # Settings given as NAME=value (PORT=8010, ENGINE=vllm, ONCE=1, BASE=folder, STRICT=1, PLUMBLINE_HOME=
@@ -12,6 +12,7 @@
 PYTHON ?= python3.11
 TORCH_INDEX ?=
 VLLM_VERSION := 0.32.0
+AXE_VERSION := 4.14.1
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 
@@ -22,6 +23,8 @@ demo: .venv/installed
 
 # Both databases at once: the second suite's report follows the first one's.
 test: .venv/installed-test
+	@test -f .venv/axe/package/axe.min.js || \
+		$(MAKE) --no-print-directory --silent .venv/axe/package/axe.min.js 2>/dev/null || true
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
 		report=$$(mktemp); trap 'rm -f $$report' EXIT; \
 		.venv/bin/python -m pytest --db postgres --ignore tests/align --ignore tests/engine \
@@ -69,7 +72,16 @@ up:
 .venv/installed-test: .venv/installed
 	@echo "Installing what the tests need"
 	@$(PIP) install $(MORE_INDEX) --editable ".[gpu,embedded,test]"
+	@$(MAKE) --no-print-directory .venv/axe/package/axe.min.js || \
+		echo "Without axe-core (npm) the accessibility tests are skipped; make test tries again"
 	@touch $@
+
+# axe-core finds accessibility faults. Only npm has it; a machine without npm or network goes on.
+.venv/axe/package/axe.min.js: | .venv/bin/python
+	@command -v npm >/dev/null
+	@mkdir -p .venv/axe
+	@cd .venv/axe && npm pack --silent axe-core@$(AXE_VERSION) >/dev/null && \
+		tar -xzmf axe-core-$(AXE_VERSION).tgz package/axe.min.js package/LICENSE
 
 # vLLM's CPU wheels bring CUDA builds of three packages that break their own import: off they go.
 .venv-vllm/installed:

@@ -74,6 +74,9 @@ document.addEventListener("keydown", (event) => {
 // A poll saves nothing and comes again by itself, so its failure needs other words.
 function complain(event, status) {
   const polls = event.target.getAttribute?.("hx-trigger")?.includes("every");
+  if (event.target.matches?.("[data-verdict]") && (!status || status >= 500)) {
+    return toast("Not sent yet: the server cannot be reached. Your answer is kept here and goes by itself.");
+  }
   toast(polls ? "Live updates are interrupted. Trying again…" : failure(status));
 }
 

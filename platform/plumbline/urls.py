@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from django.urls import include, path
 
+from plumbline.collect import campaign_people
+
 urlpatterns = [
     path("", include("plumbline.accounts.urls")),
+    path("campaign/<str:token>/", campaign_people.invitation, name="campaign-invitation"),
     path("p/<slug:project>/", include("plumbline.collect.urls")),
     path("p/<slug:project>/data/", include("plumbline.transfer.urls")),
     path("p/<slug:project>/lab/", include("plumbline.lab.urls")),

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from plumbline.collect import formulas
 from plumbline.collect.render import LONGEST, TAGS, markdown
 
 VECTORS = [
@@ -84,16 +85,37 @@ MARKDOWN = [
     "{{ request.user }} {% debug %} ${7*7} <%= 1 %>",
 ]
 PAYLOADS = LINKS + REFERENCES + HTML + MARKDOWN
-ATTRIBUTES = {"a": {"href", "rel", "target"}, "ol": {"start"}}
+FORMULAS = [
+    r"$\href{javascript:alert(1)}{x}$",
+    r"$\text{<img src=x onerror=alert(1)>}$",
+    r"\(\style{position:fixed}{x}\)",
+    r"\[\class{bar}{x} \color{red}{y}\]",
+    r"$$\text{</math><script>alert(1)</script>}$$",
+    r"$\text{&lt;script&gt;alert(1)&lt;/script&gt;}$",
+    r"$<svg onload=alert(1)>$",
+    "$$\n</mtext><iframe src=//evil.example>\n$$",
+    "```python\n</span><img src=x onerror=alert(1)>\n```",
+    '```python" onclick="alert(1)\nx = 1\n```',
+]
+PAYLOADS += FORMULAS
+ATTRIBUTES = {
+    "a": {"href", "rel", "target"},
+    "ol": {"start"},
+    "span": {"class"},
+    "table": {"tabindex"},
+}
 
 
 class Inspector(HTMLParser):
     """Reads HTML as a browser does and objects to whatever could act."""
 
     def handle_starttag(self, tag, attrs):
-        assert tag in TAGS, tag
+        assert tag in TAGS | formulas.TAGS, tag
+        allowed = (
+            formulas.ATTRIBUTES | {"tabindex"} if tag in formulas.TAGS else ATTRIBUTES.get(tag, ())
+        )
         for name, value in attrs:
-            assert name in ATTRIBUTES.get(tag, ()), (tag, name)
+            assert name in allowed, (tag, name)
             if name == "href":
                 assert value.startswith(("http://", "https://")), value
 
@@ -136,3 +158,36 @@ def test_very_long_text_is_shown_as_it_is():
 def test_deep_nesting_neither_hangs_nor_breaks():
     for text in ("> " * 3000 + "x", "[" * 5000, "*" * 5000 + "a", "- " * 3000 + "x", "`" * 9999):
         markdown(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "display"),
+    [
+        (r"so $x^2$ is", "inline"),
+        (r"so \(x^2\) is", "inline"),
+        (r"so \[x^2\] is", "block"),
+        (r"so $$x^2$$ is", "block"),
+        ("$$\n- x^2\n$$", "block"),
+    ],
+)
+def test_formulas_become_mathml(text, display):
+    html = markdown(text)
+    assert f'display="{display}">' in html
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in html
+    assert "$" not in html
+
+
+@pytest.mark.parametrize("text", ["$5 and $10", "from $5-$10", "a $ b", "`$x^2$`", "US$ 5"])
+def test_money_and_code_are_no_formulas(text):
+    assert "<math" not in markdown(text)
+
+
+def test_a_formula_that_cannot_be_read_is_shown_as_written():
+    assert "<code>\\frac{</code>" in markdown(r"$\frac{$")
+
+
+def test_code_is_highlighted_by_classes_alone():
+    html = markdown("```python\ndef f(): return 1\n```")
+    assert '<span class="k">def</span>' in html
+    assert "style" not in html
+    assert "<span" not in markdown("```nolanguage\ndef f()\n```")

@@ -7,7 +7,9 @@ from itertools import permutations
 import pytest
 
 from plumbline.collect import screen
+from plumbline.collect.kinds import pair, rank
 from plumbline.collect.models import Ballot
+from plumbline.collect.queue import Verdict
 from plumbline.collect.votes import preferences
 
 
@@ -22,10 +24,10 @@ def stored(verdict, shown) -> Ballot:
 
 
 @pytest.mark.parametrize("shown", [[0, 1], [1, 0]])
-@pytest.mark.parametrize("choice", [value for value, _ in screen.pair_choices()])
+@pytest.mark.parametrize("choice", [value for value, _ in pair.choices()])
 def test_what_is_clicked_is_what_is_stored_and_said_back(choice, shown):
-    ballot = stored(screen.read_pair(choice, shown), shown)
-    assert screen.write_pair(ballot) == choice
+    ballot = stored(Verdict(**pair.read(choice, shown)), shown)
+    assert pair.write(ballot) == choice
     said = screen.sentence(ballot)
     if choice == "bad":
         assert (said, preferences([ballot])) == ("Both bad", [])
@@ -40,7 +42,8 @@ def test_what_is_clicked_is_what_is_stored_and_said_back(choice, shown):
 
 @pytest.mark.parametrize("shown", list(permutations(range(3))))
 def test_places_become_tie_groups_of_slots(shown):
-    ballot = stored(screen.read_places([2, 1, 2], list(shown)), shown)
+    ranking = rank.read([2, 1, 2], list(shown))
+    ballot = stored(Verdict(Ballot.Outcome.RANKED, ranking=ranking), shown)
     assert ballot.ranking == [[shown[1]], sorted([shown[0], shown[2]])]
     assert screen.sentence(ballot) == "B > A = C"
     for i, j, p, weight in preferences([ballot]):

@@ -44,12 +44,17 @@ def accept(invitation: Invitation, user: User) -> Membership:
     with transaction.atomic():
         if Membership.objects.filter(project=invitation.project, user=user).exists():
             raise ValueError(f"You are already a member of {invitation.project}.")
-        taken = Invitation.objects.filter(pk=invitation.pk, accepted_by=None)
-        if not taken.update(accepted_by=user):
-            raise ValueError("Somebody has used this invitation already.")
+        use(invitation, user)
         return Membership.objects.create(
             project=invitation.project, user=user, role=invitation.role
         )
+
+
+def use(invitation: Invitation, user: User) -> None:
+    """Use a link up. Raises ValueError when somebody has done so already."""
+    taken = Invitation.objects.filter(pk=invitation.pk, accepted_by=None)
+    if not taken.update(accepted_by=user):
+        raise ValueError("Somebody has used this invitation already.")
 
 
 def _digest(token: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
@@ -88,8 +89,11 @@ class Campaign(models.Model):
     criteria = models.JSONField(default=list)  # fields of collect.asking.Criterion each
     reasons = models.JSONField(default=list)  # short ones to choose from, beside the words
     warning = models.CharField(max_length=200, blank=True)  # of content; texts are blurred first
+    examples = models.JSONField(default=list)  # beside the guidelines: prompt, better, worse, why
+    training_pass = models.PositiveSmallIntegerField(default=80)  # % right, to pass the training
     settings_version = models.PositiveIntegerField(default=1)  # stamped on each ballot
     overlap = models.PositiveSmallIntegerField(default=1)  # people wanted a comparison
+    overlap_applied = models.PositiveSmallIntegerField(null=True)  # the one `full` was set by
     lease_seconds = models.PositiveIntegerField(default=900)
     quality = models.JSONField(default=dict)  # fields of collect.quality.settings.Quality
     hourly_rate = models.DecimalField(max_digits=8, decimal_places=2, null=True, blank=True)
@@ -104,6 +108,7 @@ class Campaign(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["project", "name"], name="one_campaign_name"),
             models.CheckConstraint(condition=Q(overlap__gte=1), name="overlap_at_least_one"),
+            models.CheckConstraint(condition=Q(training_pass__lte=100), name="pass_in_percent"),
         ]
 
     def __str__(self) -> str:
@@ -129,6 +134,10 @@ class CampaignVersion(models.Model):
     def __str__(self) -> str:
         return f"{self.campaign}, version {self.number}"
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        assert self._state.adding, "a version is never edited"
+        super().save(*args, **kwargs)
+
 
 class Enrolment(models.Model):
     """A person's place in a campaign, from the first time they open it or are invited."""
@@ -141,6 +150,11 @@ class Enrolment(models.Model):
     pause_reason = models.CharField(max_length=300, blank=True)
     excluded_at = models.DateTimeField(null=True)  # the person's votes are not used from then on
     left_at = models.DateTimeField(null=True)
+    votes = models.PositiveIntegerField(null=True)  # standing ones; None: not counted yet
+    # The queue's: where in the campaign's order the person last was, and since when they go on.
+    cursor_priority = models.IntegerField(null=True)
+    cursor_comparison = models.BigIntegerField(null=True)
+    cursor_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [

@@ -1,19 +1,21 @@
-"""What the ballot page shows, and how what is clicked there becomes a ranking of slots.
+"""What the ballot page shows, and what is stored put back into words.
 
-Answers are lettered by their place on the screen; only here do letters meet slots, in both
-directions, so that the order shown and the order stored cannot drift apart.
+Answers are lettered by their place on the screen. The parts of the form (collect.kinds) turn what
+is clicked into slots; here slots become letters again, so a person reads back what was stored and
+not what was clicked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from string import ascii_uppercase
+from typing import Any
 
+from plumbline.collect import asking
+from plumbline.collect.changes import lines_as_python
+from plumbline.collect.kinds.pair import STRENGTHS
 from plumbline.collect.models import Ballot
-from plumbline.collect.queue import Verdict
-
-STRENGTHS = {1: "slightly better", 2: "better", 3: "much better"}
-TIE, ALL_BAD = "tie", "bad"
 
 
 @dataclass(frozen=True)
@@ -32,50 +34,30 @@ def panes(ballot: Ballot) -> list[Pane]:
     ]
 
 
-def pair_choices() -> list[tuple[str, str]]:
-    """The scale of a pair, from A to B, then both bad."""
-    a = [(f"A{strength}", f"A {STRENGTHS[strength]}") for strength in (3, 2, 1)]
-    b = [(f"B{strength}", f"B {STRENGTHS[strength]}") for strength in (1, 2, 3)]
-    return [*a, (TIE, "Tie"), *b, (ALL_BAD, "Both bad")]
-
-
-def read_pair(choice: str, shown: list[int]) -> Verdict:
-    """A choice of the scale as a verdict on slots."""
-    if choice == ALL_BAD:
-        return Verdict(Ballot.Outcome.ALL_BAD)
-    if choice == TIE:
-        return Verdict(Ballot.Outcome.RANKED, ranking=[sorted(shown)])
-    best = "AB".index(choice[0])
-    ranking = [[shown[best]], [shown[1 - best]]]
-    return Verdict(Ballot.Outcome.RANKED, ranking=ranking, strength=int(choice[1]))
-
-
-def write_pair(ballot: Ballot) -> str:
-    """The choice that `read_pair` would turn into this ballot; "" for one that is not a vote."""
-    if ballot.outcome == Ballot.Outcome.ALL_BAD:
-        return ALL_BAD
-    if ballot.outcome != Ballot.Outcome.RANKED:
-        return ""
-    if len(ballot.ranking) == 1:
-        return TIE
-    return f"{'AB'[ballot.shown.index(ballot.ranking[0][0])]}{ballot.strength or 2}"
-
-
-def read_places(places: list[int], shown: list[int]) -> Verdict:
-    """Places typed for each answer as shown (1 is best, equal places tie)."""
-    ranking = [
-        sorted(slot for slot, given in zip(shown, places, strict=True) if given == place)
-        for place in sorted(set(places))
-    ]
-    return Verdict(Ballot.Outcome.RANKED, ranking=ranking)
-
-
 def sentence(ballot: Ballot) -> str:
-    """What is stored, in the letters the person saw: "A better than B"."""
+    """What is stored, in the letters the person saw: "A better than B, and good"."""
+    said = _order(ballot)
+    if ballot.mark:
+        said += f", and {asking.MARKS[ballot.mark]}"
+    return "; ".join([part for part in (said, *_beside(ballot)) if part])
+
+
+def expected(ballot: Ballot, fields: Mapping[str, Any]) -> str:
+    """What a known comparison should be answered, in the letters the person saw."""
+    names = ("outcome", "ranking", "strength", "mark", "ratings")
+    given = {name: fields[name] for name in names if fields.get(name)}
+    return sentence(Ballot(shown=ballot.shown, **{"outcome": Ballot.Outcome.RANKED, **given}))
+
+
+def _order(ballot: Ballot) -> str:
     if ballot.outcome == Ballot.Outcome.SKIPPED:
         return "Skipped"
+    if ballot.outcome == Ballot.Outcome.FLAGGED:
+        return "Flagged"
     if ballot.outcome == Ballot.Outcome.ALL_BAD:
         return "Both bad" if len(ballot.shown) == 2 else "All bad"
+    if ballot.outcome == Ballot.Outcome.ABSOLUTE:
+        return ""
     letter = dict(zip(ballot.shown, ascii_uppercase, strict=False))
     groups = [" = ".join(sorted(letter[slot] for slot in group)) for group in ballot.ranking]
     if len(ballot.shown) > 2:
@@ -83,3 +65,39 @@ def sentence(ballot: Ballot) -> str:
     if len(groups) == 1:
         return "A and B tie"
     return f"{groups[0]} {STRENGTHS[ballot.strength or 2]} than {groups[1]}"
+
+
+def _beside(ballot: Ballot) -> Iterator[str]:
+    letter = dict(zip(map(str, ballot.shown), ascii_uppercase, strict=False))
+    alone = len(ballot.shown) == 1
+    for slot, given in sorted(ballot.ratings.items(), key=lambda one: letter[one[0]]):
+        values = ", ".join(f"{name} {value}" for name, value in given.items())
+        yield values if alone else f"{letter[slot]}: {values}"
+    if corrected := sorted(letter[slot] for slot in ballot.corrections):
+        yield "corrected" if alone else f"{' and '.join(corrected)} corrected"
+    if ballot.spans:
+        yield f"{len(ballot.spans)} place{'s' if len(ballot.spans) > 1 else ''} marked"
+
+
+def corrected(ballot: Ballot) -> list[tuple[str, str, str]]:
+    """Of each corrected answer the letter, the text as it was and as it was corrected."""
+    found = zip(ballot.shown, panes(ballot), strict=True)
+    return [
+        (pane.letter, lines_as_python(pane.text), ballot.corrections[str(slot)])
+        for slot, pane in found
+        if str(slot) in ballot.corrections
+    ]
+
+
+def marked(ballot: Ballot) -> list[tuple[str, str, str, str]]:
+    """Of each marked place the answer's letter, the words, the label and the note."""
+    texts = dict(zip(ballot.shown, panes(ballot), strict=True))
+    return [
+        (
+            texts[span["slot"]].letter,
+            texts[span["slot"]].text[span["start"] : span["end"]],
+            asking.SPAN_LABELS[span["label"]],
+            span.get("note", ""),
+        )
+        for span in ballot.spans
+    ]

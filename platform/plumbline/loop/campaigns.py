@@ -14,8 +14,10 @@ from plumbline.loop.models import Experiment, Round
 
 
 def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
-    """A campaign of the round's own; guidelines carry over from the experiment's last one."""
+    """A campaign of the round's own; what people read, are paid and are tested by carries over from
+    the experiment's last one."""
     experiment = round.experiment
+    carried = ("guidelines", "examples", "reasons", "warning", "hourly_rate", "quality")
     earlier = Campaign.objects.filter(round__experiment=experiment).order_by("-pk").first()
     what = "" if purpose == Campaign.Purpose.TRAIN else ", evaluation"
     return Campaign.objects.create(
@@ -23,7 +25,7 @@ def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
         name=f"{experiment.name}, round {round.number}{what}",
         purpose=purpose,
         overlap=experiment.overlap,
-        guidelines=earlier.guidelines if earlier else "",
+        **({name: getattr(earlier, name) for name in carried} if earlier else {}),
     )
 
 

@@ -34,9 +34,7 @@ def resume(campaign: Campaign, user: User) -> Enrolment:
 @transaction.atomic
 def exclude(campaign: Campaign, user: User, reason: str) -> int:
     """Pause and set the person's votes aside; how many. Raises ValueError without a reason."""
-    place = pause(campaign, user, reason)
-    place.excluded_at = place.excluded_at or timezone.now()
-    place.save(update_fields=["excluded_at"])
+    reason = _said(reason)
     theirs = Ballot.objects.filter(
         annotator=user, comparison__campaign=campaign, seat__isnull=False
     ).exclude(outcome="")
@@ -46,6 +44,9 @@ def exclude(campaign: Campaign, user: User, reason: str) -> int:
     list(asked_again.order_by("pk").values_list("pk"))  # their locks, before their ballots change
     freed = theirs.update(seat=None)
     asked_again.update(full=False)
+    place = pause(campaign, user, reason)  # after the comparisons, as a vote of theirs does
+    place.excluded_at = place.excluded_at or timezone.now()
+    place.save(update_fields=["excluded_at"])
     return freed
 
 

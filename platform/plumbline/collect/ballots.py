@@ -1,0 +1,270 @@
+"""The page where one comparison at a time is answered, and what can be done with a ballot.
+
+Opening a page never changes anything: a claim is a POST. After each answer the next comparison
+comes with the same response, as the swapped part of the page for htmx or by a 303 without it; what
+an outbox sends again gets a sentence as JSON instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django_htmx.http import HttpResponseClientRedirect, push_url
+
+from plumbline.collect import keys, kinds, queue, screen
+from plumbline.collect.changes import lines_as_python
+from plumbline.collect.forms import (
+    FLAG_REASONS,
+    SKIP_REASONS,
+    BallotForm,
+    FlagForm,
+    SkipForm,
+    UndoForm,
+    given,
+    sentences,
+)
+from plumbline.collect.models import Ballot, Campaign
+from plumbline.permissions import PlumblineRequest
+
+UNKEPT = "Not kept: "
+
+
+class SeeOther(HttpResponseRedirect):
+    status_code = 303
+
+
+def claim(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """Get the next comparison, or the one already open."""
+    return _next(request, campaign_of(request, campaign))
+
+
+@never_cache
+def ballot(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
+    """One comparison: read it, answer it; afterwards, what was said of it."""
+    row = _ballot(request, ballot)
+    if request.method == "POST":
+        return _cast(request, row)
+    if row.outcome:
+        return _answered(request, row)
+    if not queue.is_live(row):
+        context = {"ballot": row, "campaign": row.comparison.campaign}
+        return render(request, "collect/expired.html", context)
+    return _show(request, row)
+
+
+def draft(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
+    """Keep what is filled in so far. A ballot that is answered or lost keeps nothing."""
+    row = _ballot(request, ballot)
+    try:
+        queue.save_draft(row, given(request.POST))
+    except ValueError as refused:
+        return HttpResponse(UNKEPT + str(refused), status=409, content_type="text/plain")
+    return HttpResponse(status=204)
+
+
+def changes(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
+    """What a correction changes in an answer, as it is typed."""
+    row = _ballot(request, ballot)
+    try:
+        n = int(request.POST.get("answer", ""))
+        pane = screen.panes(row)[n]
+    except (ValueError, IndexError):
+        raise Http404 from None
+    after = lines_as_python(request.POST.get(f"correct_{n}", ""))
+    before = lines_as_python(pane.text)
+    context = {"before": before, "after": after}
+    return render(request, "collect/changes.html", context) if after != before else HttpResponse()
+
+
+def difference(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
+    """What differs between the two answers of a pair, each in its own pane."""
+    row = _ballot(request, ballot)
+    panes = screen.panes(row)
+    if len(panes) != 2:
+        raise Http404
+    return render(request, "collect/difference.html", {"a": panes[0], "b": panes[1]})
+
+
+def skip(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
+    row = _ballot(request, ballot)
+    form = SkipForm(request.POST)
+    if not form.is_valid():
+        messages.warning(request, "Choose a reason to skip.")
+        return _go(request, row)
+    try:
+        queue.skip(row, form.cleaned_data["reason"], form.cleaned_data["key"])
+        messages.success(request, "Skipped. You will not be asked this one again.")
+    except queue.Refused as refused:
+        messages.warning(request, str(refused))
+    return _next(request, row.comparison.campaign)
+
+
+def flag(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
+    """Call a comparison harmful or broken: a researcher looks at it."""
+    row = _ballot(request, ballot)
+    form = FlagForm(request.POST)
+    if not form.is_valid():
+        messages.warning(request, "Choose a reason to flag it.")
+        return _go(request, row)
+    said = form.cleaned_data
+    try:
+        queue.flag(row, said["reason"], said["words"], said["key"])
+        messages.success(request, "Flagged. A researcher will look at it.")
+    except queue.Refused as refused:
+        messages.warning(request, str(refused))
+    return _next(request, row.comparison.campaign)
+
+
+def reopen(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
+    """Change an answer of one's own: a new revision, whether or not a round has used the old."""
+    row = _ballot(request, ballot)
+    try:
+        again = queue.reopen(row)
+    except queue.Refused as refused:
+        messages.warning(request, str(refused))
+        return _go(request, row)
+    if queue.frozen(row):
+        messages.info(request, "A round has used your answer; a new one counts from now on.")
+    return _go(request, again)
+
+
+def undo(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """Take back the answer the page named; sent twice it still takes back only that one."""
+    row = campaign_of(request, campaign)
+    form = UndoForm(request.POST)
+    latest = queue.last_said(request.user, row)
+    if not form.is_valid() or latest is None or latest.pk != form.cleaned_data["ballot"]:
+        return _next(request, row)
+    try:
+        reopened = queue.undo(request.user, row)
+    except queue.Refused as refused:
+        messages.warning(request, str(refused))
+        return _next(request, row)
+    if reopened is None:
+        return _next(request, row)
+    messages.info(request, "Taken back. Answer again when you are ready.")
+    return _go(request, reopened)
+
+
+def campaign_of(request: PlumblineRequest, pk: int) -> Campaign:
+    return get_object_or_404(Campaign, pk=pk, project=request.project)
+
+
+def _ballot(request: PlumblineRequest, pk: UUID) -> Ballot:
+    """A ballot of one's own; anybody else's does not exist."""
+    return get_object_or_404(
+        Ballot.objects.select_related("comparison__campaign", "comparison__prompt"),
+        pk=pk,
+        annotator=request.user,
+        comparison__campaign__project=request.project,
+    )
+
+
+def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
+    form = BallotForm(row, request.POST)
+    again = request.headers.get("Accept") == "application/json"  # from an outbox
+    if not form.is_valid():
+        found = sentences(form)
+        if again:
+            return JsonResponse({"refused": found[0]}, status=422)
+        return _show(request, row, request.POST, found)
+    try:
+        stored = queue.cast(row, form.verdict(), form.cleaned_data["key"])
+    except queue.Refused as refused:
+        if again:
+            return JsonResponse({"refused": str(refused)}, status=409)
+        messages.warning(request, str(refused))
+        return _next(request, row.comparison.campaign)
+    except ValueError as wrong:  # it fits the form but not the campaign, which has changed since
+        if again:
+            return JsonResponse({"refused": str(wrong)}, status=422)
+        return _show(request, row, request.POST, [str(wrong)])
+    if again:
+        return JsonResponse({"saved": screen.sentence(stored)})
+    messages.success(request, f"Saved: {screen.sentence(stored)}")
+    if queue.feedback(stored) is not None:  # training: what was expected, before going on
+        url = reverse("ballot", args=[request.project.slug, row.pk])
+        return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
+    return _next(request, row.comparison.campaign)
+
+
+def _next(request: PlumblineRequest, campaign: Campaign) -> HttpResponse:
+    """On to the next comparison, or to the campaign's page when nothing is left."""
+    row = queue.claim_next(request.user, campaign)
+    if row is not None:
+        return _go(request, row)
+    url = reverse("campaign", args=[request.project.slug, campaign.pk])
+    return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
+
+
+def _go(request: PlumblineRequest, row: Ballot) -> HttpResponse:
+    url = reverse("ballot", args=[request.project.slug, row.pk])
+    if not request.htmx:
+        return SeeOther(url)
+    return push_url(_show(request, _ballot(request, row.pk)), url)
+
+
+def _show(
+    request: PlumblineRequest, row: Ballot, sent: Any = None, wrong: list[str] | None = None
+) -> HttpResponse:
+    said = given(sent) if wrong else _said_before(row)
+    chosen = kinds.parts(row)
+    context = _reading(request, row) | {
+        "at_panes": kinds.at_panes(chosen, len(row.shown), said),
+        "at_bar": kinds.at_bar(chosen, said),
+        "wrong": wrong,
+        "key": uuid4(),
+        "keys": keys.bound(request.user),
+        "skip_reasons": SKIP_REASONS,
+        "flag_reasons": FLAG_REASONS,
+        "progress": queue.progress(request.user, row.comparison.campaign),
+        "last": queue.last_said(request.user, row.comparison.campaign),
+        "previous": queue.previous(row),
+        "drafted": bool(queue.draft(row)),
+        "changes_url": reverse("ballot-changes", args=[request.project.slug, row.pk]),
+    }
+    swap = request.htmx and not request.htmx.history_restore_request
+    template = "collect/ballot.html" + ("#ballot" if swap else "")
+    return render(request, template, context, status=422 if wrong else 200)
+
+
+def _answered(request: PlumblineRequest, row: Ballot) -> HttpResponse:
+    """What was said of a comparison, with the comparison, and the way to change it."""
+    context = _reading(request, row) | {
+        "said": screen.sentence(row),
+        "feedback": (feedback := queue.feedback(row)),
+        "expected": screen.expected(row, feedback.expected) if feedback else "",
+        "corrected": screen.corrected(row),
+        "marked": screen.marked(row),
+        "previous": queue.previous(row),
+        "following": queue.following(row),
+        "frozen": queue.frozen(row),
+        "keys": keys.bound(request.user),
+    }
+    return render(request, "collect/answered.html", context)
+
+
+def _reading(request: PlumblineRequest, row: Ballot) -> dict[str, Any]:
+    return {
+        "ballot": row,
+        "campaign": row.comparison.campaign,
+        "turns": row.comparison.prompt.messages,
+        "panes": screen.panes(row),
+    }
+
+
+def _said_before(row: Ballot) -> Mapping[str, Any]:
+    """What the form starts with: the draft, or what this ballot takes back or changes."""
+    if drafted := queue.draft(row):
+        return drafted
+    before = row.revises
+    while before is not None and before.outcome in ("", Ballot.Outcome.WITHDRAWN):
+        before = before.revises
+    return kinds.fill(before) if before is not None else {}

@@ -1,0 +1,362 @@
+"""The form of a campaign: what people read, are asked and earn, and how votes are tested.
+
+Refusals name their field and say what is possible. The quality part is derived from
+`quality.settings.Quality`, so a setting added there appears here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from django import forms
+from django.forms import BaseFormSet, BoundField, formset_factory
+from django.utils import timezone
+
+from plumbline.accounts.models import Project
+from plumbline.collect import asking
+from plumbline.collect.models import Campaign
+from plumbline.collect.quality import settings
+from plumbline.collect.quality.settings import Quality
+
+MOST_PEOPLE = 100
+MOST_REASONS, LONGEST_REASON, MOST_EXAMPLES = 12, 80, 6
+QUALITY = "quality_"  # before the names of quality settings
+QUALITY_HELP = {
+    "gold_start": "Share of known comparisons among a person’s first answers, 0 to 0.5.",
+    "gold_end": "The share it falls to. Not above the first.",
+    "gold_over": "Over how many answers it falls.",
+    "repeat_share": "Share of own earlier votes asked again with the sides swapped, 0 to 0.5.",
+    "repeat_gap": "Answers at least between a vote and its repeat.",
+    "seconds_least": "A vote faster than this is flagged, never refused.",
+    "seconds_a_word": "A vote faster than this for each word of the answers is flagged too.",
+    "pause": "Pause a person by itself when the rule below says so. Off: the page only tells you.",
+    "pause_accuracy": "The accuracy on known comparisons that a person should have.",
+    "pause_certainty": "How sure the rule must be that they are below it.",
+    "prior_right": "Right answers a new person is credited with, so that one slip pauses nobody.",
+    "prior_wrong": "Wrong answers a new person is credited with.",
+    "left_bias": "Log-odds of choosing the left side that raise an alert, when surely not zero.",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    title: str
+    about: str
+    fields: list[BoundField]
+    folded: bool = False
+
+
+def _number(label: str, help: str, least: int, most: int, **more: Any) -> forms.IntegerField:
+    say = f"{label} must be between {least} and {most}."
+    return forms.IntegerField(
+        label=label,
+        help_text=help,
+        min_value=least,
+        max_value=most,
+        error_messages={
+            "required": f"{label} is missing.",
+            "invalid": f"{label} must be a whole number.",
+            "min_value": say,
+            "max_value": say,
+        },
+        **more,
+    )
+
+
+def _lines(rows: int) -> forms.Textarea:
+    return forms.Textarea(attrs={"rows": rows})
+
+
+def _quality_field(name: str, default: object) -> forms.Field:
+    label = name.replace("_", " ").capitalize()
+    about: dict[str, Any] = {"label": label, "help_text": QUALITY_HELP.get(name, "")}
+    if isinstance(default, bool):
+        return forms.BooleanField(required=False, **about)
+    wrong = {"invalid": f"{label} must be a number.", "required": f"{label} is missing."}
+    if isinstance(default, int):
+        wrong["invalid"] = f"{label} must be a whole number."
+        return forms.IntegerField(error_messages=wrong, **about)
+    widget = forms.NumberInput(attrs={"step": "any"})
+    return forms.FloatField(error_messages=wrong, widget=widget, **about)
+
+
+class CriterionForm(forms.Form):
+    """One scale; a row without a name is no criterion."""
+
+    name = forms.CharField(required=False, max_length=40, label="Name in one word")
+    question = forms.CharField(required=False, max_length=200)
+    least = forms.IntegerField(required=False, min_value=0, max_value=9, initial=1, label="From")
+    most = forms.IntegerField(required=False, min_value=1, max_value=10, initial=5, label="To")
+    low = forms.CharField(required=False, max_length=40, label="The low end means")
+    high = forms.CharField(required=False, max_length=40, label="The high end means")
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or self.cleaned_data
+        if not self.errors and given.get("name"):
+            try:
+                asking.Criterion(**_criterion(given))
+            except ValueError as error:
+                self.add_error("name", str(error))
+        elif given.get("question"):
+            self.add_error("name", "Name this criterion in one word, or clear its question.")
+        return given
+
+
+class ExampleForm(forms.Form):
+    """A comparison as it should be judged, shown beside the guidelines."""
+
+    prompt = forms.CharField(required=False, max_length=2000, widget=_lines(3))
+    why = forms.CharField(required=False, max_length=1000, label="Why", widget=_lines(3))
+    better = forms.CharField(required=False, max_length=4000, widget=_lines(4))
+    worse = forms.CharField(required=False, max_length=4000, widget=_lines(4))
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or self.cleaned_data
+        if any(given.values()):
+            for name in ("prompt", "better", "worse"):
+                if not given.get(name):
+                    self.add_error(name, "An example has a prompt, a better and a worse answer.")
+        return given
+
+
+CriteriaSet = formset_factory(CriterionForm, extra=0, max_num=asking.MOST_CRITERIA)
+ExampleSet = formset_factory(ExampleForm, extra=0, max_num=MOST_EXAMPLES)
+
+
+class CampaignForm(forms.Form):
+    """All settings at once. `saw` is the version the page was made from."""
+
+    saw = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    name = forms.CharField(
+        max_length=120,
+        help_text="People see it. One campaign of the project has it.",
+        error_messages={"required": "Name is missing."},
+    )
+    guidelines = forms.CharField(
+        required=False,
+        max_length=50_000,
+        help_text="Markdown. Say what “better” means here, and what to do when it is close.",
+        widget=forms.Textarea(attrs={"rows": 12}),
+    )
+    warning = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Content warning",
+        help_text="With one, texts are blurred until a person asks to see them.",
+    )
+    asks = forms.MultipleChoiceField(
+        choices=list(asking.ASKS.items()),
+        label="People are asked",
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "People must be asked something: tick one of the questions."},
+    )
+    reasons = forms.CharField(
+        required=False,
+        label="Reasons to choose from",
+        help_text=f"One a line, {MOST_REASONS} at most; people tick any of them beside a vote.",
+        widget=forms.Textarea(attrs={"rows": 4}),
+    )
+    purpose = forms.ChoiceField(
+        choices=Campaign.Purpose,
+        help_text="Votes for evaluation never train a policy.",
+    )
+    overlap = _number(
+        "People per comparison",
+        "May change at any time; single comparisons can have a number of their own.",
+        1,
+        MOST_PEOPLE,
+    )
+    lease_minutes = _number(
+        "Minutes on one comparison", "Unsent after that, it goes to somebody else.", 1, 24 * 60
+    )
+    deadline = forms.DateTimeField(
+        required=False,
+        help_text="UTC. No new comparisons are given out after it.",
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"],
+        error_messages={"invalid": "Deadline must be a date and a time: 2027-01-31 18:00."},
+    )
+    hourly_rate = forms.DecimalField(
+        required=False,
+        min_value=0,
+        max_digits=8,
+        decimal_places=2,
+        help_text="Of one person’s active hour, in your currency; what the cost is counted by.",
+        error_messages={
+            "invalid": "Hourly rate must be a number.",
+            "min_value": "Hourly rate cannot be negative.",
+        },
+    )
+    invited_only = forms.BooleanField(
+        required=False,
+        help_text="Off: every member of the project may answer.",
+    )
+    training_pass = _number(
+        "Training passed at",
+        "Percent of the training comparisons answered as expected. They come first where a "
+        "campaign has some; with 0, answering them is enough.",
+        0,
+        100,
+    )
+
+    def __init__(self, project: Project, campaign: Campaign | None, data: Any = None) -> None:
+        initial = None if data is not None else _initial(campaign)
+        super().__init__(data, initial=initial)
+        self.project, self.campaign = project, campaign
+        for one in fields(Quality):
+            self.fields[QUALITY + one.name] = _quality_field(one.name, one.default)
+        self.sets = {
+            "criteria": _rows(CriteriaSet, "criteria", campaign.criteria if campaign else [], data),
+            "examples": _rows(ExampleSet, "examples", campaign.examples if campaign else [], data),
+        }
+
+    @property
+    def groups(self) -> Iterator[Group]:
+        """The parts of the form that are fields under each other."""
+        yield self._group("Who and how many", "", "purpose overlap lease_minutes deadline")
+        yield self._group("People", "", "invited_only training_pass hourly_rate")
+        names = " ".join(QUALITY + one.name for one in fields(Quality))
+        about = "Hidden tests and when a rule speaks up. The defaults suit most campaigns."
+        yield self._group("Quality", about, names, folded=True)
+
+    @property
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """(label, sentence, id of the field) of everything refused."""
+        for field in self:
+            for error in field.errors:
+                yield str(field.label), str(error), field.id_for_label
+        for error in self.non_field_errors():
+            yield "", str(error), ""
+        for name, rows in self.sets.items():
+            for n, row in enumerate(rows, start=1):
+                for field in row:
+                    for error in field.errors:
+                        yield (
+                            f"{name.capitalize()} {n}, {field.label}",
+                            str(error),
+                            field.id_for_label,
+                        )
+
+    def is_valid(self) -> bool:
+        # Both are asked, so that everything wrong is told at once.
+        rows = [one.is_valid() for one in self.sets.values()]
+        return super().is_valid() and all(rows)
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"].strip()
+        others = Campaign.objects.filter(project=self.project, name=name)
+        if self.campaign:
+            others = others.exclude(pk=self.campaign.pk)
+        if others.exists():
+            raise forms.ValidationError("Another campaign of this project has this name.")
+        return name
+
+    def clean_reasons(self) -> list[str]:
+        lines = str(self.cleaned_data["reasons"]).splitlines()
+        given = dict.fromkeys(" ".join(line.split()) for line in lines)
+        reasons = [line for line in given if line]
+        if len(reasons) > MOST_REASONS:
+            raise forms.ValidationError(f"{MOST_REASONS} reasons are the most that people read.")
+        if long := [line for line in reasons if len(line) > LONGEST_REASON]:
+            raise forms.ValidationError(f"Shorter, please: “{long[0]}”.")
+        return reasons
+
+    def clean_deadline(self) -> Any:
+        deadline = self.cleaned_data["deadline"]
+        changed = not self.campaign or deadline != self.campaign.deadline
+        if deadline and changed and deadline <= timezone.now():
+            raise forms.ValidationError("The deadline lies in the past.")
+        return deadline
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or self.cleaned_data
+        if "asks" in given and self.sets["criteria"].is_valid():
+            scales = [asking.Criterion(**row) for row in self.criteria()]
+            try:
+                asking.check_asks(given["asks"], scales)
+            except ValueError as error:
+                self.add_error("asks", str(error))
+        if not any(name.startswith(QUALITY) for name in self.errors):
+            try:
+                settings.read(self._quality())
+            except ValueError as error:
+                self.add_error(self._named(str(error)), str(error))
+        return given
+
+    def criteria(self) -> list[dict[str, Any]]:
+        rows = self.sets["criteria"].cleaned_data
+        return [_criterion(row) for row in rows if row.get("name")]
+
+    def values(self) -> dict[str, Any]:
+        """Settings of the campaign by name, of a valid form."""
+        given = dict(self.cleaned_data)
+        default = asdict(Quality())
+        quality = {k: v for k, v in self._quality().items() if v != default[k]}
+        examples = [row for row in self.sets["examples"].cleaned_data if row.get("prompt")]
+        names = "name guidelines warning asks reasons purpose overlap deadline hourly_rate"
+        return {
+            **{name: given[name] for name in names.split()},
+            "invited_only": given["invited_only"],
+            "training_pass": given["training_pass"],
+            "lease_seconds": self._lease(given["lease_minutes"]),
+            "criteria": self.criteria(),
+            "examples": examples,
+            "quality": quality,
+        }
+
+    def _quality(self) -> dict[str, Any]:
+        return {one.name: self.cleaned_data[QUALITY + one.name] for one in fields(Quality)}
+
+    def _lease(self, minutes: int) -> int:
+        """In seconds; what was set in seconds stays as it is while its minutes do."""
+        now = self.campaign.lease_seconds if self.campaign else 0
+        return now if max(1, now // 60) == minutes and now else 60 * minutes
+
+    def _named(self, sentence: str) -> str:
+        """The quality field that a refusal speaks of; the first one when it speaks of several."""
+        for one in fields(Quality):
+            if sentence.startswith(one.name.replace("_", " ").capitalize()):
+                return QUALITY + one.name
+        return QUALITY + "gold_end"
+
+    def _group(self, title: str, about: str, names: str, folded: bool = False) -> Group:
+        shown = [self[name] for name in names.split()]
+        return Group(title, about, shown, folded and not any(one.errors for one in shown))
+
+
+def _initial(campaign: Campaign | None) -> dict[str, Any]:
+    row = campaign or Campaign()
+    names = "name guidelines warning asks purpose overlap deadline hourly_rate invited_only"
+    quality = asdict(settings.of(row))
+    return {
+        **{name: getattr(row, name) for name in names.split()},
+        "saw": row.settings_version,
+        "training_pass": row.training_pass,
+        "lease_minutes": max(1, row.lease_seconds // 60),
+        "reasons": "\n".join(row.reasons),
+        **{QUALITY + name: value for name, value in quality.items()},
+    }
+
+
+def _rows(
+    made: type[BaseFormSet[Any]], prefix: str, given: list[dict[str, Any]], data: Any
+) -> BaseFormSet[Any]:
+    """The rows that there are and empty ones up to the most there may be."""
+    if data is not None:
+        return made(data, prefix=prefix)
+    empty = made.max_num - len(given)
+    return made(prefix=prefix, initial=[*given, *[{}] * empty])
+
+
+def _criterion(row: Mapping[str, Any]) -> dict[str, Any]:
+    least, most = row.get("least"), row.get("most")
+    return {
+        "name": row["name"],
+        "question": row.get("question", ""),
+        "least": 1 if least is None else least,
+        "most": 5 if most is None else most,
+        "low": row.get("low", ""),
+        "high": row.get("high", ""),
+    }

@@ -1,0 +1,66 @@
+"""Who compares what next, and what they said: claim, cast, skip, flag, undo, reopen.
+
+Overlap is kept by seats (0..overlap-1) that the database holds unique, never by counters. A claim
+is a lease that ends by the clock, so no sweeper is needed. Nothing said is ever edited. Locks are
+taken in the order person, comparison, ballot, enrolment. This is the front; a file for each part
+lies behind it.
+"""
+
+from __future__ import annotations
+
+from plumbline.collect.queue.casting import cast, flag, skip
+from plumbline.collect.queue.claims import claim_next
+from plumbline.collect.queue.drafts import draft, save_draft
+from plumbline.collect.queue.figures import Progress, complete, progress
+from plumbline.collect.queue.gate import why_not
+from plumbline.collect.queue.history import (
+    following,
+    frozen,
+    is_live,
+    last_said,
+    previous,
+    reopen,
+    standing,
+    undo,
+)
+from plumbline.collect.queue.seats import set_overlap
+from plumbline.collect.queue.training import Feedback, feedback, let_in
+from plumbline.collect.queue.verdicts import (
+    AlreadyCast,
+    ForeignKeyUsed,
+    Frozen,
+    Refused,
+    TooLate,
+    Verdict,
+)
+
+__all__ = [
+    "AlreadyCast",
+    "Feedback",
+    "ForeignKeyUsed",
+    "Frozen",
+    "Progress",
+    "Refused",
+    "TooLate",
+    "Verdict",
+    "cast",
+    "claim_next",
+    "complete",
+    "draft",
+    "feedback",
+    "flag",
+    "following",
+    "frozen",
+    "is_live",
+    "last_said",
+    "let_in",
+    "previous",
+    "progress",
+    "reopen",
+    "save_draft",
+    "set_overlap",
+    "skip",
+    "standing",
+    "undo",
+    "why_not",
+]

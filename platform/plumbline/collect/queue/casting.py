@@ -1,0 +1,123 @@
+"""Saying something of a claimed comparison: a verdict, a skip, a flag.
+
+Sent twice under one key it is stored once, whatever else the second says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from plumbline.collect.models import Ballot, Comparison, Draft, Flag
+from plumbline.collect.quality import gold
+from plumbline.collect.queue import history, seats, training
+from plumbline.collect.queue.verdicts import AlreadyCast, ForeignKeyUsed, TooLate, Verdict, check
+from plumbline.collect.votes import VOTES
+
+Outcome = Ballot.Outcome
+SAID_FIELDS = (
+    *("outcome", "ranking", "strength", "mark", "ratings", "corrections"),
+    *("reasons", "reason", "comment"),
+)
+MOST_ACTIVE_MS = 24 * 3600 * 1000  # a browser's clock is not to be trusted
+
+
+def cast(ballot: Ballot, verdict: Verdict, key: UUID) -> Ballot:
+    """Store a verdict. The same key again returns what is stored, whatever the verdict says.
+
+    After the lease the vote still counts while its seat is free. Raises a `Refused` whose sentence
+    says why not, and ValueError for a verdict that does not fit the comparison.
+    """
+    with transaction.atomic():
+        ballot, comparison = _lock(ballot, key)
+        if ballot.idempotency_key == key:
+            return ballot
+        _check_open(ballot)
+        check(verdict, ballot)
+        before = history.word_before(ballot)
+        if before is not None and before.outcome in VOTES:  # a revision takes its seat over
+            history.release(before)
+            ballot.seat = before.seat
+        elif ballot.seat is None:  # the lease ended and claiming by others took the seat back
+            ballot.seat = seats.free_seat(comparison)
+            if ballot.seat is None:
+                raise TooLate(
+                    "Your time on this comparison ran out and somebody else has it now. "
+                    "Nothing was saved; here is the next one."
+                )
+        for name in SAID_FIELDS:
+            setattr(ballot, name, getattr(verdict, name))
+        ballot.spans = [asdict(span) for span in verdict.spans]
+        _say(ballot, comparison, before, key, verdict.active_ms)
+        gold.review(ballot)
+        return ballot
+
+
+def skip(ballot: Ballot, reason: str, key: UUID) -> Ballot:
+    """Give the seat back and say why. The person is not asked this comparison again."""
+    return _decline(ballot, Outcome.SKIPPED, reason, key)
+
+
+def flag(ballot: Ballot, reason: str, words: str, key: UUID) -> Ballot:
+    """Call the comparison harmful or broken: a skip that a researcher looks into."""
+    with transaction.atomic():
+        ballot = _decline(ballot, Outcome.FLAGGED, reason, key)
+        if ballot.outcome == Outcome.FLAGGED:  # the key may be of an answer sent before
+            Flag.objects.get_or_create(
+                ballot=ballot, defaults={"reason": reason[:300], "words": words}
+            )
+        return ballot
+
+
+def _decline(ballot: Ballot, outcome: Outcome, reason: str, key: UUID) -> Ballot:
+    with transaction.atomic():
+        ballot, comparison = _lock(ballot, key)
+        if ballot.idempotency_key == key:
+            return ballot
+        _check_open(ballot)
+        before = history.word_before(ballot)
+        if before is not None:
+            history.release(before)
+        ballot.outcome, ballot.reason, ballot.seat = outcome, reason[:300], None
+        return _say(ballot, comparison, before, key, None)
+
+
+def _lock(ballot: Ballot, key: UUID) -> tuple[Ballot, Comparison]:
+    """The rows behind a ballot, locked and fresh. Raises when the key is another ballot's."""
+    comparison = seats.lock_comparison(ballot.comparison_id)
+    fresh = Ballot.objects.select_for_update().get(pk=ballot.pk)
+    if fresh.idempotency_key != key and Ballot.objects.filter(idempotency_key=key).exists():
+        raise ForeignKeyUsed("This form was already sent for another comparison. Reload the page.")
+    fresh.comparison = comparison
+    return fresh, comparison
+
+
+def _check_open(ballot: Ballot) -> None:
+    if ballot.outcome:
+        raise AlreadyCast("You have already answered this comparison; your first answer stands.")
+    later = Ballot.objects.filter(
+        comparison=ballot.comparison_id,
+        annotator=ballot.annotator_id,
+        revision__gt=ballot.revision,
+    )
+    if later.exists():
+        raise AlreadyCast("You have opened this comparison again since; answer it there.")
+
+
+def _say(
+    ballot: Ballot, comparison: Comparison, before: Ballot | None, key: UUID, active_ms: int | None
+) -> Ballot:
+    """Store what the ballot holds now, and what follows from it."""
+    ballot.cast_at = timezone.now()
+    ballot.idempotency_key = key
+    if active_ms is not None:
+        ballot.active_ms = min(max(active_ms, 0), MOST_ACTIVE_MS)
+    ballot.save()
+    Draft.objects.filter(ballot=ballot).delete()
+    history.replaced(before, comparison, by=ballot)
+    seats.recount(comparison)
+    training.review(ballot)
+    return ballot

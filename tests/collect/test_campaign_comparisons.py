@@ -1,0 +1,147 @@
+"""The browser of a campaign's comparisons, one comparison's page, and flags to resolve."""
+
+from __future__ import annotations
+
+import pytest
+
+from plumbline.collect.comparisons import filtered
+from plumbline.collect.models import Flag
+from plumbline.collect.queue import seats
+from tests.collect import crowd
+from tests.comparisons import open_campaign
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def mixed(project, bob, carol):
+    """Full and agreed, disputed, skipped, flagged, untouched; a gold one beside them."""
+    campaign = open_campaign(project, comparisons=5, overlap=2)
+    agreed, disputed, skipped, flagged, _ = campaign.comparisons.order_by("pk")
+    for user in (bob, carol):
+        crowd.vote(user, agreed, [[0], [1]])
+    crowd.vote(bob, disputed, [[0], [1]])
+    crowd.vote(carol, disputed, [[1], [0]])
+    crowd.skip(bob, skipped, reason="I do not know this topic")
+    ballot = crowd.vote(bob, flagged, outcome="flagged", seat=None, reason="Harmful")
+    Flag.objects.create(ballot=ballot, reason="Harmful", words="It says how to hurt people.")
+    crowd.gold(campaign)
+    seats.settle(campaign)
+    return campaign
+
+
+def numbers(campaign, show: str) -> list[int]:
+    """Which of the campaign's comparisons a filter shows, counted from 0."""
+    every = list(campaign.comparisons.order_by("pk").values_list("pk", flat=True))
+    found = filtered(campaign, show).order_by("pk").values_list("pk", flat=True)
+    return [every.index(pk) for pk in found]
+
+
+@pytest.mark.parametrize(
+    ("show", "found"),
+    [
+        ("all", [0, 1, 2, 3, 4, 5]),
+        ("open", [2, 3, 4]),
+        ("full", [0, 1]),
+        ("skipped", [2]),
+        ("flagged", [3]),
+        ("disputed", [1]),
+    ],
+)
+def test_filters_show_what_they_say(mixed, show, found):
+    assert numbers(mixed, show) == found
+
+
+def test_a_changed_mind_is_no_dispute(project, bob):
+    campaign = open_campaign(project, comparisons=1)
+    one = campaign.comparisons.get()
+    crowd.vote(bob, one, [[0], [1]])
+    crowd.vote(bob, one, [[1], [0]])
+    assert numbers(campaign, "disputed") == []
+
+
+def test_the_list_filters_by_kind_and_names_empty_results(client_for, alice, mixed):
+    page = f"/p/alpha/campaigns/{mixed.pk}/comparisons/"
+    client = client_for(alice)
+    text = client.get(page, {"kind": "gold"}).content.decode()
+    assert "Known question 0?" in text
+    assert "Question 1?" not in text
+    assert "None of these" in client.get(page, {"kind": "live"}).content.decode()
+    assert client.get(page, {"show": "nonsense", "kind": "nonsense"}).status_code == 200
+
+
+def test_many_comparisons_come_in_pages_with_few_questions(
+    client_for, alice, project, django_assert_max_num_queries
+):
+    campaign = open_campaign(project, comparisons=60)
+    client = client_for(alice)
+    with django_assert_max_num_queries(15):
+        text = client.get(f"/p/alpha/campaigns/{campaign.pk}/comparisons/?page=2").content.decode()
+    assert "Page 2 of 3" in text
+    assert "show=all" in text, "the filter stays on the next page"
+
+
+def test_one_comparison_shows_who_wrote_and_who_said_what(client_for, alice, mixed):
+    one = mixed.comparisons.order_by("pk")[1]
+    text = client_for(alice).get(f"/p/alpha/campaigns/{mixed.pk}/comparisons/{one.pk}/")
+    text = text.content.decode()
+    assert "A better than B" in text
+    assert "B better than A" in text
+    assert "a test" in text
+    assert "with probability 1" in text
+
+
+def test_texts_of_a_comparison_are_harmless(client_for, alice, mixed):
+    one = mixed.comparisons.order_by("pk").first()
+    slot = one.slots.first()
+    slot.completion.text = "<script>alert(1)</script> ![x](http://remote/x.png)"
+    slot.completion.save()
+    text = client_for(alice).get(f"/p/alpha/campaigns/{mixed.pk}/comparisons/{one.pk}/")
+    assert "<script>alert" not in text.content.decode()
+    assert "<img" not in text.content.decode()
+
+
+def test_a_comparison_is_asked_no_more_and_again(client_for, alice, mixed):
+    one = mixed.comparisons.order_by("pk").last()
+    page = f"/p/alpha/campaigns/{mixed.pk}/comparisons/{one.pk}/retire/"
+    client = client_for(alice)
+    client.post(page, {"do": "retire"})
+    one.refresh_from_db()
+    assert one.retired_at is not None
+    client.post(page, {"do": "return"})
+    one.refresh_from_db()
+    assert one.retired_at is None
+
+
+def test_a_flag_waits_until_somebody_decides(client_for, alice, mixed):
+    client, page = client_for(alice), f"/p/alpha/campaigns/{mixed.pk}/flags/"
+    flag = Flag.objects.get()
+    text = client.get(page).content.decode()
+    assert "It says how to hurt people." in text
+    assert '<span class="count">1</span>' in text
+    client.post(f"{page}{flag.pk}/", {"do": "retire", "resolution": "Unsafe prompt."})
+    flag.refresh_from_db()
+    assert (flag.resolved_by, flag.resolution) == (alice, "Unsafe prompt.")
+    assert flag.ballot.comparison.retired_at is not None
+    client.post(f"{page}{flag.pk}/", {"do": "keep", "resolution": "On second thought."})
+    flag.refresh_from_db()
+    assert flag.resolution == "Unsafe prompt.", "what was decided stays"
+
+
+def test_a_flag_is_not_resolved_without_a_word(client_for, alice, mixed):
+    page = f"/p/alpha/campaigns/{mixed.pk}/flags/{Flag.objects.get().pk}/"
+    text = client_for(alice).post(page, {"do": "keep", "resolution": " "}, follow=True)
+    assert "Resolution: say in a few words" in text.content.decode()
+    assert Flag.objects.get().resolved_at is None
+
+
+def test_a_campaign_without_flags_says_what_would_come(client_for, alice, campaign):
+    text = client_for(alice).get(f"/p/alpha/campaigns/{campaign.pk}/flags/").content.decode()
+    assert "No flags" in text
+
+
+def test_another_projects_comparisons_do_not_exist(client_for, charlie, mixed):
+    one = mixed.comparisons.first()
+    for path in ("", f"{one.pk}/"):
+        here = f"/p/beta/campaigns/{mixed.pk}/comparisons/{path}"
+        assert client_for(charlie).get(here).status_code == 404
