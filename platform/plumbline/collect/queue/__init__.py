@@ -11,6 +11,7 @@ from __future__ import annotations
 from plumbline.collect.queue.casting import cast, flag, skip
 from plumbline.collect.queue.claims import claim_next
 from plumbline.collect.queue.drafts import draft, save_draft
+from plumbline.collect.queue.figures import Progress, complete, progress
 from plumbline.collect.queue.gate import why_not
 from plumbline.collect.queue.history import (
     following,
@@ -22,7 +23,6 @@ from plumbline.collect.queue.history import (
     standing,
     undo,
 )
-from plumbline.collect.queue.progress import Progress, complete, progress
 from plumbline.collect.queue.seats import set_overlap
 from plumbline.collect.queue.training import Feedback, feedback, let_in
 from plumbline.collect.queue.verdicts import (

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.db import transaction
-from django.db.models import OuterRef, Q, QuerySet, Value
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 from django.db.models.lookups import LessThan
 from django.utils import timezone
 
@@ -22,8 +23,9 @@ from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import mixing
 from plumbline.collect.queue import gate, history, seats, training
-from plumbline.collect.votes import SAID, counted
+from plumbline.collect.votes import counted
 
+WITHDRAWN = Ballot.Outcome.WITHDRAWN.value
 HEAD = 64  # comparisons at the top of the order that every claim looks at
 CURSOR_LASTS = timedelta(minutes=10)  # then one begins at the top again
 
@@ -73,14 +75,18 @@ def wanting(campaign: Campaign) -> QuerySet[Comparison]:
 def unanswered(user: User, campaign: Campaign) -> QuerySet[Comparison]:
     """What this person could still answer: it has a free seat, and their last word on it, if they
     had one, was to take back what they said."""
-    said = Ballot.objects.filter(
-        comparison=OuterRef("pk"), annotator=user, outcome__in=SAID
-    ).filter(~history.later_revision(said=True))
+    words = (
+        Ballot.objects.alias(person=F("annotator_id") + 0)  # look them up by comparison, always:
+        .filter(comparison=OuterRef("pk"), person=user.pk)  # a person may have very many
+        .exclude(outcome="")
+        .order_by("-revision")
+        .values("outcome")[:1]
+    )
     people = seats.wanted_in(Value(campaign.overlap))
     return (
         wanting(campaign)
-        .annotate(said=seats.count(said))
-        .filter(LessThan(seats.taken(timezone.now()), people), said=0)
+        .alias(word=Coalesce(Subquery(words), Value(WITHDRAWN)))
+        .filter(LessThan(seats.taken(timezone.now()), people), word=WITHDRAWN)
     )
 
 
@@ -94,7 +100,7 @@ def _choose(
         test = mixing.special(user, campaign)
         if test is not None:
             found = _locked(Comparison.objects.filter(pk=test.pk), wait=True)
-            if found is not None and seats.free_seat(found) is not None:
+            if found is not None and _has_seat(found, campaign):
                 return found
     return _ordinary(user, campaign, theirs, tried, wait)
 
@@ -109,7 +115,7 @@ def _ordinary(
     found = _locked(everything.filter(pk__in=head), wait)
     if found is not None:
         return found
-    for further in _from_cursor(everything, theirs):
+    for further in from_cursor(everything, theirs):
         found = _locked(further, wait)
         if found is not None:
             _move_cursor(theirs, found, from_the_top=False)
@@ -124,7 +130,7 @@ def _locked(comparisons: QuerySet[Comparison], wait: bool) -> Comparison | None:
     return comparisons.select_for_update(of=("self",), skip_locked=not wait).first()
 
 
-def _from_cursor(
+def from_cursor(
     everything: QuerySet[Comparison], theirs: Enrolment
 ) -> Iterator[QuerySet[Comparison]]:
     """What comes after the person's cursor: two ranges of one index."""
@@ -140,6 +146,11 @@ def _move_cursor(theirs: Enrolment, found: Comparison, *, from_the_top: bool) ->
     if from_the_top:
         theirs.cursor_at = timezone.now()
     theirs.save(update_fields=["cursor_priority", "cursor_comparison", "cursor_at"])
+
+
+def _has_seat(comparison: Comparison, campaign: Campaign) -> bool:
+    comparison.campaign = campaign
+    return seats.free_seat(comparison) is not None
 
 
 def _take_seat(user: User, comparison: Comparison, campaign: Campaign) -> Ballot | None:

@@ -31,7 +31,7 @@ from django.db.models.lookups import GreaterThanOrEqual, LessThan
 from django.utils import timezone
 
 from plumbline.accounts.models import User
-from plumbline.collect.models import Ballot, Campaign, Comparison
+from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality.planting import EVERYBODY
 from plumbline.collect.votes import VOTES
 
@@ -152,5 +152,16 @@ def settle(campaign: Campaign) -> None:
             here.filter(Exists(voted), GreaterThanOrEqual(_filled(), people), full=False).update(
                 full=True
             )
+            _enrol_voters(fresh)
             Campaign.objects.filter(pk=fresh.pk).update(overlap_applied=fresh.overlap)
     campaign.overlap, campaign.overlap_applied = fresh.overlap, fresh.overlap
+
+
+def _enrol_voters(campaign: Campaign) -> None:
+    """A place for everybody who has voted, however their votes came here."""
+    said = Ballot.objects.filter(comparison__campaign=campaign).exclude(outcome="").order_by()
+    known = Enrolment.objects.filter(campaign=campaign).values("user")
+    missing = said.exclude(annotator__in=known).values_list("annotator", flat=True).distinct()
+    Enrolment.objects.bulk_create(
+        (Enrolment(campaign=campaign, user_id=person) for person in missing), ignore_conflicts=True
+    )

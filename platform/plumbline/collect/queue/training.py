@@ -41,7 +41,7 @@ def of_campaign(campaign: Campaign) -> QuerySet[Comparison]:
 def left_for(user: User, campaign: Campaign) -> QuerySet[Comparison]:
     """The training comparisons this person has not answered, in the order they are asked."""
     said = Ballot.objects.filter(comparison=OuterRef("pk"), annotator=user, outcome__in=SAID)
-    unanswered = of_campaign(campaign).annotate(said=seats.count(said)).filter(said=0)
+    unanswered = of_campaign(campaign).alias(said=seats.count(said)).filter(said=0)
     return unanswered.order_by("-priority", "id")
 
 

@@ -7,11 +7,12 @@ that nobody reaches in a day. Nothing is decided by these: `complete` looks for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.core.cache import cache
 from django.db import transaction
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Sum
+from django.db.models import F, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.db.models.lookups import LessThan
 from django.utils import timezone
@@ -22,7 +23,7 @@ from plumbline.collect.queue import claims, gate, history, seats, training
 from plumbline.collect.votes import SAID, VOTES, counted, kept
 
 SMALL = 250  # comparisons of a campaign that is counted at each look
-SECONDS = 10  # that counts of a larger one are kept
+SECONDS, SECONDS_WANTED = 10, 300  # that counts of a larger one are kept
 MOST_LEFT = 1000  # of what is left for somebody, counted
 
 
@@ -38,20 +39,19 @@ class Progress:
 def progress(user: User, campaign: Campaign) -> Progress:
     theirs = gate.place(user, campaign)
     key = f"progress:{campaign.pk}:{campaign.created_at.timestamp()}"
-    everybody: tuple[int, int] | None = cache.get(key)
-    if everybody is not None:
-        left_key = f"{key}:{user.pk}"
-        left: int | None = cache.get(left_key)
-        if left is None:
-            left = _left(user, campaign, theirs, MOST_LEFT)
-            cache.set(left_key, left, SECONDS)
-    else:
-        everybody = _everybody(campaign)
+    wanted: int | None = cache.get(key)
+    if wanted is None:
+        wanted = _wanted(campaign)
         if campaign.comparisons.order_by()[: SMALL + 1].count() > SMALL:
-            cache.set(key, everybody, SECONDS)
-        left = _left(user, campaign, theirs, MOST_LEFT)
-    mine = 0 if theirs is None else _votes_of(theirs)
-    return Progress(mine=mine, votes=everybody[0], wanted=everybody[1], left=left)
+            cache.set(key, wanted, SECONDS_WANTED)
+            return progress(user, campaign)
+        votes = kept(history.standing(counted(campaign.comparisons.all()))).order_by().count()
+        left = _left(user, campaign, theirs)
+    else:
+        votes = _kept(f"{key}:votes", lambda: _votes(campaign))
+        left = _kept(f"{key}:{user.pk}", lambda: _left(user, campaign, theirs))
+    mine = _mine(user, campaign, theirs)
+    return Progress(mine=mine, votes=votes, wanted=wanted, left=left)
 
 
 def complete(campaign: Campaign) -> bool:
@@ -91,39 +91,58 @@ def _able(campaign: Campaign) -> QuerySet[Membership]:
     return members.exclude(user__in=out.values("user"))
 
 
-def _everybody(campaign: Campaign) -> tuple[int, int]:
-    """Standing votes, and votes wanted."""
-    asked = counted(campaign.comparisons.order_by())
-    votes = kept(history.standing(asked)).order_by().aggregate(n=Count("pk"))["n"]
-    wanted = asked.filter(retired_at__isnull=True).aggregate(
-        n=Sum(Coalesce(F("overlap"), campaign.overlap))
-    )["n"]
-    return votes, wanted or 0
+def _kept(key: str, count: Callable[[], int]) -> int:
+    found: int | None = cache.get(key)
+    if found is None:
+        found = count()
+        cache.set(key, found, SECONDS)
+    return found
 
 
-def _votes_of(theirs: Enrolment) -> int:
+def _wanted(campaign: Campaign) -> int:
+    asked = counted(campaign.comparisons.order_by()).filter(retired_at__isnull=True)
+    people: int | None = asked.aggregate(n=Sum(Coalesce(F("overlap"), campaign.overlap)))["n"]
+    return people or 0
+
+
+def _votes(campaign: Campaign) -> int:
+    """Everybody's standing votes, by person: each has their own counted."""
+    seats.settle(campaign)
+    places = list(Enrolment.objects.filter(campaign=campaign, excluded_at=None))
+    uncounted = [one for one in places if one.votes is None]
+    for one in uncounted:
+        one.votes = _mine(one.user, campaign, one)
+    return sum(one.votes or 0 for one in places)
+
+
+def _mine(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
     """The person's standing votes in the campaign: counted once, then kept with every vote."""
-    if theirs.votes is None:
-        with transaction.atomic():
-            locked = Enrolment.objects.select_for_update(no_key=True).get(pk=theirs.pk)
-            asked = counted(locked.campaign.comparisons.all())
-            mine = history.standing(asked).filter(annotator=locked.user_id)
-            locked.votes = mine.order_by().aggregate(n=Count("pk"))["n"]
-            locked.save(update_fields=["votes"])
-        theirs.votes = locked.votes
-    return theirs.votes or 0
+    if theirs is not None and theirs.votes is not None:
+        return theirs.votes
+    mine = history.standing(counted(campaign.comparisons.all())).filter(annotator=user).order_by()
+    if theirs is None:
+        return mine.count()
+    with transaction.atomic():  # a vote of theirs waits here before it is added
+        Enrolment.objects.select_for_update(no_key=True).get(pk=theirs.pk)
+        votes = mine.count()
+        Enrolment.objects.filter(pk=theirs.pk).update(votes=votes)
+    return votes
 
 
-def _left(user: User, campaign: Campaign, theirs: Enrolment | None, most: int) -> int:
-    """What this person could still answer, from their cursor on, counted up to `most`."""
+def _left(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
+    """What this person could still answer, from their cursor on, counted up to MOST_LEFT."""
     if gate.turned_away(campaign, theirs):
         return 0
-    left = history.live_claims(user, campaign).count()
+    open_ones = list(history.live_claims(user, campaign).values_list("comparison", flat=True))
+    left = len(open_ones)
     if gate.shut(campaign):
         return left
     if theirs is None or theirs.trained_at is None:
-        left += training.left_for(user, campaign).count()
+        left += training.left_for(user, campaign).exclude(pk__in=open_ones).count()
         if gate.untrained(user, campaign, theirs):
             return left
     seats.settle(campaign)
-    return left + claims.unanswered(user, campaign).order_by()[:most].count()
+    further = claims.unanswered(user, campaign).exclude(pk__in=open_ones).order_by()
+    parts = list(claims.from_cursor(further, theirs)) if theirs is not None else []
+    found = sum(part[:MOST_LEFT].count() for part in parts)
+    return left + min(MOST_LEFT, found or further[:MOST_LEFT].count())

@@ -1,0 +1,280 @@
+"""`make bench NAME=collect`: the queue at ten thousand and at a million comparisons.
+
+A PostgreSQL of its own, durable as in production. A campaign of each size asks two people about
+each comparison; a fifth of it is full, and a veteran has answered a further tenth that still wants
+a second vote. `claim_p95_ms` is of `queue.claim_next` alone at the large size, `claim_ratio` that
+over the small size's. Votes go through the real web server: 32 clients, each with one connection,
+cast a vote and get the next comparison with the same response, as the page does; every vote counted
+is one that the database holds, and no comparison may have more than its overlap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.bench.collection.loading import Database, load
+from tests.ports import free_port
+
+CLIENTS, WORKERS, THREADS = 32, 2, 4
+GOALS = {"claim_p95_ms": 20.0, "claim_ratio": 1.5, "votes_per_s": 150.0, "vote_p99_ms": 250.0}
+CHOICES = ("A1", "A2", "A3", "B1", "B2", "B3", "tie", "bad")  # of the ballot page's scale
+FIRST_VOTES = 3  # of each client, that warm it up and are not measured
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """In milliseconds, of seconds."""
+    ordered = sorted(values)
+    return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
+
+
+def claims(campaign: Any, people: Sequence[Any], veteran: Any, wanted: int) -> dict[str, Any]:
+    """How long `claim_next` takes people who take turns, each vote cast before their next claim."""
+    from plumbline.collect import queue
+
+    taken: dict[bool, list[float]] = {True: [], False: []}
+    for turn in range(-len(people), wanted):
+        person = veteran if turn % 5 == 0 else people[turn % len(people)]
+        begun = time.perf_counter()
+        ballot = queue.claim_next(person, campaign)
+        took = time.perf_counter() - begun
+        assert ballot is not None, "there is always something left"
+        if turn >= 0:  # the first round warms up
+            taken[person == veteran].append(took)
+        best, other = random.sample([0, 1], 2)
+        verdict = queue.Verdict("ranked", ranking=[[best], [other]], strength=2)
+        queue.cast(ballot, verdict, uuid.uuid4())
+    everybody = taken[True] + taken[False]
+    return {
+        "claims": len(everybody),
+        "p50_ms": percentile(everybody, 0.5),
+        "p95_ms": percentile(everybody, 0.95),
+        "p99_ms": percentile(everybody, 0.99),
+        "veteran_p95_ms": percentile(taken[True], 0.95),
+        "mean_ms": round(1000 * statistics.fmean(everybody), 2),
+    }
+
+
+@contextlib.contextmanager
+def web() -> Iterator[int]:
+    """The port of the product's web server."""
+    port = free_port()
+    how = ["--interface", "wsgi", "--workers", str(WORKERS), "--blocking-threads", str(THREADS)]
+    where = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "granian", *how, *where, "plumbline.wsgi:application"]
+    process = subprocess.Popen(command, env=dict(os.environ))
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                asking = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+                asking.request("GET", "/health")
+                if asking.getresponse().status == 200:
+                    break
+            time.sleep(0.2)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@dataclass
+class Annotator:
+    """One browser: a signed-in person who votes as fast as the next comparison comes."""
+
+    port: int
+    cookies: str
+    start: str  # path of the claim
+    taken: list[float] = field(default_factory=list)
+    votes: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def work(self, gate: threading.Barrier, over: threading.Event) -> None:
+        browser = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            ballot = self._post(browser, self.start, {})
+            for _ in range(FIRST_VOTES):
+                ballot = self._vote(browser, ballot)
+            gate.wait()
+            self.taken.clear()
+            while not over.is_set():
+                ballot = self._vote(browser, ballot)
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
+            self.failures.append(f"{type(error).__name__}: {error}")
+            gate.abort()
+        finally:
+            browser.close()
+
+    def _vote(self, browser: http.client.HTTPConnection, ballot: str) -> str:
+        said = {"choice": random.choice(CHOICES), "key": str(uuid.uuid4()), "active_ms": "9000"}
+        begun = time.perf_counter()
+        following = self._post(browser, ballot, said)
+        self.taken.append(time.perf_counter() - begun)
+        if following == ballot:
+            raise RuntimeError("the vote was not taken")
+        self.votes += 1
+        return following
+
+    def _post(self, browser: http.client.HTTPConnection, path: str, form: dict[str, str]) -> str:
+        """The address of the comparison that comes with the response."""
+        headers = {
+            "Cookie": f"{self.cookies}; csrftoken={TOKEN}",
+            "X-CSRFToken": TOKEN,
+            "HX-Request": "true",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        browser.request("POST", path, urllib.parse.urlencode(form), headers)
+        reply = browser.getresponse()
+        page = reply.read()
+        following = reply.getheader("HX-Push-Url")
+        if reply.status != 200 or not following:
+            raise RuntimeError(f"{path} answered {reply.status}: {page[:200]!r}")
+        return following
+
+
+TOKEN = "b" * 32
+
+
+def votes(campaign: Any, people: Sequence[Any], seconds: float) -> dict[str, Any]:
+    """What the web server bears of people who vote without a pause."""
+    from django.test import Client
+
+    from plumbline.collect.models import Ballot
+
+    cast = Ballot.objects.filter(comparison__campaign=campaign, annotator__in=list(people))
+    before = cast.exclude(outcome="").count()
+    start = f"/p/{campaign.project.slug}/campaigns/{campaign.pk}/claim/"
+    with web() as port:
+        crowd = []
+        for person in people:
+            browser = Client()
+            browser.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
+            session = browser.cookies["sessionid"].value
+            crowd.append(Annotator(port, f"sessionid={session}", start))
+        gate, over = threading.Barrier(len(crowd) + 1), threading.Event()
+        threads = [threading.Thread(target=one.work, args=(gate, over)) for one in crowd]
+        for thread in threads:
+            thread.start()
+        with contextlib.suppress(threading.BrokenBarrierError):
+            gate.wait(120)
+        begun = time.perf_counter()
+        over.wait(seconds)
+        over.set()
+        for thread in threads:
+            thread.join()
+        wall = time.perf_counter() - begun
+    taken = [one for person in crowd for one in person.taken]
+    failures = [failure for person in crowd for failure in person.failures]
+    stored = cast.exclude(outcome="").count() - before
+    return {
+        "clients": len(crowd),
+        "seconds": round(wall, 1),
+        "votes": len(taken),
+        "votes_per_s": round(len(taken) / wall, 1),
+        "p50_ms": percentile(taken, 0.5) if taken else None,
+        "p95_ms": percentile(taken, 0.95) if taken else None,
+        "p99_ms": percentile(taken, 0.99) if taken else None,
+        "failed": len(failures),
+        "failures": failures[:3],
+        "lost": sum(person.votes for person in crowd) - stored,
+        "above_overlap": above_overlap(campaign),
+    }
+
+
+def above_overlap(campaign: Any) -> int:
+    """Comparisons that more people have voted on than were wanted."""
+    from django.db.models import Count, F, Q
+
+    voted = Q(ballots__seat__isnull=False) & ~Q(ballots__outcome="")
+    counted = campaign.comparisons.order_by().annotate(votes=Count("ballots", filter=voted))
+    return int(counted.filter(votes__gt=F("campaign__overlap")).count())
+
+
+def measure(sizes: Sequence[int], asked: argparse.Namespace) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for size in sizes:
+        begun = time.monotonic()
+        loaded = load(size, asked.clients)
+        print(f"{size} comparisons in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+        found[f"claims at {size}"] = claims(
+            loaded.campaign, loaded.people, loaded.veteran, asked.claims
+        )
+        found[f"votes at {size}"] = votes(loaded.campaign, loaded.people, asked.seconds)
+    small, large = sizes[0], sizes[-1]
+    p95 = found[f"claims at {large}"]["p95_ms"]
+    found["claim_p95_ms"] = p95
+    found["claim_ratio"] = round(p95 / found[f"claims at {small}"]["p95_ms"], 3)
+    found["votes_per_s"] = found[f"votes at {large}"]["votes_per_s"]
+    found["vote_p99_ms"] = found[f"votes at {large}"]["p99_ms"]
+    return found
+
+
+def met(found: dict[str, Any], sizes: Sequence[int]) -> dict[str, bool]:
+    """By goal. Votes count only where none failed, none was lost, and overlap held."""
+    sound = all(
+        not found[f"votes at {size}"][name]
+        for size in sizes
+        for name in ("failed", "lost", "above_overlap")
+    )
+    return {
+        "claim_p95_ms": found["claim_p95_ms"] < GOALS["claim_p95_ms"],
+        "claim_ratio": found["claim_ratio"] <= GOALS["claim_ratio"],
+        "votes_per_s": sound and found["votes_per_s"] >= GOALS["votes_per_s"],
+        "vote_p99_ms": sound and (found["vote_p99_ms"] or 1e9) < GOALS["vote_p99_ms"],
+    }
+
+
+def main(arguments: Sequence[str]) -> None:
+    asking = argparse.ArgumentParser(prog="make bench NAME=collect", description=__doc__)
+    asking.add_argument("--quick", action="store_true", help="2 and 40 thousand, indicative")
+    asking.add_argument("--sizes", type=int, nargs="+", metavar="COMPARISONS")
+    asking.add_argument("--clients", type=int, default=CLIENTS)
+    asking.add_argument("--claims", type=int)
+    asking.add_argument("--seconds", type=float, help="of voting, at each size")
+    asked = asking.parse_args(arguments)
+    asked.claims = asked.claims or (200 if asked.quick else 1500)
+    asked.seconds = asked.seconds or (6.0 if asked.quick else 60.0)
+    sizes = asked.sizes or ([2_000, 40_000] if asked.quick else [10_000, 1_000_000])
+    started, load_before = time.monotonic(), os.getloadavg()[0]
+    database = Database()
+    try:
+        database.start()
+        os.environ["DATABASE_URL"] = database.url
+        os.environ["DJANGO_SETTINGS_MODULE"] = "plumbline.settings"
+        import django
+
+        django.setup()
+        found = measure(sizes, asked)
+    finally:
+        database.stop()
+    reached = met(found, sizes)
+    headline = {name: found.pop(name) for name in GOALS}
+    print(
+        json.dumps(
+            {
+                "bench": "collect",
+                **headline,
+                "goals": GOALS,
+                "met": reached,
+                **found,
+                "sizes": sizes,
+                "server": {"workers": WORKERS, "threads": THREADS},
+                "machine": {"cores": os.cpu_count(), "load_before": round(load_before, 2)},
+                "seconds_in_all": round(time.monotonic() - started),
+            }
+        )
+    )
