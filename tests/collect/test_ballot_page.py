@@ -233,3 +233,73 @@ def test_the_vote_is_stamped_with_the_settings_it_was_made_under(campaign, bob, 
     ballot.refresh_from_db()
     assert ballot.settings_version == 4
     assert ballot.cast_at <= timezone.now()
+
+
+def test_an_outbox_gets_a_sentence_and_sending_again_changes_nothing(ballot, bobs):
+    form, wants = vote("B3"), {"Accept": "application/json"}
+    for _ in range(2):
+        assert bobs.post(url(ballot), form, headers=wants).json() == {
+            "saved": "B much better than A"
+        }
+    again = bobs.post(url(ballot), vote("A1"), headers=wants)
+    assert (again.status_code, list(again.json())) == (409, ["refused"])
+    assert Ballot.objects.exclude(outcome="").count() == 1
+
+
+def test_a_draft_is_kept_until_the_vote_and_fills_the_form_again(ballot, bobs, carol, client_for):
+    sent = {"choice": "B1", "comment": "Half", "key": str(uuid4()), "active_ms": "3"}
+    assert bobs.post(url(ballot) + "draft/", sent).status_code == 204
+    assert queue.draft(ballot) == {"choice": "B1", "comment": "Half"}
+    page = bobs.get(url(ballot)).content.decode()
+    assert re.search(r'value="B1" required checked', page)
+    assert client_for(carol).post(url(ballot) + "draft/", sent).status_code == 404
+    bobs.post(url(ballot), vote())
+    assert bobs.post(url(ballot) + "draft/", sent).status_code == 409
+
+
+def test_a_vote_that_a_round_uses_can_be_revised_and_the_page_says_so(
+    project, campaign, ballot, bobs
+):
+    from plumbline.loop.models import Experiment, Round
+
+    bobs.post(url(ballot), vote("A2"))
+    base = Policy.objects.create(project=project, name="base", weights="base", base_model="base")
+    experiment = Experiment.objects.create(
+        project=project, name="E", algorithm="dpo", start=base,
+        prompt_set=ballot.comparison.prompt.set,
+    )  # fmt: skip
+    used = Round.objects.create(experiment=experiment, number=1, policy_in=base)
+    used.ballots.add(ballot)
+    page = bobs.get(url(ballot)).content.decode()
+    assert "A round has used this answer" in page
+    assert "Revise</button>" in page
+    again = bobs.post(url(ballot) + "reopen/")
+    page = bobs.get(again["Location"]).content.decode()
+    assert "a new one counts from now on" in page
+    assert re.search(r'value="A2" required checked', page)
+    bobs.post(again["Location"], vote("B2"))
+    (stands,) = queue.standing(campaign.comparisons.all())
+    assert stands.revises == ballot
+    assert used.ballots.get() == ballot
+
+
+def test_training_says_what_was_expected_before_going_on(project, bob, bobs):
+    campaign = open_campaign(project, comparisons=1)
+    prompts = campaign.comparisons.get().prompt.set
+    expected = {"outcome": "ranked", "ranking": [[1], [0]]}
+    compare(campaign, prompts, "Train?", ["Wrong", "Right"], kind="training", expected=expected,
+            explanation="The second one is true.")  # fmt: skip
+    ballot = queue.claim_next(bob, campaign)
+    wrong = "A2" if ballot.shown[0] == 0 else "B2"
+    right = "B" if wrong == "A2" else "A"
+    page = bobs.post(url(ballot), vote(wrong), follow=True).content.decode()
+    assert f"Not as expected: {right} better than" in page
+    assert "The second one is true." in page
+
+
+def test_a_campaign_that_takes_no_answers_says_why(campaign, bobs):
+    campaign.paused_at = timezone.now()
+    campaign.save()
+    page = bobs.get(f"/p/alpha/campaigns/{campaign.pk}/").content.decode()
+    assert "This campaign is paused for now." in page
+    assert "Start comparing" not in page

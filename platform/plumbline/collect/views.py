@@ -44,6 +44,7 @@ def campaign(request: PlumblineRequest, campaign: int) -> HttpResponse:
     context = {
         "campaign": row,
         "progress": queue.progress(request.user, row),
+        "why_not": queue.why_not(request.user, row),
         "training": training.of_campaign(row).exists(),
     }
     return render(request, "collect/campaign.html", context)
