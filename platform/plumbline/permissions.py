@@ -73,6 +73,10 @@ TABLE: dict[str, dict[str, str]] = {
     "quality-plant": {"POST": RESEARCHER},
     "quality-person": {"GET": RESEARCHER},
     "quality-place": {"POST": RESEARCHER},
+    # transfer
+    "export": {"GET": RESEARCHER},
+    "export-download": {"GET": RESEARCHER},
+    "export-check": {"POST": RESEARCHER},
     # lab
     "my-work": {"GET": ANNOTATOR},
     "experiments": {"GET": RESEARCHER},

@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("plumbline.accounts.urls")),
     path("campaign/<str:token>/", campaign_people.invitation, name="campaign-invitation"),
     path("p/<slug:project>/", include("plumbline.collect.urls")),
+    path("p/<slug:project>/data/", include("plumbline.transfer.urls")),
     path("p/<slug:project>/lab/", include("plumbline.lab.urls")),
 ]
 

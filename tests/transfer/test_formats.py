@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from plumbline.transfer import formats
-from plumbline.transfer.formats import alpaca_eval, hh_rlhf, prompts_jsonl
+from plumbline.transfer.formats import (
+    alpaca_eval,
+    hh_rlhf,
+    openai_preference,
+    prompts_jsonl,
+    trl_implicit,
+    trl_preference,
+    trl_unpaired,
+)
 from plumbline.transfer.rows import Answer, ImportedRow, digest, user
 
 
@@ -17,7 +25,9 @@ def transcript(*turns: str) -> str:
 
 
 def test_formats_are_found_by_file_name() -> None:
-    assert formats.names() == ["alpaca_eval", "hh_rlhf", "prompts_jsonl"]
+    writing = ["hh_rlhf", "openai_preference", "trl_implicit", "trl_preference", "trl_unpaired"]
+    assert list(formats.exporters()) == [*writing, "votes"]
+    assert set(formats.names()) - {*writing, "votes"} == {"alpaca_eval", "prompts_jsonl"}
     assert formats.find("hh_rlhf").LICENCE == "MIT"
     with pytest.raises(ValueError, match="no format 'csv'; there are alpaca_eval, hh_rlhf"):
         formats.find("csv")
@@ -71,6 +81,53 @@ def test_hh_rlhf_joins_turns_of_one_speaker() -> None:
 def test_hh_rlhf_refuses_what_is_no_pair(chosen: str, rejected: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         hh_rlhf.parse({"chosen": chosen, "rejected": rejected})
+
+
+def test_trls_own_examples_come_in() -> None:
+    """The standard ones of its documentation, whose texts have no marks."""
+    pair = {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}
+    row = trl_preference.parse(pair)
+    assert row.messages == user("The sky is")
+    assert [answer.text for answer in row.answers] == [" blue.", " green."]
+    assert row.preference == 1.0
+    single = {"prompt": "The sky is", "completion": " green.", "label": False}
+    row = trl_unpaired.parse(single)
+    assert row.vote is not None
+    assert (row.answers[0].text, row.vote.outcome) == (" green.", "all_bad")
+    # Nothing says where the answer begins.
+    with pytest.raises(ValueError, match="chosen: must begin with"):
+        trl_implicit.parse({"chosen": "The sky is blue.", "rejected": "The sky is green."})
+
+
+def test_a_conversation_is_cut_before_its_last_message() -> None:
+    asked = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "tea?"},
+    ]
+    sides = {
+        name: [*asked, {"role": "assistant", "content": text}]
+        for name, text in (("chosen", "Yes, gladly."), ("rejected", "Yes, no."))
+    }
+    row = trl_implicit.parse(sides)
+    assert list(row.messages) == asked
+    assert [answer.text for answer in row.answers] == ["Yes, gladly.", "Yes, no."]
+
+
+def test_openais_own_example_comes_in() -> None:
+    row = openai_preference.parse(
+        {
+            "input": {
+                "messages": [{"role": "user", "content": "Hello, can you tell me how cold SF is?"}],
+                "tools": [],
+                "parallel_tool_calls": True,
+            },
+            "preferred_output": [{"role": "assistant", "content": "It is 12 degrees there."}],
+            "non_preferred_output": [{"role": "assistant", "content": "Rather cold."}],
+        }
+    )
+    assert row.messages == user("Hello, can you tell me how cold SF is?")
+    assert row.answers[0].text == "It is 12 degrees there."
 
 
 JUDGED: dict[str, Any] = {

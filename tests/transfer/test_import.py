@@ -13,7 +13,7 @@ from django.db import DatabaseError
 
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Completion, Prompt, PromptSet
-from plumbline.transfer import publish
+from plumbline.transfer import ballots, publish
 from plumbline.transfer.models import Import
 
 TABLES = (PromptSet, Prompt, Completion, Campaign, Comparison, Ballot, Import)
@@ -106,7 +106,7 @@ def test_a_failure_while_writing_leaves_nothing(
     monkeypatch.setattr(publish, "CHUNK", 2)
     path = write(tmp_path / "x.jsonl", [judged(i, "tide", 1.1) for i in range(5)])
     # The last chunk breaks a constraint of the database.
-    monkeypatch.setattr(publish, "strength", lambda p: -1 if Ballot.objects.count() > 3 else 1)
+    monkeypatch.setattr(ballots, "strength", lambda p: -1 if Ballot.objects.count() > 3 else 1)
     before = counts()
     with pytest.raises(DatabaseError):
         run("alpaca_eval", path)

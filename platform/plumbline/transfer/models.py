@@ -1,13 +1,15 @@
-"""Where imported data came from. One row a finished import; a failed one leaves nothing."""
+"""Where imported data came from. A failed import leaves nothing."""
 
 from __future__ import annotations
 
 from django.db import models
 
-from plumbline.collect.models import PromptSet
+from plumbline.collect.models import Comparison, PromptSet
 
 
 class Import(models.Model):
+    """One row a finished import."""
+
     set = models.ForeignKey(PromptSet, models.CASCADE, related_name="imports")
     format = models.CharField(max_length=40)
     filename = models.CharField(max_length=255)
@@ -26,3 +28,13 @@ class Import(models.Model):
 
     def __str__(self) -> str:
         return f"{self.filename} into {self.set}"
+
+
+class ImportedComparison(models.Model):
+    """A comparison by its identity in the source, so that the votes on it find each other."""
+
+    key = models.UUIDField(primary_key=True)  # made from the set, the source's name and the answers
+    comparison = models.OneToOneField(Comparison, models.CASCADE, related_name="imported")
+
+    def __str__(self) -> str:
+        return f"{self.comparison} as {self.key}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from align.jobs import Message
@@ -22,17 +22,66 @@ Role = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True)
 class Answer:
+    """Answers to a prompt that are equal in text, origin and key are one."""
+
     text: str
     origin: str  # who wrote it: a model's name, or the data set's when it does not say
+    key: str = ""  # the source's own name for it
+    finish_reason: str = ""
+    sampling: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The campaign a vote was cast in."""
+
+    name: str = ""
+    purpose: str = "train"
+    asks: list[str] = field(default_factory=lambda: ["compare"])
+    criteria: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one person said of a row's answers: the fields of a ballot, slots being the answers'
+    places in the row. Votes on the same `comparison` are on one; "" is the row's own. Times are in
+    ISO format; None is the time of the import."""
+
+    outcome: str
+    ranking: list[list[int]] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)  # []: in the row's order
+    strength: int | None = None
+    probability: float | None = None
+    mark: int | None = None
+    ratings: dict[str, dict[str, int]] = field(default_factory=dict)
+    corrections: dict[str, str] = field(default_factory=dict)
+    spans: list[dict[str, Any]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    reason: str = ""
+    comment: str = ""
+    active_ms: int | None = None
+    settings_version: int = 1
+    claimed_at: str | None = None
+    cast_at: str | None = None
+    annotator: str = ""
+    revision: int = 1
+    revises: bool = False  # the revision before this one
+    standing: bool = True
+    comparison: str = ""
+    kind: str = "ordinary"
+    strategy: str = "imported"
+    p_select: float = 1.0
+    why: dict[str, Any] = field(default_factory=dict)
+    asked: Asked = field(default_factory=Asked)
 
 
 @dataclass(frozen=True)
 class ImportedRow:
-    """A prompt with 0..9 answers.
+    """A prompt with 0..9 answers, and one vote on them if there is any.
 
     `preference` is P(first answer is better), for rows with two answers: 1, 0 or 0.5 from a voter
-    who chose, anything between when the source is `graded`. `key` is the source's own name for
-    the row; rows equal in everything are one.
+    who chose, anything between when the source is `graded`. A source that knows more gives a `vote`
+    instead. `key` is the source's own name for the row; rows equal in everything are one.
     """
 
     messages: tuple[Message, ...]
@@ -41,6 +90,7 @@ class ImportedRow:
     graded: bool = False
     key: str = ""
     split: Literal["train", "heldout"] | None = None
+    vote: Vote | None = None
 
     def __post_init__(self) -> None:
         check_messages(self.messages)
@@ -55,6 +105,14 @@ class ImportedRow:
                 raise ValueError(f"a preference needs two answers, not {len(self.answers)}")
             if not 0 <= self.preference <= 1:
                 raise ValueError(f"a preference is a probability, not {self.preference}")
+
+    @property
+    def claim(self) -> str | None:
+        """What no two different rows of a file may say: a person's n-th word on a comparison."""
+        vote = self.vote
+        if vote is None or not vote.comparison:
+            return None
+        return json.dumps([vote.comparison, vote.annotator, vote.revision])
 
 
 def user(text: str) -> tuple[Message, ...]:

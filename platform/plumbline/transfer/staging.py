@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from plumbline.transfer.formats import Format
 from plumbline.transfer.lines import Lines
-from plumbline.transfer.rows import Answer, ImportedRow, digest
+from plumbline.transfer.rows import Answer, Asked, ImportedRow, Vote, digest
 
 SHOWN_ERRORS = 20
 
@@ -37,7 +37,9 @@ class Staged:
 
     def __init__(self) -> None:
         self._store = sqlite3.connect("", isolation_level=None)  # "": private, temporary
-        self._store.execute("CREATE TABLE staged (key TEXT PRIMARY KEY, body TEXT)")
+        self._store.execute(
+            "CREATE TABLE staged (key TEXT PRIMARY KEY, claim TEXT UNIQUE, body TEXT)"
+        )
         self._store.execute("BEGIN")
         self.rows = 0
         self.duplicates = 0
@@ -59,9 +61,20 @@ class Staged:
         return self.rows - self.duplicates
 
     def add(self, row: ImportedRow) -> None:
-        body = json.dumps(asdict(row))
+        """Keep a row. Raises ValueError for one that contradicts an earlier one."""
+        body = json.dumps(_body(row))
         key = hashlib.sha256(body.encode()).hexdigest()
-        new = self._store.execute("INSERT OR IGNORE INTO staged VALUES (?, ?)", (key, body))
+        try:
+            new = self._store.execute(
+                "INSERT INTO staged VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                (key, row.claim, body),
+            )
+        except sqlite3.IntegrityError:
+            assert row.vote is not None
+            raise ValueError(
+                f"{row.vote.annotator!r} says something else in revision {row.vote.revision} on "
+                "this comparison than in an earlier row"
+            ) from None
         self.rows += 1
         self.duplicates += 1 - new.rowcount
 
@@ -108,11 +121,28 @@ def split_of(row: ImportedRow, heldout: float) -> str:
     return row.split or ("heldout" if in_heldout(digest(row.messages), heldout) else "train")
 
 
+def _body(row: ImportedRow) -> dict[str, Any]:
+    """The row as JSON. What a source says nothing of is left out, so that a row keeps its key, and
+    is known again, when rows learn to hold more."""
+    body = asdict(row)
+    if row.vote is None:
+        del body["vote"]
+    for answer in body["answers"]:
+        for name in ("key", "finish_reason", "sampling"):
+            if not answer[name]:
+                del answer[name]
+    return body
+
+
 def _row(body: dict[str, Any]) -> ImportedRow:
+    vote = body.get("vote")
+    if vote is not None:
+        vote = Vote(**{**vote, "asked": Asked(**vote["asked"])})
     return ImportedRow(
         **{
             **body,
             "messages": tuple(body["messages"]),
             "answers": tuple(Answer(**answer) for answer in body["answers"]),
+            "vote": vote,
         }
     )
