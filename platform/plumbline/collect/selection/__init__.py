@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from align import discovery
+from plumbline.collect import alike
 from plumbline.collect.models import Completion
-from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
+from plumbline.collect.strategy import NOTHING, Batch, Known, Picked, Strategy
+
+different = alike.different
 
 
 def discover() -> dict[str, type[Strategy]]:
@@ -20,11 +24,6 @@ def find(name: str) -> Strategy:
     return discovery.find(__name__, Strategy, name)()
 
 
-def different(answers: Sequence[Completion]) -> list[Completion]:
-    """Answers with the same text are one answer: the first."""
-    return list({answer.text.strip(): answer for answer in reversed(answers)}.values())[::-1]
-
-
 def choose(
     name: str,
     answers: Sequence[Completion],
@@ -35,3 +34,11 @@ def choose(
     different ones there is nothing to ask."""
     strategy, several = find(name), different(answers)
     return strategy.choose(several, rng, known) if len(several) > 1 else []
+
+
+def choose_batch(name: str, batch: Batch) -> dict[int, list[Picked]]:
+    """What the named strategy would ask people about a batch of prompts, at most one pair each;
+    prompts with fewer than two different answers are left out."""
+    several = {prompt: different(answers) for prompt, answers in batch.prompts.items()}
+    left = {prompt: answers for prompt, answers in several.items() if len(answers) > 1}
+    return find(name).choose_batch(replace(batch, prompts=left))

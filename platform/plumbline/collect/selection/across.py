@@ -14,6 +14,8 @@ from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
 
 
 class Across(Strategy):
+    title = "One of each of two draws"
+
     def choose(
         self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING
     ) -> list[Picked]:
