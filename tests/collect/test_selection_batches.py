@@ -15,7 +15,7 @@ from plumbline.collect.models import Completion
 from plumbline.collect.shares import Favourite
 from plumbline.collect.strategy import Asked, Batch, Known
 
-WORDS = "amber basil cedar dill elder fern ginger hazel".split()
+WORDS = ["amber", "basil", "cedar", "dill", "elder"]
 INFORMED = ["disagreement", "uncertainty", "variance", "design", "thompson", "mixed"]
 
 
@@ -89,7 +89,7 @@ def test_pairs_are_shown_as_often_as_their_chance_says(name, wanted):
 def test_chances_sum_to_one_a_prompt_where_every_prompt_is_asked_about():
     """By hand: a favourite, a pair of odds of its own, and any pair."""
     three = answers(3)
-    prompts = Batch({prompt: three for prompt in range(9)}, 9, "s")
+    prompts = Batch(dict.fromkeys(range(9), three), 9, "s")
     odds = {(0, 2): 0.75, (1, 2): 0.25}
     said: dict[frozenset[str], float] = {}
     for seed in range(60):

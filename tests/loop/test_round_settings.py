@@ -220,8 +220,9 @@ def test_the_other_half_is_drawn_like_the_first_but_for_its_temperature(experime
 def ask(experiment, prompts: list[int]) -> list[int]:
     """A round in which people compare answers to some of these prompts; to which."""
     round = rounds.begin(experiment)
-    asked = campaigns.asked_about(round, prompts)
-    assert campaigns.asked_about(round, reversed(prompts)) == asked
+    turns = campaigns.in_turn(round, prompts)
+    assert campaigns.in_turn(round, reversed(prompts)) == turns
+    asked = sorted(turns[: experiment.prompts_compared or None])
     round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
     round.evaluation_campaign = campaigns.open_campaign(round, Campaign.Purpose.EVALUATE)
     round.stage = Stage.DONE

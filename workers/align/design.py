@@ -41,7 +41,8 @@ class Information:
     """H = ridge * I at first; its inverse is kept up to date by Sherman and Morrison's formula."""
 
     def __init__(self, dims: int, ridge: float = 1.0) -> None:
-        assert dims > 0 and ridge > 0
+        assert dims > 0
+        assert ridge > 0
         self.logdet = dims * math.log(ridge)
         self._inverse = [[float(i == j) / ridge for j in range(dims)] for i in range(dims)]
 
@@ -127,4 +128,4 @@ def _dot(a: Vector, b: Vector) -> float:
 
 
 def _apart(a: Vector, b: Vector) -> float:
-    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    return math.dist(a, b)

@@ -60,23 +60,20 @@ def by_design(batch: Batch, value: Score | None = None) -> dict[int, Favourite]:
     candidates: list[Candidate] = []
     where: list[Pair] = []
     cluster = _clusters(batch)
+    weighed = value is not None and any(
+        scored(batch.of(prompt), answers) for prompt, answers in batch.prompts.items()
+    )
     for prompt, answers in batch.prompts.items():
         known = batch.of(prompt)
-        told = set(scored(known, answers))
+        told, foretold = set(scored(known, answers)), set(scored(known, answers, least=1))
         for pair in pairs(answers):
             first, second = (known.features.get(answers[at].pk) for at in pair)
-            if first is None or second is None:
+            if first is None or second is None or (weighed and pair not in told):
                 continue
-            p = says(known, answers, pair)["chance"] if pair in told else 0.5
-            candidates.append(
-                Candidate(
-                    prompt,
-                    [a - b for a, b in zip(first, second, strict=True)],
-                    p * (1 - p),
-                    value(known, answers, pair) if value and pair in told else 1.0,
-                    cluster.get(prompt, 0),
-                )
-            )
+            z = [a - b for a, b in zip(first, second, strict=True)]
+            p = says(known, answers, pair)["chance"] if pair in foretold else 0.5
+            worth = value(known, answers, pair) if value and weighed else 1.0
+            candidates.append(Candidate(prompt, z, p * (1 - p), worth, cluster.get(prompt, 0)))
             where.append(pair)
     if not candidates:
         return {}

@@ -45,9 +45,9 @@ def at_random(batch: Batch) -> Draw:
     return lambda prompt: uniform(batch.prompts[prompt])
 
 
-def scored(known: Known, answers: Sequence[Completion]) -> list[Pair]:
-    """Pairs of answers that more than one member of a reward model has scored."""
-    told = [len(known.members.get(answer.pk, ())) > 1 for answer in answers]
+def scored(known: Known, answers: Sequence[Completion], least: int = 2) -> list[Pair]:
+    """Pairs of answers that so many members of a reward model have scored."""
+    told = [len(known.members.get(answer.pk, ())) >= least for answer in answers]
     return [(i, j) for i, j in pairs(answers) if told[i] and told[j]]
 
 
@@ -90,7 +90,7 @@ def deal(
         )
         known = batch.of(prompt)
         why: dict[str, Any] = {"part": part[prompt] or ("informed" if favourite else "random")}
-        if pair in scored(known, answers):
+        if pair in scored(known, answers, least=1):
             why |= says(known, answers, pair)
         if favourite and pair == favourite.pair:
             why |= favourite.why

@@ -83,6 +83,7 @@ class Strategy:
     """One file in `selection/`, found by its name. needs: what it wants to know, if it can be."""
 
     title: ClassVar[str]
+    for_algorithms: ClassVar[bool] = False  # asked for by an algorithm, not by a researcher
     needs: ClassVar[frozenset[Need]] = frozenset()
 
     def choose(

@@ -7,6 +7,7 @@ again until it names another than the first (arXiv:1604.07101 draws so from a po
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from plumbline.collect import shares
 from plumbline.collect.models import Completion
@@ -38,7 +39,7 @@ def odds(batch: Batch, prompt: int) -> Odds:
     return found
 
 
-def _least_sure(known: Known, answers: list[Completion], told: list[Pair], first: int) -> Pair:
+def _least_sure(known: Known, answers: Sequence[Completion], told: list[Pair], first: int) -> Pair:
     """Of an answer's pairs, the one whose vote is most open."""
     mine = [pair for pair in told if first in pair]
     return min(mine, key=lambda pair: abs(shares.says(known, answers, pair)["chance"] - 0.5))

@@ -19,6 +19,12 @@ def discover() -> dict[str, type[Strategy]]:
     return discovery.discover(__name__, Strategy)
 
 
+def offered() -> dict[str, type[Strategy]]:
+    """Those that a researcher may choose, any two first: not what only an algorithm asks for."""
+    found = {name: one for name, one in discover().items() if not one.for_algorithms}
+    return {"random": found.pop("random"), **found}
+
+
 def find(name: str) -> Strategy:
     """The named strategy. Raises ValueError for a name no file has."""
     return discovery.find(__name__, Strategy, name)()
