@@ -35,7 +35,8 @@ def test_every_answer_that_fits_gets_as_many_numbers(rundir, tiny_base):
     assert {len(one) for one in found.values()} == {2}
 
 
-def test_a_bad_job_is_refused(rundir, tiny_base):
+def test_a_bad_job_is_refused(rundir, tiny_base, capsys):
     job = FeatureJob(base=ModelRef(base=str(tiny_base)), dims=0)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(SystemExit):
         do(features.work, rundir(job, items=[item("a", "x", ASK)]))
+    assert "at least 1" in capsys.readouterr().err

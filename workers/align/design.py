@@ -43,8 +43,13 @@ class Information:
     def __init__(self, dims: int, ridge: float = 1.0) -> None:
         assert dims > 0
         assert ridge > 0
+        self._ridge = ridge
         self.logdet = dims * math.log(ridge)
         self._inverse = [[float(i == j) / ridge for j in range(dims)] for i in range(dims)]
+
+    def most(self, z: Vector, variance: float) -> float:
+        """What the pair would gain before all others: no less than it does now, and cheap."""
+        return math.log1p(variance * _dot(z, z) / self._ridge)
 
     def gain(self, z: Vector, variance: float) -> float:
         """log det(H + variance z z^T) - log det H = log(1 + variance z^T H^-1 z)."""
@@ -76,9 +81,9 @@ def greedy(
     they tell is added to `information`. Candidates that tell nothing are never taken."""
     heap = []
     for index, one in enumerate(candidates):
-        score = one.value * information.gain(one.z, one.variance)
+        score = one.value * information.most(one.z, one.variance)
         if score > 0:
-            heap.append((-score, index, 0))
+            heap.append((-score, index, -1))
     heapq.heapify(heap)
     taken: list[Taken] = []
     asked: set[int] = set()
@@ -88,9 +93,10 @@ def greedy(
         one = candidates[index]
         if one.prompt in asked or (quota is not None and full[one.cluster] >= quota[one.cluster]):
             continue
-        if seen < len(taken):  # its gain is older than the last pair: an upper bound
+        if seen < len(taken):  # its gain is older than the last pair, or never was computed
             score = one.value * information.gain(one.z, one.variance)
-            heapq.heappush(heap, (-score, index, len(taken)))
+            if score > 0:
+                heapq.heappush(heap, (-score, index, len(taken)))
             continue
         taken.append(Taken(index, information.add(one.z, one.variance)))
         asked.add(one.prompt)
@@ -124,7 +130,8 @@ def quotas(of: Iterable[int], wanted: int, times: float = 2.0) -> dict[int, int]
 
 
 def _dot(a: Vector, b: Vector) -> float:
-    return sum(map(mul, a, b))
+    found: float = sum(map(mul, a, b))
+    return found
 
 
 def _apart(a: Vector, b: Vector) -> float:

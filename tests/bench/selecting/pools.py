@@ -111,14 +111,13 @@ def alpaca_eval(path: Path, folder: Path, count: int, heldout: int) -> Pool:
     kept: list[tuple[int, int, float, str]] = []
     texts: list[str] = []
     encoder = data.Encoder(model.load_tokenizer(Path(BASE.base)))
-    judged = [
-        one
-        for one in real_text.read(path)
-        if len(one.chosen) + len(one.rejected) < 4 * sources.LONGEST
-        and sources.fits(
-            encoder, one.messages, [real_text.response(one.chosen), real_text.response(one.rejected)]
-        )
-    ]
+
+    def fits(one: real_text.Pair) -> bool:
+        both = [real_text.response(text) for text in (one.chosen, one.rejected)]
+        short = len(one.chosen) + len(one.rejected) < 4 * sources.LONGEST
+        return short and sources.fits(encoder, one.messages, both)
+
+    judged = [one for one in real_text.read(path) if fits(one)]
     random.Random(23).shuffle(judged)
     for number, one in enumerate(judged):
         apart = one.instruction % real_text.HELD_OUT == 0

@@ -30,7 +30,7 @@ Read = Callable[[Sequence[Exchange]], Tensor]  # (B, D) fp32
 
 
 def work(run: Run) -> dict[str, Any]:
-    """A row of at most `dims` numbers for each answer that fits. Raises ValueError for a bad job."""
+    """At most `dims` numbers for each answer that fits. Raises ValueError for a bad job."""
     job = run.job
     if not isinstance(job, FeatureJob):
         raise ValueError(f"align.gpu.features runs features jobs, not {job.kind} jobs")
@@ -63,7 +63,7 @@ def projected(rows: Sequence[Tensor], sizes: Sequence[int], dims: int) -> list[l
     the `dims` directions in which they vary most (fewer where there are fewer)."""
     if not rows:
         return []
-    apart = torch.cat([part - part.mean(0) for part in torch.stack(list(rows)).split(list(sizes))])
+    apart = torch.cat([part - part.mean(0) for part in torch.split(torch.stack(list(rows)), list(sizes))])
     variances, directions = torch.linalg.eigh(apart.T @ apart)
     kept = min(dims, int((variances > 1e-9 * variances[-1].clamp(min=1e-30)).sum()))
     best = directions[:, -max(1, kept) :].flip(1)
