@@ -127,9 +127,7 @@ class Learner:
         return found
 
 
-def resampled(
-    asked: Sequence[tuple[int, int]], seed: int
-) -> list[list[tuple[int, int]]]:
+def resampled(asked: Sequence[tuple[int, int]], seed: int) -> list[list[tuple[int, int]]]:
     """The votes drawn anew for each member."""
     rng = random.Random(f"members:{seed}:{len(asked)}")
     return [rng.choices(list(asked), k=len(asked)) for _ in range(MEMBERS)]
