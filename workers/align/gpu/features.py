@@ -63,7 +63,8 @@ def projected(rows: Sequence[Tensor], sizes: Sequence[int], dims: int) -> list[l
     the `dims` directions in which they vary most (fewer where there are fewer)."""
     if not rows:
         return []
-    apart = torch.cat([part - part.mean(0) for part in torch.split(torch.stack(list(rows)), list(sizes))])
+    by_prompt = torch.split(torch.stack(list(rows)), list(sizes))
+    apart = torch.cat([part - part.mean(0) for part in by_prompt])
     variances, directions = torch.linalg.eigh(apart.T @ apart)
     kept = min(dims, int((variances > 1e-9 * variances[-1].clamp(min=1e-30)).sum()))
     best = directions[:, -max(1, kept) :].flip(1)
