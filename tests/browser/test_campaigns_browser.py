@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from plumbline.collect import enrolment, training, versions
 from plumbline.collect.models import Campaign, Comparison, Completion, Flag, Prompt, PromptSet
+from tests.browser.test_reading_browser import faults  # noqa: F401  # a fixture
 from tests.collect import crowd
 from tests.comparisons import open_campaign
 
@@ -69,35 +70,56 @@ def busy(project, alice, bob, carol):
     return campaign
 
 
-def test_every_campaign_page_fits_every_screen(browse, project, alice, bob, busy, stored, tmp_path):
-    here = f"/p/alpha/campaigns/{busy.pk}/"
-    one = busy.comparisons.filter(kind="ordinary").order_by("pk")[0]
-    pages = {
-        "list": (alice, "/p/alpha/campaigns/"),
-        "new": (alice, "/p/alpha/campaigns/new/"),
-        "manage": (alice, f"{here}manage/"),
-        "edit": (alice, f"{here}edit/"),
-        "versions": (alice, f"{here}versions/"),
-        "fill": (alice, f"{here}fill/"),
-        "people": (alice, f"{here}people/"),
-        "comparisons": (alice, f"{here}comparisons/"),
-        "comparison": (alice, f"{here}comparisons/{one.pk}/"),
-        "flags": (alice, f"{here}flags/"),
-        "training": (bob, f"{here}training/"),
-    }
-    for width, dark in SCREENS:
-        researcher = browse(alice, width=width, dark=dark)
-        annotator = browse(bob, width=width, dark=dark)
-        for name, (user, path) in pages.items():
-            page = researcher if user == alice else annotator
-            page.goto(path)
-            page.locator("h1").wait_for()
-            page.screenshot(path=tmp_path / f"{name}-{width}-{dark}.png", full_page=True)
-            assert fits(page), (path, width)
-            unnamed = page.locator("input:visible, select:visible, textarea:visible").evaluate_all(
-                "all => all.filter((one) => !one.labels.length).map((one) => one.name)"
-            )
-            assert unnamed == [], path
+def addresses(campaign, researcher, annotator) -> list[tuple]:
+    """Every page of a campaign and who looks at it."""
+    here = f"/p/alpha/campaigns/{campaign.pk}/"
+    one = campaign.comparisons.filter(kind="ordinary").order_by("pk")[0]
+    taught = campaign.comparisons.get(kind="training")
+    pages = ["manage", "edit", "versions", "fill", "people", "comparisons", "flags"]
+    return [
+        (researcher, "/p/alpha/campaigns/"),
+        (researcher, "/p/alpha/campaigns/new/"),
+        *((researcher, f"{here}{name}/") for name in pages),
+        (researcher, f"{here}comparisons/{one.pk}/"),
+        (researcher, f"{here}comparisons/{taught.pk}/"),
+        (annotator, f"{here}training/"),
+        (annotator, here),
+    ]
+
+
+@pytest.mark.parametrize(("width", "dark"), SCREENS)
+def test_every_campaign_page_fits_every_screen(browse, alice, bob, busy, stored, width, dark):
+    pages = {user: browse(user, width=width, dark=dark) for user in (alice, bob)}
+    for user, path in addresses(busy, alice, bob):
+        page = pages[user]
+        page.goto(path)
+        page.locator("h1").wait_for()
+        assert fits(page), path
+        unnamed = page.locator("input:visible, select:visible, textarea:visible").evaluate_all(
+            "all => all.filter((one) => !one.labels.length).map((one) => one.name)"
+        )
+        assert unnamed == [], path
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_axe_finds_nothing_serious_on_campaign_pages(
+    browse,
+    alice,
+    bob,
+    busy,
+    stored,
+    faults,  # noqa: F811
+    width,
+    dark,
+):
+    pages = {user: browse(user, width=width, dark=dark) for user in (alice, bob)}
+    found = {}
+    for user, path in addresses(busy, alice, bob):
+        page = pages[user]
+        page.goto(path)
+        page.evaluate("document.querySelectorAll('main details').forEach((one) => one.open = true)")
+        found[path] = faults(page)
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
 
 
 def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):

@@ -157,6 +157,16 @@ def test_an_empty_campaign_estimates_nothing(client_for, alice, empty):
     assert "set an hourly rate" in text
 
 
+def test_the_overview_leads_to_its_votes_as_a_file(client_for, alice, campaign):
+    open_campaign(campaign.project)
+    client = client_for(alice)
+    text = client.get(f"/p/alpha/campaigns/{campaign.pk}/manage/").content.decode()
+    path = f"/p/alpha/data/export/?campaigns={campaign.pk}"
+    assert path in text
+    form = client.get(path).context["form"]
+    assert form["campaigns"].value() in ([str(campaign.pk)], [campaign.pk])
+
+
 def test_figures_are_polled_as_a_part_of_the_page(client_for, alice, campaign):
     page = f"/p/alpha/campaigns/{campaign.pk}/manage/"
     part = client_for(alice).get(page, headers={"HX-Request": "true"}).content.decode()

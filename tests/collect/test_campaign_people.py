@@ -117,7 +117,7 @@ def test_members_are_enrolled_left_out_and_let_in_again(client_for, alice, bob, 
     place.refresh_from_db()
     assert place.left_at is not None
     page = client.get(f"/p/alpha/campaigns/{campaign.pk}/people/").content.decode()
-    assert "Let bob in again" in page
+    assert "Let in: bob" in page
     client.post(change, {"do": "enrol", "which": str(bob.pk)})
     place.refresh_from_db()
     assert place.left_at is None

@@ -113,6 +113,14 @@ def test_every_change_is_a_version_with_its_author(client_for, project, alice, d
     assert campaign.settings_version == 3
 
 
+def test_an_evaluation_never_becomes_training_data(client_for, project, alice, campaign):
+    response = edit(client_for(alice), project, campaign, purpose="evaluate")
+    assert response.status_code == 422
+    assert "The purpose stays once there are comparisons." in response.content.decode()
+    campaign.comparisons.all().delete()
+    assert edit(client_for(alice), project, campaign, purpose="evaluate").status_code == 302
+
+
 def test_saving_without_a_change_makes_no_version(client_for, project, alice, campaign):
     Campaign.objects.filter(pk=campaign.pk).update(lease_seconds=90)
     edit(client_for(alice), project, campaign)

@@ -60,7 +60,7 @@ def test_without_a_contrast_any_two_answers_are_shown():
 
 
 def test_an_unknown_strategy_is_named():
-    with pytest.raises(ValueError, match="no strategy 'best'; there are across, contrast, dis"):
+    with pytest.raises(ValueError, match="no strategy 'best'; there are across, contrast, des"):
         selection.choose("best", answers("a", "b"), random.Random(0))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from align import algorithms, discovery, jobs
 from align.pairing import RULES
+from plumbline.collect import selection
 from plumbline.loop import roundjobs
 from plumbline.loop.launch import Settings
 from plumbline.loop.models import Experiment
@@ -44,7 +45,7 @@ def sent(prompts) -> dict[str, object]:
         "rounds_wanted": 2, "seed": 0, "prompts_per_round": 8, "samples_per_prompt": 4,
         "temperature": 1.0, "other_temperature": "", "max_tokens": 96, "labels": "people",
         "prompts_compared": 0, "selection": "random", "overlap": 1, "deadline_minutes": 0,
-        "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
+        "stale_days": 7, "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
         "replay_share": 0.3, "replay_decay": 0.5, "anchor": 0, "warm_start": "on", "candidates": 0,
         "mode": "lora", "rank": 16, "learning_rate": 5e-5,
@@ -184,6 +185,16 @@ def test_settings_of_speed_and_memory_are_folded_until_one_of_them_matters(resea
             {"selection": "disagreement", "samples_per_prompt": 4},
             "Only a reward model of two members or more can disagree",
         ),
+        (
+            {"selection": "thompson", "samples_per_prompt": 4},
+            "Only a reward model of two members or more can disagree",
+        ),
+        (
+            {"selection": "mixed", "samples_per_prompt": 2},
+            "Of two answers there is nothing to select; draw three or more.",
+        ),
+        ({"selection": "across"}, "across is not one of the available choices"),
+        ({"stale_days": -1}, "Asked for, in days must be between 0 and 3650."),
         ({"precision": "fp8"}, "fp8 is not one of the available choices"),
         ({"micro_batch_tokens": -1}, "Tokens at a time must be between 0 and 100000000."),
         ({"reward_form": "oracle"}, "oracle is not one of the available choices"),
@@ -359,3 +370,20 @@ def test_a_project_without_prompts_is_told_to_import_some(researcher):
 def test_an_annotator_may_not_launch(bob, project, client_for, sent):
     assert client_for(bob).get(URL).status_code == 403
     assert client_for(bob).post(URL, sent).status_code == 403
+
+
+def test_every_way_of_choosing_comparisons_is_offered_and_explained_by_its_own_file(researcher):
+    page = text(researcher.get(URL))
+    assert len(selection.offered()) == 8
+    for name, strategy in selection.offered().items():
+        assert f'<option value="{name}"' in page
+        assert strategy.title in page
+        assert " ".join(strategy.about().split())[:60] in " ".join(page.split())
+
+
+def test_of_two_answers_it_may_still_be_chosen_which_prompts_people_see(researcher, sent):
+    some = {"selection": "design", "samples_per_prompt": 2, "prompts_compared": 5}
+    by_model = {"pairs_from": "reward_model", "pair_rule": "max_min"}
+    assert researcher.post(URL, sent | some | by_model).status_code == 302
+    assert Experiment.objects.get().selection == "design"
+    assert Experiment.objects.get().stale_days == 7

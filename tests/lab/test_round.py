@@ -264,3 +264,19 @@ def test_a_long_round_needs_no_more_queries(researcher, experiment, django_asser
         researcher.get(address(made))
     with django_assert_max_num_queries(6):
         researcher.get(address(made), {"seen": "done"}, headers=HTMX)
+
+
+def test_researchers_see_why_the_rounds_comparisons_were_asked(researcher, experiment):
+    campaign = open_campaign(experiment.project)
+    by_design = {"part": "informed", "gain": 1.25, "chance": 0.3, "information": 0.125}
+    for why, chance in ((by_design, 0.75), (by_design, 0.75), ({"part": "random"}, 0.5)):
+        campaign.comparisons.create(
+            prompt=experiment.prompt_set.prompts.first(), p_select=chance, why=why
+        )
+    page = text(researcher.get(address(lab.round_at(experiment, Stage.LABEL, campaign=campaign))))
+    rows = page.split("Why these were asked")[1].split("</table>")[0].split("<tr>")
+    assert "By what the strategy goes by" in rows[2]
+    for figure in (">2<", "75", "70", "0.125", "1.25"):
+        assert figure in rows[2]
+    assert "Any pair" in rows[3]
+    assert rows[3].count("–") == 3

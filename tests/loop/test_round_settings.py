@@ -220,8 +220,9 @@ def test_the_other_half_is_drawn_like_the_first_but_for_its_temperature(experime
 def ask(experiment, prompts: list[int]) -> list[int]:
     """A round in which people compare answers to some of these prompts; to which."""
     round = rounds.begin(experiment)
-    asked = campaigns.asked_about(round, prompts)
-    assert campaigns.asked_about(round, reversed(prompts)) == asked
+    turns = campaigns.in_turn(round, prompts)
+    assert campaigns.in_turn(round, reversed(prompts)) == turns
+    asked = sorted(turns[: experiment.prompts_compared or None])
     round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
     round.evaluation_campaign = campaigns.open_campaign(round, Campaign.Purpose.EVALUATE)
     round.stage = Stage.DONE
@@ -323,3 +324,25 @@ def test_an_answer_with_a_nul_is_kept_with_a_replacement_character(experiment_of
     jobs.write_rows(job.folder / jobs.COMPLETIONS, [row])
     rows.import_completions(job, experiment.start, {prompt.pk})
     assert Completion.objects.get().text == "a\N{REPLACEMENT CHARACTER}b"
+
+
+def test_a_first_round_asks_by_design_says_why_and_for_a_week(experiment_of):
+    """By what answers of the base differ in: there is no reward model yet."""
+    experiment = experiment_of(
+        samples_per_prompt=4, selection="mixed", prompts_compared=6,
+        pairs_from="reward_model", pair_rule="max_min",
+    )  # fmt: skip
+    round = rounds.begin(experiment)
+    run_round(round, None)
+    round.refresh_from_db()
+    assert round.stage == Stage.LABEL, round.error
+    assert round.jobs.get(purpose="features").job.result["skipped"] == 0
+    compared = list(round.campaign.comparisons.all())
+    assert len(compared) == 6
+    for one in compared:
+        assert one.strategy == "mixed"
+        assert 0 < one.p_select < 1
+        assert (one.expires_at - one.created_at).days in (6, 7)
+    by_design = [one for one in compared if one.why["part"] == "informed"]
+    assert len(by_design) >= 3
+    assert all(one.why["gain"] > 0 for one in by_design)

@@ -8,6 +8,7 @@ in one place and by n in another, so that its penalty means two things).
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -76,24 +77,34 @@ def share(first: Sequence[float], second: Sequence[float]) -> float:
 def certainty(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
     """2 |mean_m sigmoid((r_m - r'_m) / temperature) - 0.5|: 0 where members cancel out, 1 where
     all are sure."""
-    assert len(first) == len(second) > 0
-    chances = [
-        (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
-    ]
-    return 2 * abs(sum(chances) / len(chances) - 0.5)
+    return 2 * abs(chance(first, second, temperature) - 0.5)
+
+
+def chance(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
+    """P(the first answer is better): the members' mean sigmoid((r_m - r'_m) / temperature)."""
+    return sum(found := _chances(first, second, temperature)) / len(found)
 
 
 def information(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
     """What a vote on two answers would tell of which member is right, in nats (BALD):
     H(mean_m p_m) - mean_m H(p_m) with p_m = sigmoid((r_m - r'_m) / temperature). 0 where all say
     the same, log 2 where half are sure of either."""
+    found = _chances(first, second, temperature)
+    return max(0.0, entropy(sum(found) / len(found)) - sum(map(entropy, found)) / len(found))
+
+
+def variance(first: Sequence[float], second: Sequence[float]) -> float:
+    """The variance (n - 1) of r_m - r'_m over members, what PrefPPO asks by."""
+    return statistics.variance(a - b for a, b in zip(first, second, strict=True))
+
+
+def entropy(p: float) -> float:
+    """Of a vote that goes one way with chance p, in nats."""
+    return -sum(one * math.log(one) for one in (p, 1 - p) if one > 0)
+
+
+def _chances(first: Sequence[float], second: Sequence[float], temperature: float) -> list[float]:
     assert len(first) == len(second) > 0
-    chances = [
+    return [
         (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
     ]
-    each = sum(map(_entropy, chances)) / len(chances)
-    return max(0.0, _entropy(sum(chances) / len(chances)) - each)
-
-
-def _entropy(p: float) -> float:
-    return -sum(one * math.log(one) for one in (p, 1 - p) if one > 0)

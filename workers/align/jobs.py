@@ -27,9 +27,10 @@ RESULT = "result.json"
 LOCK = "lock"  # flock-ed by the child for as long as it lives
 PROMPTS = "prompts.jsonl"  # SampleJob in: PromptRow
 COMPLETIONS = "completions.jsonl"  # SampleJob out: CompletionRow
-ITEMS = "items.jsonl"  # ScoreJob, ContrastJob in: ItemRow
+ITEMS = "items.jsonl"  # ScoreJob, ContrastJob, FeatureJob in: ItemRow
 SCORES = "scores.jsonl"  # ScoreJob out: ScoreRow
 CONTRASTS = "contrasts.jsonl"  # ContrastJob out: ContrastRow
+FEATURES = "features.jsonl"  # FeatureJob out: FeatureRow
 COMPARISONS = "comparisons.jsonl"  # RewardJob in: ComparisonRow
 LABELS = "labels.jsonl"  # RewardJob out: every label that was not trained on as it was given
 EXAMPLES = "examples.jsonl"  # TrainJob in: ExampleRow
@@ -89,6 +90,11 @@ class ContrastRow(TypedDict):
 
     first: str
     second: str
+
+
+class FeatureRow(TypedDict):
+    id: str
+    features: list[float]  # as many for each answer of a job
 
 
 class VoteRow(TypedDict):
@@ -224,6 +230,20 @@ class ContrastJob:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True, kw_only=True)
+class FeatureJob:
+    """Where the answers in items.jsonl lie among what a reward model could learn: `dims` numbers
+    each, of the reward model's last state, or of the base (`align.gpu.features`)."""
+
+    kind: ClassVar[str] = "features"
+    base: ModelRef
+    reward_model: str | None = None  # a committed weights folder of a RewardJob
+    dims: int = 64
+    max_length: int = 1024
+    batch_size: int = 64
+    schema: int = SCHEMA
+
+
 RewardForm = Literal["tuned", "probe"]
 
 
@@ -284,9 +304,10 @@ class MergeJob:
     schema: int = SCHEMA
 
 
-Job = SampleJob | ScoreJob | ContrastJob | RewardJob | TrainJob | MergeJob
+Job = SampleJob | ScoreJob | ContrastJob | FeatureJob | RewardJob | TrainJob | MergeJob
 KINDS: dict[str, type[Job]] = {
-    job.kind: job for job in (SampleJob, ScoreJob, ContrastJob, RewardJob, TrainJob, MergeJob)
+    job.kind: job
+    for job in (SampleJob, ScoreJob, ContrastJob, FeatureJob, RewardJob, TrainJob, MergeJob)
 }
 
 # How a child process is started for each kind, and which queue's workers do it.
@@ -294,6 +315,7 @@ MODULES = {
     "sample": "align.sample",
     "score": "align.gpu.score",
     "contrast": "align.gpu.contrast",
+    "features": "align.gpu.features",
     "reward": "align.gpu.reward",
     "train": "align.gpu.train",
     "merge": "align.gpu.merge",

@@ -253,6 +253,14 @@ class CampaignForm(forms.Form):
             raise forms.ValidationError("Another campaign of this project has this name.")
         return name
 
+    def clean_purpose(self) -> str:
+        purpose: str = self.cleaned_data["purpose"]
+        row = self.campaign
+        if row and purpose != row.purpose and row.comparisons.exists():
+            # What people say of held-out prompts must never come to train a policy.
+            raise forms.ValidationError("The purpose stays once there are comparisons.")
+        return purpose
+
     def clean_reasons(self) -> list[str]:
         lines = str(self.cleaned_data["reasons"]).splitlines()
         given = dict.fromkeys(" ".join(line.split()) for line in lines)

@@ -160,9 +160,7 @@ class FillForm(forms.Form):
             (pk, f"{one.set} ({one.pairs} prompts left)")
             for pk, one in zip(self.sources, offers, strict=True)
         ]
-        strategy.choices = [(name, name.replace("_", " ")) for name in filling.strategies()]
-        if "random" in filling.strategies():
-            strategy.initial = "random"
+        strategy.choices = list(filling.strategies().items())
 
 
 def fill(request: PlumblineRequest, campaign: int) -> HttpResponse:

@@ -39,9 +39,9 @@ class Offer:
     pairs: int  # of them with two answers or more
 
 
-def strategies() -> list[str]:
-    """Those that can pick without a model having looked at the answers first."""
-    return [name for name, one in selection.discover().items() if not one.needs]
+def strategies() -> dict[str, str]:
+    """Titles by name of those that can pick without a model having looked at the answers first."""
+    return {name: one.title for name, one in selection.offered().items() if not one.needs}
 
 
 def offers(campaign: Campaign) -> list[Offer]:
@@ -129,7 +129,7 @@ def _store(
             prompt_id=prompt,
             strategy=strategy if answers == 2 else "random",
             p_select=one.p_select,
-            why={"from": source.name},
+            why={"from": source.name, **one.why},
         )
         for prompt, one in picked
     )

@@ -11,6 +11,7 @@ from django.views.decorators.gzip import gzip_page
 
 from plumbline.accounts.models import User
 from plumbline.fleet.models import Job
+from plumbline.lab import asked as asking
 from plumbline.lab import curves as drawing
 from plumbline.lab import timeline
 from plumbline.lab.jobs import curves_response
@@ -141,6 +142,7 @@ def _results(found: Round, asked: list[RoundJob], request: PlumblineRequest) -> 
     )
     out = found.policy_out
     return {
+        "why": asking.why(found),
         "deployed": deployed,
         "is_current": deployed is not None and out is not None and deployed.policy == out,
         "may_promote": out is not None and (deployed is None or deployed.policy != out),

@@ -20,6 +20,7 @@ PURPOSES = {
     "measure": "Measure reward models",
     "contrast": "Find contrasts",
     "doubt": "Find disagreement",
+    "features": "Find what answers differ in",
     "score": "Score samples",
     "soup": "Average policies for the reference",
     "train": "Train policy",

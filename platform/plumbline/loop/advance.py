@@ -21,6 +21,7 @@ from align import algorithms, jobs
 from align.algorithm import Algorithm
 from plumbline.collect import queue
 from plumbline.collect.models import Ballot, Campaign, Completion, Prompt
+from plumbline.collect.strategy import Picked
 from plumbline.fleet import claims
 from plumbline.loop import (
     campaigns,
@@ -122,9 +123,10 @@ def open_comparisons(round: Round) -> Stage | None:
     with transaction.atomic():
         round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
         round.save(update_fields=["campaign"])
-        for prompt_id in campaigns.asked_about(round, picked):
+        days = round.experiment.stale_days
+        for prompt_id in sorted(picked):
             for one in picked[prompt_id]:
-                campaigns.compare(round.campaign, prompt_id, one.answers, strategy, one.p_select)
+                campaigns.compare(round.campaign, prompt_id, one, strategy, days)
     return Stage.LABEL
 
 
@@ -358,7 +360,7 @@ def _people_have_judged(round: Round) -> bool:
             round.evaluation_campaign = campaign
             round.save(update_fields=["evaluation_campaign"])
             for prompt_id, answers in evaluation.face_offs(round):
-                campaigns.compare(campaign, prompt_id, answers, "evaluation", 1.0)
+                campaigns.compare(campaign, prompt_id, Picked(tuple(answers), 1.0), "evaluation")
     if campaign.closed_at is None and not queue.complete(campaign):
         return False
     rounds.close_labels(round)

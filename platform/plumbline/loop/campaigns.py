@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from datetime import timedelta
 
 from django.db.models import QuerySet
+from django.utils import timezone
 
 from plumbline.collect import queue, votes
-from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison, Completion
+from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
+from plumbline.collect.strategy import Picked
 from plumbline.loop.models import Experiment, Round
 
 
@@ -29,13 +32,10 @@ def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
     )
 
 
-def asked_about(round: Round, prompts: Iterable[int]) -> list[int]:
-    """Which of these prompts people compare answers to: all, or as many as the experiment says,
-    those it asked about least often so far first; its seed decides among equals."""
+def in_turn(round: Round, prompts: Iterable[int]) -> list[int]:
+    """Prompts in the order in which people should be asked about them: those that the experiment
+    asked about least often so far first; its seed decides among equals."""
     experiment, found = round.experiment, sorted(prompts)
-    wanted = experiment.prompts_compared
-    if not wanted or wanted >= len(found):
-        return found
     asked = votes.counted(
         Comparison.objects.filter(
             campaign__round__experiment=experiment, campaign__purpose=Campaign.Purpose.TRAIN
@@ -43,22 +43,24 @@ def asked_about(round: Round, prompts: Iterable[int]) -> list[int]:
     )
     times = Counter(asked.values_list("prompt_id", flat=True))
     random.Random(f"{experiment.seed}:{round.number}:asked").shuffle(found)
-    return sorted(sorted(found, key=lambda prompt: times[prompt])[:wanted])
+    return sorted(found, key=lambda prompt: times[prompt])
 
 
 def compare(
-    campaign: Campaign,
-    prompt_id: int,
-    answers: Sequence[Completion],
-    strategy: str,
-    p_select: float,
+    campaign: Campaign, prompt_id: int, picked: Picked, strategy: str, days: int = 0
 ) -> Comparison:
+    """Put what a strategy picked before people, for so many days; 0 is for good."""
     comparison = Comparison.objects.create(
-        campaign=campaign, prompt_id=prompt_id, strategy=strategy, p_select=p_select
+        campaign=campaign,
+        prompt_id=prompt_id,
+        strategy=strategy,
+        p_select=picked.p_select,
+        why=dict(picked.why),
+        expires_at=timezone.now() + timedelta(days=days) if days else None,
     )
     Candidate.objects.bulk_create(
         Candidate(comparison=comparison, completion=answer, slot=slot)
-        for slot, answer in enumerate(answers)
+        for slot, answer in enumerate(picked.answers)
     )
     return comparison
 

@@ -21,6 +21,7 @@ from align import algorithms, jobs
 from align.algorithm import Algorithm, Draws
 from align.pairing import RULES
 from plumbline.accounts.models import Project, User
+from plumbline.collect import selection
 from plumbline.collect.models import Prompt, PromptSet
 from plumbline.loop import examples, refusals, rewarding
 from plumbline.loop.fields import knob_field
@@ -136,6 +137,10 @@ class ExperimentForm(Settings):
     def rules(self) -> list[tuple[str, str]]:
         return [(name, rule_about(name)) for name in RULES]
 
+    def strategies(self) -> list[tuple[str, str]]:
+        """What each way of choosing comparisons does, from its own file."""
+        return [(one.title, one.about()) for one in selection.offered().values()]
+
     def about(self) -> str:
         """What the chosen algorithm's own file says of it."""
         return inspect.getdoc(inspect.getmodule(self.chosen)) or ""
@@ -194,6 +199,8 @@ class ExperimentForm(Settings):
                 for pk, one in self.sets.items()
             ],
         )
+        offered = selection.offered()
+        self._choose("selection", [(name, one.title) for name, one in offered.items()])
         self._choose("pair_rule", [(name, name.replace("_", " ")) for name in RULES])
 
     def _choose(self, name: str, choices: list[tuple[str, str]]) -> None:
@@ -257,10 +264,7 @@ class ExperimentForm(Settings):
             self.add_error(
                 "anchor", f"{algorithm.title} chooses no answer to hold on to; leave this at 0."
             )
-        if (
-            data.get("selection", Experiment.Selection.RANDOM) != Experiment.Selection.RANDOM
-            and algorithm.selection != "random"
-        ):
+        if data.get("selection", "random") != "random" and algorithm.selection != "random":
             self.add_error(
                 "selection",
                 f"{algorithm.title} has a rule of its own for what is compared; leave it at any "

@@ -70,12 +70,15 @@ class Settings(RewardSettings):
     )
     selection = forms.ChoiceField(
         label="Answers compared",
-        choices=Experiment.Selection.choices,
-        help_text="Which two of a prompt's answers people see. Contrasting ones contradict the "
-        "base model equally and differ in manner, so that a right answer beside a wrong one does "
-        "not drown other tastes. On the demo's base runs differed less with them; their mean was "
-        "the same. Disagreement asks about the pair whose vote would tell most of which of the "
-        "last round's members is right; it was not measured here.",
+        help_text="Which two of a prompt's answers people see, and, where they cannot compare "
+        "answers to all prompts, which prompts.",
+    )
+    stale_days = number(
+        "Asked for, in days",
+        "Answers of a policy that has moved on teach less: people are not asked about them any "
+        "more after so long. 0 is for good.",
+        least=0,
+        most=3650,
     )
     overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
     deadline_minutes = number(
@@ -227,6 +230,7 @@ class Settings(RewardSettings):
                 "labels",
                 "prompts_compared",
                 "selection",
+                "stale_days",
                 "overlap",
                 "deadline_minutes",
                 "pairs_from",

@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 
 from plumbline.accounts.models import Project
+from plumbline.collect import selection
 from plumbline.collect.models import Campaign, Comparison, PromptSet
 from plumbline.loop import campaigns
 from plumbline.loop.models import Experiment
@@ -46,14 +47,7 @@ def _answers(data: Mapping[str, Any]) -> Found:
                 "temperature",
                 "At temperature 0 all answers to a prompt are the same; raise the temperature.",
             )
-        if _selects(data) and data.get("samples_per_prompt", 3) < 3:
-            yield "selection", "Of two answers there is nothing to select; draw three or more."
-        if data.get("selection") == Experiment.Selection.DISAGREEMENT and not _doubts(data):
-            yield (
-                "selection",
-                "Only a reward model of two members or more can disagree, in a round that trains "
-                "one: make pairs or judge by it, and ask for more members.",
-            )
+        yield from _selection(data)
     elif _selects(data):
         yield "selection", "Ballots that are already there say what was compared; leave it."
     if data.get("max_tokens", 0) >= settings.MAX_MODEL_LEN:
@@ -64,8 +58,28 @@ def _answers(data: Mapping[str, Any]) -> Found:
         )
 
 
+def _selection(data: Mapping[str, Any]) -> Found:
+    """Has the strategy something to choose among, and something to choose by?"""
+    if not _selects(data):
+        return
+    needs = selection.find(data["selection"]).needs
+    prompts = data.get("prompts_per_round", 0)
+    some = 0 < data.get("prompts_compared", 0) < prompts and "contrast" not in needs
+    if data.get("samples_per_prompt", 3) < 3 and not some:
+        yield (
+            "selection",
+            "Of two answers there is nothing to select; draw three or more.",
+        )
+    if needs == {"members"} and not _doubts(data):
+        yield (
+            "selection",
+            "Only a reward model of two members or more can disagree, in a round that trains "
+            "one: make pairs or judge by it, and ask for more members.",
+        )
+
+
 def _selects(data: Mapping[str, Any]) -> bool:
-    return bool(data.get("selection", "random") != Experiment.Selection.RANDOM)
+    return bool(data.get("selection", "random") != "random")
 
 
 def _doubts(data: Mapping[str, Any]) -> bool:

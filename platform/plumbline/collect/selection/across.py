@@ -14,6 +14,9 @@ from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
 
 
 class Across(Strategy):
+    title = "One of each of two draws"
+    for_algorithms = True
+
     def choose(
         self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING
     ) -> list[Picked]:

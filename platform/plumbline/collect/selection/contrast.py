@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import comb
 from random import Random
-from typing import ClassVar, Literal
 
 from plumbline.collect.models import Completion
 from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
@@ -18,7 +17,8 @@ SHARE = 0.5  # of the prompts
 
 
 class Contrast(Strategy):
-    needs: ClassVar[Literal["", "contrast", "members"]] = "contrast"
+    title = "Contrasting ones, for half of the prompts"
+    needs = frozenset({"contrast"})
 
     def choose(
         self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING

@@ -11,6 +11,8 @@ from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
 
 
 class RandomPair(Strategy):
+    title = "Any two"
+
     def choose(
         self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING
     ) -> list[Picked]:

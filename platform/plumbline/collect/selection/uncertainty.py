@@ -1,0 +1,26 @@
+"""The pairs that the last reward model is least sure of, for nine in ten.
+
+The entropy of the vote that its members foretell together. That is highest where two answers are
+as good as each other, where a vote is a coin and tells little: the yardstick of the strategies that
+tell doubt from noise, not a recommendation. One prompt in ten gets a random pair; in a first round
+all do.
+"""
+
+from __future__ import annotations
+
+from plumbline.collect import informed, shares
+from plumbline.collect.strategy import Batch, Picked, Strategy
+
+AT_RANDOM = 0.1  # of the prompts
+
+
+class Uncertainty(Strategy):
+    title = "Those that the reward model is least sure of"
+    needs = frozenset({"members"})
+
+    def choose_batch(self, batch: Batch) -> dict[int, list[Picked]]:
+        return shares.deal(
+            batch,
+            informed.by_score(batch, informed.doubt),
+            {"random": (AT_RANDOM, shares.at_random(batch))},
+        )
