@@ -353,7 +353,8 @@ def test_a_second_round_asks_by_the_first_ones_reward_model_and_what_was_asked(
 ):
     experiment = experiment_of(
         samples_per_prompt=4, selection="mixed", prompts_compared=6, reward_form="probe",
-        reward_ensemble={"members": 3}, rounds_wanted=2, pairs_from="reward_model", pair_rule="max_min",
+        reward_ensemble={"members": 3}, rounds_wanted=2, pairs_from="reward_model",
+        pair_rule="max_min",
     )  # fmt: skip
     first = run_round(rounds.begin(experiment), rater)
     assert first.stage == Stage.DONE, first.error
