@@ -346,3 +346,31 @@ def test_a_first_round_asks_by_design_says_why_and_for_a_week(experiment_of):
     by_design = [one for one in compared if one.why["part"] == "informed"]
     assert len(by_design) >= 3
     assert all(one.why["gain"] > 0 for one in by_design)
+
+
+def test_a_second_round_asks_by_the_first_ones_reward_model_and_what_was_asked(
+    experiment_of, rater
+):
+    experiment = experiment_of(
+        samples_per_prompt=4, selection="mixed", prompts_compared=6, reward_form="probe",
+        reward_ensemble={"members": 3}, rounds_wanted=2, pairs_from="reward_model",
+        pair_rule="max_min",
+    )  # fmt: skip
+    first = run_round(rounds.begin(experiment), rater)
+    assert first.stage == Stage.DONE, first.error
+    second = experiment.rounds.filter(number=2).first() or rounds.begin(experiment)
+    run_round(second, None)
+    second.refresh_from_db()
+    assert second.stage == Stage.LABEL, second.error
+    job = second.jobs.get(purpose="features").job
+    assert job.spec["reward_model"] == first.reward_model.path
+    earlier = {
+        str(slot.completion_id)
+        for one in first.campaign.comparisons.all()
+        for slot in one.slots.all()
+    }
+    assert len(earlier) == 12
+    assert earlier <= {row["id"] for row in jobs.read_rows(job.folder / jobs.FEATURES)}
+    for one in second.campaign.comparisons.all():
+        assert 0 <= one.why["chance"] <= 1
+        assert one.why["information"] >= 0

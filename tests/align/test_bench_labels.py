@@ -1,0 +1,42 @@
+"""The bench of votes needed: what it counts, and when it says yes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench import labels
+
+COUNTS = (10, 20, 30, 40)
+THEIRS = [[0.5, 0.6, 0.65, 0.7], [0.5, 0.6, 0.75, 0.8]]  # random reaches 0.75 with 40 votes
+
+
+def test_votes_are_counted_on_straight_lines_between_batches() -> None:
+    assert labels.needed([0.5, 0.6, 0.7, 0.8], COUNTS, 0.65) == pytest.approx(25)
+    assert labels.needed([0.5, 0.6, 0.7, 0.8], COUNTS, 0.4) == 10
+    assert labels.needed([0.5, 0.6, 0.7, 0.8], COUNTS, 0.9) is None
+
+
+def test_asking_at_random_needs_as_many_votes_as_asking_at_random() -> None:
+    assert labels.ratio(THEIRS, THEIRS, COUNTS) == 1
+
+
+def test_who_reaches_it_with_half_of_the_votes_has_a_ratio_of_a_half() -> None:
+    ours = [[0.5, 0.75, 0.8, 0.8], [0.5, 0.75, 0.7, 0.7]]
+    assert labels.ratio(ours, THEIRS, COUNTS) == pytest.approx(0.5)
+    found = labels.figures(ours, THEIRS, COUNTS)
+    assert found["low"] <= found["ratio"] == pytest.approx(0.5)
+    assert found["high"] is None  # the second seed alone never reaches what random does
+    assert labels.ratio([[0.5, 0.6, 0.6, 0.6]], THEIRS, COUNTS) is None
+
+
+def test_the_goal_is_met_by_one_strategy_on_every_source() -> None:
+    def rows(**ratios: tuple[float | None, float | None]):
+        return [
+            {"source": source, "strategy": name, "ratio": both[at]}
+            for name, both in {"random": (1.0, 1.0), **ratios}.items()
+            for at, source in enumerate("ab")
+        ]
+
+    assert labels.verdict(rows(design=(0.4, 0.5), mixed=(0.1, None)))["met"] == 1
+    assert labels.verdict(rows(design=(0.4, 0.6), mixed=(0.6, 0.4)))["met"] == 0
+    assert labels.verdict(rows(design=(0.4, 0.6), mixed=(0.7, 0.4)))["best"] == "design"
