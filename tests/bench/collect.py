@@ -82,7 +82,7 @@ def web() -> Iterator[tuple[int, int]]:
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 asking = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                asking.request("GET", "/health")
+                asking.request("GET", "/health/")
                 if asking.getresponse().status == 200:
                     break
             time.sleep(0.2)
