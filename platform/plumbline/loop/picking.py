@@ -37,9 +37,10 @@ def pick(round: Round) -> tuple[str, dict[int, list[Picked]] | None]:
     found = _known(round, selection.find(name).needs, sampled)
     if found is None:
         return name, None
+    digests = dict(round.prompts.values_list("pk", "digest"))  # the same in any database
     picked = {}
     for prompt_id, answers in sampled.items():
-        rng = random.Random(f"{experiment.seed}:{round.number}:{prompt_id}")
+        rng = random.Random(f"{experiment.seed}:{round.number}:{digests[prompt_id]}")
         if pairs := selection.choose(name, answers, rng, found.get(prompt_id, NOTHING)):
             picked[prompt_id] = pairs
     return name, picked
