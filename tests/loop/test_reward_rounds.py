@@ -82,7 +82,6 @@ def experiment(experiment_of, prompts, voters):
         reward_ensemble={"members": 3, "sharing": "heads", "reading": "uncertainty"},
         reward_labels={"newest": 4.0},
         agreement="weight",
-        selection="disagreement",
     )
 
 
@@ -115,6 +114,13 @@ def go(round: Round, voters: list[User], says=the_shorter, until: str = Stage.DO
         if not worked:
             time.sleep(0.2)  # a busy engine; the loop would look again just like this
     raise AssertionError(f"the round stands still at {round.stage}: {round.error}")
+
+
+def over(round: Round) -> None:
+    """What becomes of its policy is no matter here."""
+    Job.objects.filter(state=Job.State.QUEUED).update(state=Job.State.CANCELLED)
+    round.stage = Stage.DONE
+    round.save()
 
 
 def rows_of(round: Round, purpose: str, name: str) -> list[dict]:
@@ -247,10 +253,7 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     experiment.save()
     first = go(rounds.begin(experiment), voters, until=Stage.TRAIN)
     assert first.stage == Stage.TRAIN, first.error
-    Job.objects.filter(state=Job.State.QUEUED).update(state=Job.State.CANCELLED)
-    first.stage = Stage.DONE  # what becomes of the policy is no matter here
-    first.save()
-    temperature = first.reward_model.temperature  # later fitted again, on more votes
+    over(first)
     second = go(rounds.begin(experiment), voters, turned, until=Stage.TRAIN)
     assert second.stage == Stage.TRAIN, second.error
     one, two = RewardModel.objects.order_by("created_at")
@@ -262,12 +265,16 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     assert by_name["held-out accuracy"]["values"]["change"] < 0
     assert not by_name["length correlation"]["passed"]  # it learnt to like longer answers
     assert by_name["length correlation"]["values"]["low"] > 0
-    asked_where_members_disagreed(second, temperature)
     learned_only_from_training_votes(second, voters, prompts)
     measured_on_the_exact_votes(two, second, voters, prompts)
     paired_by_one_models_scores(second)
     scored_once([one, two], settings.SCORES_DIR)
     assert recalled(second.jobs.get(purpose="score").job) > 0  # what it was measured by
+    over(second)
+    experiment.selection, experiment.rounds_wanted = "disagreement", 3
+    experiment.save()
+    third = go(rounds.begin(experiment), [], until=Stage.LABEL)
+    asked_where_members_disagreed(third, RewardModel.objects.get(pk=one.pk).temperature)
 
 
 @pytest.mark.nightly
