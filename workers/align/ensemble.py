@@ -76,10 +76,7 @@ def share(first: Sequence[float], second: Sequence[float]) -> float:
 def certainty(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
     """2 |mean_m sigmoid((r_m - r'_m) / temperature) - 0.5|: 0 where members cancel out, 1 where
     all are sure."""
-    assert len(first) == len(second) > 0
-    chances = [
-        (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
-    ]
+    chances = _chances(first, second, temperature)
     return 2 * abs(sum(chances) / len(chances) - 0.5)
 
 
@@ -87,12 +84,17 @@ def information(first: Sequence[float], second: Sequence[float], temperature: fl
     """What a vote on two answers would tell of which member is right, in nats (BALD):
     H(mean_m p_m) - mean_m H(p_m) with p_m = sigmoid((r_m - r'_m) / temperature). 0 where all say
     the same, log 2 where half are sure of either."""
-    assert len(first) == len(second) > 0
-    chances = [
-        (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
-    ]
+    chances = _chances(first, second, temperature)
     each = sum(map(_entropy, chances)) / len(chances)
     return max(0.0, _entropy(sum(chances) / len(chances)) - each)
+
+
+def _chances(first: Sequence[float], second: Sequence[float], temperature: float) -> list[float]:
+    """P(first over second) by member."""
+    assert len(first) == len(second) > 0
+    return [
+        (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
+    ]
 
 
 def _entropy(p: float) -> float:

@@ -7,27 +7,19 @@ half are random pairs, which say what being right is worth, and give every pair 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
 from random import Random
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from plumbline.collect.models import Completion
-from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
+from plumbline.collect.strategy import NOTHING, Known, Need, Picked, Strategy, mostly
 
 SHARE = 0.5  # of the prompts
 
 
 class Contrast(Strategy):
-    needs: ClassVar[Literal["", "contrast", "members"]] = "contrast"
+    needs: ClassVar[Need] = "contrast"
 
     def choose(
         self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING
     ) -> list[Picked]:
-        contrast = known.contrast
-        share = SHARE if contrast else 0.0
-        at_random = (1 - share) / comb(len(answers), 2)
-        if rng.random() < share:
-            return [Picked(contrast, p_select=share + at_random)]
-        drawn = tuple(rng.sample(answers, 2))
-        found = {answer.pk for answer in drawn} == {answer.pk for answer in contrast}
-        return [Picked(drawn, p_select=at_random + share * found)]
+        return mostly(known.contrast, SHARE, answers, rng)

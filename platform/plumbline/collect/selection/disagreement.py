@@ -10,31 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from math import comb
 from random import Random
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from align import ensemble
 from plumbline.collect.models import Completion
-from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
+from plumbline.collect.strategy import NOTHING, Known, Need, Picked, Strategy, mostly
 
 SHARE = 0.9  # of the prompts
 
 
 class Disagreement(Strategy):
-    needs: ClassVar[Literal["", "contrast", "members"]] = "members"
+    needs: ClassVar[Need] = "members"
 
     def choose(
         self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING
     ) -> list[Picked]:
-        most = _most(answers, known)
-        share = SHARE if most else 0.0
-        at_random = (1 - share) / comb(len(answers), 2)
-        if most and rng.random() < share:
-            return [Picked(most, p_select=share + at_random)]
-        drawn = tuple(rng.sample(answers, 2))
-        found = {answer.pk for answer in drawn} == {answer.pk for answer in most}
-        return [Picked(drawn, p_select=at_random + share * found)]
+        return mostly(_most(answers, known), SHARE, answers, rng)
 
 
 def _most(answers: Sequence[Completion], known: Known) -> tuple[Completion, ...]:
