@@ -98,10 +98,10 @@ class Strategy:
         prompts against each other; one that does need not have a `choose` of its own."""
         assert type(self).choose is not Strategy.choose, "a strategy has one of the two"
         picked: dict[int, list[Picked]] = {}
-        for prompt, answers in batch.prompts.items():
+        for turn, (prompt, answers) in enumerate(batch.prompts.items()):
             if len(picked) >= batch.wanted:
                 break
-            rng = random.Random(f"{batch.seed}:{prompt}")
+            rng = random.Random(f"{batch.seed}:{turn}")  # not of its row, the same in any database
             if found := self.choose(answers, rng, batch.of(prompt)):
                 picked[prompt] = found
         return picked
