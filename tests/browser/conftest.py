@@ -29,6 +29,12 @@ QUIET = [
     "--no-first-run",
 ]
 
+AXE = Path(sys.prefix) / "axe" / "package" / "axe.min.js"  # `make test` fetches it through npm
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+FOUND = """async (tags) => (await axe.run({runOnly: tags})).violations
+    .filter((one) => ["serious", "critical"].includes(one.impact))
+    .map((one) => `${one.id}: ${one.nodes.map((node) => node.html.slice(0, 160)).join(" | ")}`)"""
+
 
 @pytest.fixture(scope="module")
 def chromium():
@@ -115,6 +121,20 @@ def browse(chromium, site: str, client_for: Callable) -> Iterator[Callable]:
     for context in contexts:
         context.close()
     assert not troubles
+
+
+@pytest.fixture
+def faults():
+    """`faults(page)`: what axe-core calls serious or critical there."""
+    if not AXE.exists():
+        pytest.skip("no axe-core in the tests' environment (apt: npm, then make test)")
+    source = AXE.read_text()
+
+    def find(page) -> list[str]:
+        page.evaluate(source)
+        return page.evaluate(FOUND, RULES)
+
+    return find
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from plumbline.collect.models import Ballot
@@ -15,26 +12,7 @@ from tests.lab import laboratory as lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-AXE = Path(sys.prefix) / "axe" / "package" / "axe.min.js"  # `make test` fetches it through npm
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-FOUND = """async (tags) => (await axe.run({runOnly: tags})).violations
-    .filter((one) => ["serious", "critical"].includes(one.impact))
-    .map((one) => `${one.id}: ${one.nodes.map((node) => node.html.slice(0, 160)).join(" | ")}`)"""
 SCREENS = [(1280, False), (1280, True), (390, False), (390, True)]
-
-
-@pytest.fixture
-def faults():
-    """`faults(page)`: what axe-core calls serious or critical there."""
-    if not AXE.exists():
-        pytest.skip("no axe-core in the tests' environment (apt: npm, then make test)")
-    source = AXE.read_text()
-
-    def find(page) -> list[str]:
-        page.evaluate(source)
-        return page.evaluate(FOUND, RULES)
-
-    return find
 
 
 @pytest.mark.parametrize(

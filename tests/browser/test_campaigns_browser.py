@@ -10,7 +10,6 @@ from django.utils import timezone
 
 from plumbline.collect import enrolment, training, versions
 from plumbline.collect.models import Campaign, Comparison, Completion, Flag, Prompt, PromptSet
-from tests.browser.test_reading_browser import faults  # noqa: F401  # a fixture
 from tests.collect import crowd
 from tests.comparisons import open_campaign
 
@@ -103,14 +102,7 @@ def test_every_campaign_page_fits_every_screen(browse, alice, bob, busy, stored,
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_axe_finds_nothing_serious_on_campaign_pages(
-    browse,
-    alice,
-    bob,
-    busy,
-    stored,
-    faults,  # noqa: F811
-    width,
-    dark,
+    browse, alice, bob, busy, stored, faults, width, dark
 ):
     pages = {user: browse(user, width=width, dark=dark) for user in (alice, bob)}
     found = {}
