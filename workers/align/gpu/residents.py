@@ -12,9 +12,10 @@ import gc
 import itertools
 import math
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ class Resident:
     users: int = 0  # generations that have not ended
     alone: str | None = None  # why its requests cannot share a batch
     debut: int = 0  # steps in which it goes before others, until its first answer has ended
+    took: Mapping[str, float] = field(default_factory=dict)  # seconds until it was read, verified
 
 
 class Residents:
@@ -113,17 +115,21 @@ class Residents:
         served. sha256: of the manifest it must have. Raises ValueError for any other folder."""
         self._check_free(name)
         base = self.base
+        begun = time.monotonic()
         with ThreadPoolExecutor(1) as pool:  # hashing and reading, side by side
             checked = pool.submit(models.check_folder, path, sha256)
             twin = sibling(base.model, base.path, path)
+            took = {"read": time.monotonic() - begun}
             checked.result()
+            took["verified"] = time.monotonic() - begun
         if twin is None:
             return self._load_full(name, path)
         if base.alone is None:
             batch.adopt(twin)
         known = same_files(base.path, path, "*token*") and same_files(base.path, path, "*.jinja")
         tokenizer = base.tokenizer if known else models.load_tokenizer(path)
-        return Resident(name, path, twin, tokenizer, alone=base.alone, debut=DEBUT)
+        alone = base.alone
+        return Resident(name, path, twin, tokenizer, alone=alone, debut=DEBUT, took=took)
 
     def _check_free(self, name: str) -> None:
         if name in self._served:

@@ -14,7 +14,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Service:
         sha256 = wire.text(body, "sha256") if "sha256" in body else None
         if not path.is_dir():
             raise Refused(f"Loading {name} failed: {path} is no folder here.", "lora_path", 404)
+        took: Mapping[str, float] = {}
         try:
             if (path / "adapter_config.json").is_file() or self.residents.asleep:
                 load = self.engine.call(lambda models: models.load(name, path, sha256))
@@ -106,9 +107,14 @@ class Service:
             else:  # requests go on while it is read
                 read = await asyncio.to_thread(self.residents.read, name, path, sha256)
                 await asyncio.wrap_future(self.engine.call(lambda models: models.add(read)))
+                took = read.took
         except ValueError as error:
             raise Refused(str(error), kind="InvalidUserInput") from error
-        return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+        stages = ", ".join(f"{stage};dur={1000 * span:.0f}" for stage, span in took.items())
+        return PlainTextResponse(
+            f"Success: LoRA adapter '{name}' added successfully.",
+            headers={"Server-Timing": stages} if stages else None,
+        )
 
     async def unload_adapter(self, request: Request) -> Response:
         body = await _body(request)
