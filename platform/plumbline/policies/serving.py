@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 CURRENT = "current"
 LOAD_SECONDS = 120.0
 PROBE_SECONDS = 30.0
-SEEN_SECONDS = 0.2  # after an alias has moved or a loan is written, until every gateway goes by it
+SEEN_SECONDS = 0.1  # after an alias has moved or a loan is written, until every gateway goes by it
 SLEEP_SECONDS = 120.0  # for the requests in progress to end
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
-PROBE_TOKENS = 8
+PROBE_TOKENS = 4
 
 
 class EngineError(Exception):
