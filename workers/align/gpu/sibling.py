@@ -33,7 +33,7 @@ def sibling(model: Any, home: Path, folder: Path) -> Any | None:
         tensors = {
             name: tensor
             for file in sorted(folder.glob("*.safetensors"))
-            for name, tensor in _tensors(file, model.dtype)
+            for name, tensor in read_tensors(file, model.dtype)
         }
         twin.load_state_dict(tensors, strict=False, assign=True)
     except (SafetensorError, OSError, RuntimeError):
@@ -61,7 +61,7 @@ def _configuration(folder: Path) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in PASSING}
 
 
-def _tensors(file: Path, dtype: torch.dtype) -> list[tuple[str, Tensor]]:
+def read_tensors(file: Path, dtype: torch.dtype) -> list[tuple[str, Tensor]]:
     """A file's tensors, in `dtype`. Where they are of one kind, the file is converted in one go:
     threads that share a conversion wait for one another at its end, and on a busy machine a
     hundred such ends take seconds."""
