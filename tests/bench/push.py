@@ -39,6 +39,7 @@ psutil: Any = importlib.import_module("psutil")  # it has no types
 GOAL = 1.0  # seconds
 STAGES = {"models": "list", "load_lora_adapter": "load", "completions": "probe"}
 CLIENTS = 4
+PAUSE = 2.0  # seconds of answers before and after each push
 ASK: dict[str, Any] = {
     "model": "current",
     "messages": [{"role": "user", "content": "w9 w10 w11"}],
@@ -146,13 +147,13 @@ class Pushes:
         }
 
     def _push(self, policy: Any) -> tuple[float, float]:
-        time.sleep(2.0)
+        time.sleep(PAUSE)
         begun, cpu = time.monotonic(), self.served.cpu() + time.process_time()
         with self._timed():
             self.promote(policy)
         live = time.monotonic()
         cpu = self.served.cpu() + time.process_time() - cpu
-        time.sleep(2.0)
+        time.sleep(PAUSE)
         late = [name for sent, name in self.crowd.answers if sent > live]
         self.stale += sum(name != policy.name for name in late)
         return live - begun, cpu

@@ -172,3 +172,19 @@ def test_another_architecture_takes_the_ordinary_way(residents: Residents, tmp_p
     residents.base.tokenizer.save_pretrained(tmp_path)
     assert sibling(residents.base.model, demo.BASE, tmp_path) is None
     assert residents.read("other", tmp_path).model.config.hidden_size == 64
+
+
+def test_the_engine_checks_the_hash_it_is_told_and_says_how_long_it_took(
+    embedded: Any, commit_weights: Callable[..., Any]
+) -> None:
+    folder = commit_weights(38, "full")
+    asked = {"lora_name": "pushed-38", "lora_path": str(folder.path)}
+    refused = embedded.post("/v1/load_lora_adapter", **asked, sha256="0" * 64)
+    assert refused.status_code == 400
+    assert "is not the one expected" in refused.json()["error"]["message"]
+    assert "pushed-38" not in embedded.models()
+    taken = embedded.post("/v1/load_lora_adapter", **asked, sha256=folder.sha256)
+    assert taken.status_code == 200
+    stages = [entry.partition(";dur=")[0] for entry in taken.headers["server-timing"].split(", ")]
+    assert stages == ["read", "verified"]
+    embedded.post("/v1/unload_lora_adapter", lora_name="pushed-38")
