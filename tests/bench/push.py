@@ -1,35 +1,45 @@
 """`make bench NAME=push`: new full weights of 125M live, while clients keep asking.
 
 The product's own parts: an engine process, the gateway in front of it, and `serving.promote`, which
-verifies the weights, has them loaded beside the old ones, hears a word from them and moves the
-alias. Clients ask for the alias through the gateway all the while. `failed` counts requests that
-were not answered, `stale` requests sent after a push had returned and answered by the policy
-before; both must be 0. `seconds` is the median of the pushes, its goal one second.
+has the weights verified and loaded beside the old ones, hears a word from them and moves the alias.
+Clients ask for the alias through the gateway all the while. `failed` counts requests that were not
+answered, `stale` requests sent after a push had returned and answered by the policy before; both
+must be 0. `seconds` is the median of pushes of weights that the engine has never seen, its goal one
+second; `again` are promotions of weights it serves already, as a round's are once it has evaluated
+them; `stages` says where the time went, in ms, and `others` how many cores others kept busy.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import httpx
 
 from tests.bench.speed import cases, contest, engine, shapes
 from tests.ports import free_port
 
+psutil: Any = importlib.import_module("psutil")  # it has no types
+
 GOAL = 1.0  # seconds
+STAGES = {"models": "list", "load_lora_adapter": "load", "completions": "probe"}
 CLIENTS = 4
+PAUSE = 2.0  # seconds of answers before and after each push
 ASK: dict[str, Any] = {
     "model": "current",
     "messages": [{"role": "user", "content": "w9 w10 w11"}],
@@ -117,8 +127,63 @@ def weights(base: str, folder: Path, count: int) -> list[Path]:
     return made
 
 
+@dataclass
+class Pushes:
+    """Promotions under the eyes of the crowd, and what each of them took."""
+
+    served: engine.Engine
+    crowd: Crowd
+    promote: Callable[[Any], object]
+    stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    stale: int = 0
+
+    def all(self, policies: Sequence[Any]) -> dict[str, Any]:
+        taken = [self._push(policy) for policy in policies]
+        stages, self.stages = self.stages, defaultdict(list)
+        return {
+            "seconds": contest.spread([wall for wall, _ in taken]),
+            "cpu_seconds": contest.spread([cpu for _, cpu in taken]),
+            "stages": {name: round(statistics.median(each)) for name, each in stages.items()},
+        }
+
+    def _push(self, policy: Any) -> tuple[float, float]:
+        time.sleep(PAUSE)
+        begun, cpu = time.monotonic(), self.served.cpu() + time.process_time()
+        with self._timed():
+            self.promote(policy)
+        live = time.monotonic()
+        cpu = self.served.cpu() + time.process_time() - cpu
+        time.sleep(PAUSE)
+        late = [name for sent, name in self.crowd.answers if sent > live]
+        self.stale += sum(name != policy.name for name in late)
+        return live - begun, cpu
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """What the engine is asked for on the way, and what it says of that itself."""
+        begun, plain = time.monotonic(), httpx.Client.request
+        asked = []
+
+        def request(client: httpx.Client, method: str, url: Any, **rest: Any) -> httpx.Response:
+            sent = time.monotonic()
+            reply = plain(client, method, url, **rest)
+            if str(url).startswith(self.served.url):
+                span = 1000 * (time.monotonic() - sent)
+                asked.append(span)
+                self.stages[STAGES[str(url).rpartition("/")[2]]].append(span)
+                for entry in filter(None, reply.headers.get("server-timing", "").split(", ")):
+                    name, _, inner = entry.partition(";dur=")
+                    self.stages[f"load: {name}"].append(float(inner))
+            return reply
+
+        with mock.patch.object(httpx.Client, "request", request):
+            yield
+        whole = 1000 * (time.monotonic() - begun)
+        self.stages["all else"].append(whole - sum(asked))
+
+
 def pushes(base: str, folders: Sequence[Path], scratch: Path, context: int) -> dict[str, Any]:
-    """Every folder pushed once, under the eyes of the crowd."""
+    """Every folder pushed twice."""
     with engine.running(base, context, scratch, None) as served:
         environment = {
             "PLUMBLINE_HOME": str(scratch / "home"),
@@ -136,30 +201,48 @@ def pushes(base: str, folders: Sequence[Path], scratch: Path, context: int) -> d
         from plumbline.policies import serving
 
         serving.PROBE = ASK["messages"]  # the words that this model's tokenizer knows
-        first = serving.base_policy(project)
-        serving.promote(project, first, actor=user, reason="start", evidence={})
+
+        def promote(policy: Any) -> None:
+            serving.promote(project, policy, actor=user, reason="push", evidence={})
+
+        promote(serving.base_policy(project))
+        policies = [_policy(project, base, path) for path in folders]
         with gateway(scratch, environment) as url:
             crowd = Crowd(url, secret)
-            taken, stale = [], 0
+            made = Pushes(served, crowd, promote)
             with crowd.asking():
-                for policy in [_policy(project, base, path) for path in folders]:
-                    time.sleep(2.0)
-                    begun, cpu = time.monotonic(), served.cpu() + time.process_time()
-                    serving.promote(project, policy, actor=user, reason="push", evidence={})
-                    live = time.monotonic()
-                    taken.append((live - begun, served.cpu() + time.process_time() - cpu))
-                    time.sleep(2.0)
-                    late = [name for sent, name in crowd.answers if sent > live]
-                    stale += sum(name != policy.name for name in late)
-        return {
-            "seconds": contest.spread([wall for wall, _ in taken]),
-            "cpu_seconds": contest.spread([cpu for _, cpu in taken]),
-            "answered": len(crowd.answers),
-            "failed": len(crowd.failures),
-            "failures": crowd.failures[:3],
-            "stale": stale,
-            "named": sorted({name for _, name in crowd.answers}),
-        }
+                busy = Busy()
+                first = made.all(policies)
+                again = made.all(policies)
+                others = busy.others()
+    return {
+        **first,
+        "again": again,
+        "others": others,
+        "answered": len(crowd.answers),
+        "failed": len(crowd.failures),
+        "failures": crowd.failures[:3],
+        "stale": made.stale,
+        "named": sorted({name for _, name in crowd.answers}),
+    }
+
+
+class Busy:
+    """Cores that are kept busy by others than this process and its children, from now on."""
+
+    def __init__(self) -> None:
+        self.begun, self.before = time.monotonic(), self._others()
+
+    def others(self) -> float:
+        span = time.monotonic() - self.begun
+        return contest.significant((self._others() - self.before) / span, 2)
+
+    def _others(self) -> float:
+        times = psutil.cpu_times()
+        us = psutil.Process()
+        mine = [one.cpu_times() for one in (us, *us.children(recursive=True))]
+        every = sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+        return float(every - sum(one.user + one.system for one in mine))
 
 
 def _platform() -> tuple[Any, Any, str]:

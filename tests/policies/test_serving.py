@@ -94,6 +94,29 @@ def test_altered_weights_are_never_loaded(make_policy: MakePolicy) -> None:
     assert policy.name not in serving.served()
 
 
+@pytest.mark.parametrize("harm", [lambda d: d[:-1] + bytes([d[-1] ^ 1]), lambda d: d[:-1]])
+def test_harmed_full_weights_are_refused_and_the_alias_stays(
+    project: Project, make_policy: MakePolicy, harm: Callable[[bytes], bytes]
+) -> None:
+    base = serving.base_policy(project)
+    promote(project, base)
+    policy = make_policy(fresh("harmed"), seed=14, mode="full", scale=0.01)
+    file = Path(policy.path) / "model.safetensors"
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(serving.EngineError, match="altered"):
+        promote(project, policy)
+    assert policy.name not in serving.served()
+    assert Deployment.objects.get().policy == base
+
+
+def test_full_weights_of_another_policy_are_refused(make_policy: MakePolicy) -> None:
+    policy = make_policy(fresh("mine"), seed=15, mode="full", scale=0.01)
+    policy.path = make_policy(fresh("yours"), seed=16, mode="full", scale=0.01).path
+    with pytest.raises(serving.EngineError, match="other weights than"):
+        serving.ensure_loaded(policy)
+    assert policy.name not in serving.served()
+
+
 def test_a_name_never_stands_for_other_weights(make_policy: MakePolicy) -> None:
     policy = make_policy(fresh("one"), seed=4)
     serving.ensure_loaded(policy)

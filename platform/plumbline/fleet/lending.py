@@ -73,7 +73,8 @@ def _borrow(job: Job) -> None:
     try:
         _beating(job, serving.check_sleep)
         Loan.objects.create(job=job.pk, epoch=job.epoch)
-        time.sleep(serving.SEEN_SECONDS)
+        # Twice: a request that was let in before the loan was seen may still be on its way.
+        time.sleep(2 * serving.SEEN_SECONDS)
         _beating(job, serving.sleep)
     except serving.EngineSlow as error:  # it sleeps as soon as it has answered what it runs
         _tell(job, f"begins before the engine has fallen asleep: {error}")

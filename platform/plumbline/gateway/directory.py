@@ -25,7 +25,7 @@ from plumbline.policies.models import Deployment, Loan, Policy
 from plumbline.policies.serving import SEEN_SECONDS, engine_name
 
 FRESH = 2.0  # seconds
-SOON = SEEN_SECONDS / 2  # at most as old is what a promotion or a loan waits for to be seen
+SOON = 0.8 * SEEN_SECONDS  # at most as old is what a promotion or a loan waits for to be seen
 LARGEST = 10_000  # remembered answers; wrong keys must not fill the memory
 T = TypeVar("T")
 

@@ -149,8 +149,16 @@ class Engine:
         while self._take_orders():
             while self._waiting and not self._sleepy and len(self._running) < RUNNING:
                 self._begin(self._waiting.popleft())
-            for resident in {id(one.resident): one.resident for one in self._running}.values():
+            for resident in self._next():
                 self._step(resident, [one for one in self._running if one.resident is resident])
+
+    def _next(self) -> Sequence[Resident]:
+        """The models to step now: all that are asked, or those alone that were never heard."""
+        asked = {id(one.resident): one.resident for one in self._running}.values()
+        new = [one for one in asked if one.debut]
+        for resident in new:
+            resident.debut -= 1
+        return new or list(asked)
 
     def _take_orders(self) -> bool:
         """Do what came in; sleep while there is nothing to step. False when closed."""
@@ -245,6 +253,7 @@ class Engine:
             if not batch.busy:
                 del self._batches[id(ticket.resident)]
         ticket.resident.users -= 1
+        ticket.resident.debut = 0
         self._forget()
         self._residents.sweep()
         self._doze()

@@ -41,6 +41,8 @@ from align.jobs import ModelRef, Weights
 CODE = (".py", ".so", ".pyc")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 SMALL = 20_000_000  # parameters
+PIECES = 8  # files that full weights are saved in, so that they are hashed and read side by side
+LEAST_PIECE = 64 << 20  # bytes, below which one file it is
 
 
 @dataclass
@@ -139,10 +141,11 @@ def deterministic(seed: int) -> None:
     cast(Any, torch.utils.deterministic).fill_uninitialized_memory = False
 
 
-def check_folder(folder: Path) -> checkpoint.Manifest | None:
+def check_folder(folder: Path, sha256: str | None = None) -> checkpoint.Manifest | None:
     """Refuse a model or adapter folder that could run code or is not what was committed.
 
-    Raises ValueError naming the file. Returns the manifest if the folder has one.
+    sha256: of the manifest it must have. Raises ValueError naming the file. Returns the manifest
+    if the folder has one.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder on this machine")
@@ -156,7 +159,7 @@ def check_folder(folder: Path) -> checkpoint.Manifest | None:
     for path in sorted(folder.glob("*.json")):
         _check_config(path)
     has_manifest = (folder / checkpoint.MANIFEST).is_file()
-    return checkpoint.verify(folder) if has_manifest else None
+    return checkpoint.verify(folder, sha256) if has_manifest or sha256 else None
 
 
 def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
@@ -307,7 +310,7 @@ def save(policy: Policy, folder: Path, state: dict[str, Tensor] | None = None) -
     state: the weights by name, where the model in memory holds but slices of them. The bytes depend
     on the weights only, so that equal training gives equal hashes.
     """
-    policy.model.save_pretrained(str(folder), **_peft_options(policy), state_dict=state)
+    policy.model.save_pretrained(str(folder), **_saving(policy), state_dict=state)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's model card template
     config = folder / "adapter_config.json"
     if config.is_file():
@@ -378,5 +381,9 @@ def _check_head(policy: Policy) -> None:
         raise ValueError(f"{name} changes its logits after the head, which is not supported")
 
 
-def _peft_options(policy: Policy) -> dict[str, Any]:
-    return {"save_embedding_layers": False} if isinstance(policy.model, PeftModel) else {}
+def _saving(policy: Policy) -> dict[str, Any]:
+    """What `save_pretrained` is told."""
+    if isinstance(policy.model, PeftModel):
+        return {"save_embedding_layers": False}
+    size = sum(one.numel() * one.element_size() for one in policy.model.parameters())
+    return {"max_shard_size": max(LEAST_PIECE, size // PIECES)}

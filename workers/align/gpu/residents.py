@@ -12,9 +12,10 @@ import gc
 import itertools
 import math
 import sys
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from align.gpu import model as models
 from align.gpu.sibling import same_files, sibling
 
 PRECISIONS = ("auto", "fp32", "bf16")
+DEBUT = 16  # steps: who loads a model waits to hear a word from it
 
 
 class Unknown(ValueError):
@@ -62,6 +64,8 @@ class Resident:
     parent: str | None = None
     users: int = 0  # generations that have not ended
     alone: str | None = None  # why its requests cannot share a batch
+    debut: int = 0  # steps in which it goes before others, until its first answer has ended
+    took: Mapping[str, float] = field(default_factory=dict)  # seconds until it was read, verified
 
 
 class Residents:
@@ -92,35 +96,40 @@ class Residents:
     def serves(self, resident: Resident) -> bool:
         return self._served.get(resident.name) is resident
 
-    def load(self, name: str, path: Path) -> None:
+    def load(self, name: str, path: Path, sha256: str | None = None) -> None:
         """Serve an adapter of the base, or a folder of full weights, under a new name."""
         if (path / "adapter_config.json").is_file():
             self._check_free(name)
             self._served[name] = self._load_adapter(name, path)
         else:
-            self.add(self.read(name, path))
+            self.add(self.read(name, path, sha256))
 
     def add(self, resident: Resident) -> None:
         """Serve what `read` has read."""
         self._check_free(resident.name)
         self._served[resident.name] = resident
 
-    def read(self, name: str, path: Path) -> Resident:
-        """A folder of full weights, to be served under a new name. Changes nothing here, so any
-        thread may call it while requests run on what is served."""
+    def read(self, name: str, path: Path, sha256: str | None = None) -> Resident:
+        """A folder of full weights, to be served under a new name, once every byte of it has been
+        hashed. Changes nothing here, so any thread may call it while requests run on what is
+        served. sha256: of the manifest it must have. Raises ValueError for any other folder."""
         self._check_free(name)
         base = self.base
+        begun = time.monotonic()
         with ThreadPoolExecutor(1) as pool:  # hashing and reading, side by side
-            checked = pool.submit(models.check_folder, path)
+            checked = pool.submit(models.check_folder, path, sha256)
             twin = sibling(base.model, base.path, path)
+            took = {"read": time.monotonic() - begun}
             checked.result()
+            took["verified"] = time.monotonic() - begun
         if twin is None:
             return self._load_full(name, path)
         if base.alone is None:
             batch.adopt(twin)
         known = same_files(base.path, path, "*token*") and same_files(base.path, path, "*.jinja")
         tokenizer = base.tokenizer if known else models.load_tokenizer(path)
-        return Resident(name, path, twin, tokenizer, alone=base.alone)
+        alone = base.alone
+        return Resident(name, path, twin, tokenizer, alone=alone, debut=DEBUT, took=took)
 
     def _check_free(self, name: str) -> None:
         if name in self._served:

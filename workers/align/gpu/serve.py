@@ -12,13 +12,19 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+
+# Read when torch is loaded. Threads that share a product then sleep when one of them has to wait
+# for a processor, instead of keeping it from getting one.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -90,17 +96,25 @@ class Service:
     async def load_adapter(self, request: Request) -> Response:
         body = await _body(request)
         name, path = wire.text(body, "lora_name"), Path(wire.text(body, "lora_path"))
+        sha256 = wire.text(body, "sha256") if "sha256" in body else None
         if not path.is_dir():
             raise Refused(f"Loading {name} failed: {path} is no folder here.", "lora_path", 404)
+        took: Mapping[str, float] = {}
         try:
             if (path / "adapter_config.json").is_file() or self.residents.asleep:
-                await asyncio.wrap_future(self.engine.call(lambda models: models.load(name, path)))
+                load = self.engine.call(lambda models: models.load(name, path, sha256))
+                await asyncio.wrap_future(load)
             else:  # requests go on while it is read
-                read = await asyncio.to_thread(self.residents.read, name, path)
+                read = await asyncio.to_thread(self.residents.read, name, path, sha256)
                 await asyncio.wrap_future(self.engine.call(lambda models: models.add(read)))
+                took = read.took
         except ValueError as error:
             raise Refused(str(error), kind="InvalidUserInput") from error
-        return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+        stages = ", ".join(f"{stage};dur={1000 * span:.0f}" for stage, span in took.items())
+        return PlainTextResponse(
+            f"Success: LoRA adapter '{name}' added successfully.",
+            headers={"Server-Timing": stages} if stages else None,
+        )
 
     async def unload_adapter(self, request: Request) -> Response:
         body = await _body(request)
