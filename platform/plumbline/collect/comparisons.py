@@ -17,7 +17,7 @@ from plumbline.collect import asking, campaigns, queue, screen, training, votes
 from plumbline.collect.campaign_forms import MOST_PEOPLE
 from plumbline.collect.models import Ballot, Campaign, Comparison, Flag
 from plumbline.collect.quality.gold import DISPUTED
-from plumbline.collect.queue import seats
+from plumbline.collect.queue import seats, stale
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 25
@@ -25,6 +25,7 @@ FILTERS = {
     "all": "All",
     "open": "Open",
     "full": "Full",
+    "expired": "Expired",
     "skipped": "Skipped",
     "flagged": "Flagged",
     "disputed": "Disputed",
@@ -62,9 +63,11 @@ def filtered(campaign: Campaign, show: str) -> QuerySet[Comparison]:
     asked = every.filter(kind__in=votes.COUNTED, retired_at=None)
     match show:
         case "open":
-            return asked.filter(full=False)
+            return asked.filter(full=False).exclude(stale.gone())
         case "full":
             return asked.filter(full=True)
+        case "expired":
+            return queue.expired(campaign)
         case "skipped":
             return every.filter(_said(Ballot.Outcome.SKIPPED))
         case "flagged":

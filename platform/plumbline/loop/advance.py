@@ -123,10 +123,9 @@ def open_comparisons(round: Round) -> Stage | None:
     with transaction.atomic():
         round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
         round.save(update_fields=["campaign"])
-        days = round.experiment.stale_days
         for prompt_id in sorted(picked):
             for one in picked[prompt_id]:
-                campaigns.compare(round.campaign, prompt_id, one, strategy, days)
+                campaigns.compare(round.campaign, prompt_id, one, strategy)
     return Stage.LABEL
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
-from datetime import timedelta
 
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from plumbline.collect import queue, votes
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
@@ -28,6 +26,7 @@ def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
         name=f"{experiment.name}, round {round.number}{what}",
         purpose=purpose,
         overlap=experiment.overlap,
+        stale_days=experiment.stale_days if purpose == Campaign.Purpose.TRAIN else 0,
         **({name: getattr(earlier, name) for name in carried} if earlier else {}),
     )
 
@@ -46,17 +45,15 @@ def in_turn(round: Round, prompts: Iterable[int]) -> list[int]:
     return sorted(found, key=lambda prompt: times[prompt])
 
 
-def compare(
-    campaign: Campaign, prompt_id: int, picked: Picked, strategy: str, days: int = 0
-) -> Comparison:
-    """Put what a strategy picked before people, for so many days; 0 is for good."""
+def compare(campaign: Campaign, prompt_id: int, picked: Picked, strategy: str) -> Comparison:
+    """Put what a strategy picked before people, for as long as the campaign asks."""
     comparison = Comparison.objects.create(
         campaign=campaign,
         prompt_id=prompt_id,
         strategy=strategy,
         p_select=picked.p_select,
         why=dict(picked.why),
-        expires_at=timezone.now() + timedelta(days=days) if days else None,
+        expires_at=queue.goes_stale_at(campaign),
     )
     Candidate.objects.bulk_create(
         Candidate(comparison=comparison, completion=answer, slot=slot)

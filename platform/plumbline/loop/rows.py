@@ -58,8 +58,9 @@ def comparison_rows(
     apart: frozenset[int] = frozenset(),
 ) -> Iterator[jobs.ComparisonRow]:
     """What people said, one row per comparison, or two where annotators held out (`apart`) voted
-    beside others; held-out prompts are kept from training whole (`holdout`). `validating` keeps
-    only the prompts that choose checkpoints, or only the others."""
+    beside others; held-out prompts are kept from training whole (`holdout`). A row of votes that
+    are held out, for either reason, is called after its comparison with `:heldout` behind it.
+    `validating` keeps only the prompts that choose checkpoints, or only the others."""
     for comparison, cast_on_it in by_comparison(ballots):
         prompt = comparison.prompt
         if validating is not None and validates(prompt) != validating:
