@@ -44,6 +44,7 @@ def sent(prompts) -> dict[str, object]:
         "name": "Warmer answers", "algorithm": "dpo", "start": "", "prompt_set": prompts.pk,
         "rounds_wanted": 2, "seed": 0, "prompts_per_round": 8, "samples_per_prompt": 4,
         "temperature": 1.0, "other_temperature": "", "max_tokens": 96, "labels": "people",
+        "asked_as": "",
         "prompts_compared": 0, "selection": "random", "overlap": 1, "deadline_minutes": 0,
         "stale_days": 7, "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",
@@ -347,7 +348,7 @@ def test_as_many_prompts_compared_as_there_are_may_train_on_votes(researcher, se
 def test_a_wrong_field_is_told_once(researcher, sent):
     page = text(researcher.post(URL, sent | {"prompts_per_round": 0, "prompts_compared": 3}))
     assert "Prompts a round must be between 1 and 100000." in page
-    assert "cannot compare answers" not in page
+    assert "people cannot compare answers to" not in page
 
 
 def test_an_averaged_reference_needs_a_second_policy(researcher, sent):

@@ -223,7 +223,9 @@ class CampaignForm(forms.Form):
     @property
     def groups(self) -> Iterator[Group]:
         """The parts of the form that are fields under each other."""
-        yield self._group("Who and how many", "", "purpose overlap lease_minutes stale_days deadline")
+        yield self._group(
+            "Who and how many", "", "purpose overlap lease_minutes stale_days deadline"
+        )
         yield self._group("People", "", "invited_only training_pass hourly_rate")
         names = " ".join(QUALITY + one.name for one in fields(Quality))
         about = "Hidden tests and when a rule speaks up. The defaults suit most campaigns."

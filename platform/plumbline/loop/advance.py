@@ -147,8 +147,7 @@ def label(round: Round) -> Stage | None:
         round.ballots.set(frozen)
         round.ballots_sha256 = rows.ballots_digest(frozen)
         round.save(update_fields=["ballots_sha256"])
-    if not any(ballot.outcome == Ballot.Outcome.RANKED for ballot in frozen):
-        raise ValueError("Nobody ranked any answers before labelling ended: nothing to learn from.")
+    rewarding.check_learnable(experiment, frozen)
     return Stage.REWARD
 
 

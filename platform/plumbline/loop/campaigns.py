@@ -15,11 +15,15 @@ from plumbline.loop.models import Experiment, Round
 
 
 def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
-    """A campaign of the round's own; what people read, are paid and are tested by carries over from
-    the experiment's last one."""
+    """A campaign of the round's own. What people read, are paid and are tested by carries over from
+    the experiment's last one, at first from the one it was launched with; so does what they are
+    asked, except by an evaluation, which compares."""
     experiment = round.experiment
-    carried = ("guidelines", "examples", "reasons", "warning", "hourly_rate", "quality")
-    earlier = Campaign.objects.filter(round__experiment=experiment).order_by("-pk").first()
+    carried = ["guidelines", "examples", "reasons", "warning", "hourly_rate", "quality"]
+    if purpose == Campaign.Purpose.TRAIN:
+        carried += ["asks", "criteria"]
+    last = Campaign.objects.filter(round__experiment=experiment).order_by("-pk").first()
+    earlier = last or experiment.asked_as
     what = "" if purpose == Campaign.Purpose.TRAIN else ", evaluation"
     return Campaign.objects.create(
         project=experiment.project,

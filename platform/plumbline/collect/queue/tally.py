@@ -31,9 +31,7 @@ def tally(campaign: Campaign) -> Tally:
 
 def people_wanted(campaign: Campaign) -> Case:
     """People wanted on a comparison asked in earnest, for the database."""
-    held = Ballot.objects.filter(
-        comparison=OuterRef("pk"), seat__isnull=False, outcome__in=VOTES
-    )
+    held = Ballot.objects.filter(comparison=OuterRef("pk"), seat__isnull=False, outcome__in=VOTES)
     return Case(
         When(stale.gone(), then=seats.count(held)),
         default=Coalesce(F("overlap"), campaign.overlap),
