@@ -22,6 +22,7 @@ PURPOSES = {
     "doubt": "Find disagreement",
     "features": "Find what answers differ in",
     "score": "Score samples",
+    "rescore": "Score what waits for votes",
     "soup": "Average policies for the reference",
     "train": "Train policy",
     "validate": "Compare checkpoints",

@@ -31,6 +31,7 @@ from plumbline.loop import (
     holdout,
     picking,
     replacing,
+    reranking,
     rewarding,
     roundjobs,
     rounds,
@@ -201,9 +202,12 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
 
 
 def score_samples(round: Round) -> Stage | None:
-    """Every sample under the new reward model, when pairs are to come from its scores."""
+    """What waits for votes and, when pairs are to come from scores, every sample, under the new
+    reward model."""
     experiment = round.experiment
     assert round.reward_model is not None
+    if not reranking.done(round):
+        return None
     if experiment.pairs_from != Experiment.Pairs.REWARD_MODEL:
         return Stage.PAIRS
     if experiment.labels == Experiment.Labels.BALLOTS:
