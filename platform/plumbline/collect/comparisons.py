@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from plumbline.collect import asking, campaigns, queue, screen, training, votes
+from plumbline.collect import asking, campaigns, disputes, queue, screen, training, votes
 from plumbline.collect.campaign_forms import MOST_PEOPLE
 from plumbline.collect.models import Ballot, Campaign, Comparison, Flag
 from plumbline.collect.quality.gold import DISPUTED
@@ -34,7 +34,7 @@ Kind = Comparison.Kind
 
 
 def comparisons(request: PlumblineRequest, campaign: int) -> HttpResponse:
-    """Where each comparison stands. Disputed: people said different things of it."""
+    """Where each comparison stands. Disputed: people contradict each other (`disputes`)."""
     row = campaigns.find(request, campaign)
     seats.settle(row)
     chosen = request.GET.get("show", "all")
@@ -44,7 +44,9 @@ def comparisons(request: PlumblineRequest, campaign: int) -> HttpResponse:
     found = filtered(row, chosen).select_related("prompt")
     if kind:
         found = found.filter(kind=kind)
-    page = Paginator(found.order_by("-priority", "pk"), A_PAGE).get_page(request.GET.get("page"))
+    if chosen != "disputed":  # those come furthest apart first
+        found = found.order_by("-priority", "pk")
+    page = Paginator(found, A_PAGE).get_page(request.GET.get("page"))
     context = {
         **campaigns.frame(row, "comparisons"),
         "page": page,
@@ -73,15 +75,8 @@ def filtered(campaign: Campaign, show: str) -> QuerySet[Comparison]:
         case "flagged":
             return every.filter(_said(Ballot.Outcome.FLAGGED))
         case "disputed":
-            differ = (
-                queue.standing(asked)
-                .order_by()
-                .values("comparison")
-                .annotate(said=Count("ranking", distinct=True))
-                .filter(said__gt=1)
-            )
-            return every.filter(
-                Q(pk__in=differ.values("comparison")) | Q(why__has_key=DISPUTED, kind=Kind.GOLD)
+            return disputes.among(
+                asked, also=Q(campaign=campaign, why__has_key=DISPUTED, kind=Kind.GOLD)
             )
         case _:
             return every
@@ -318,6 +313,7 @@ def _rows(campaign: Campaign, page: list[Comparison]) -> list[dict[str, Any]]:
         {
             **by_comparison.get(one.pk, {"votes": 0, "skipped": 0, "flagged": 0}),
             "comparison": one,
+            "dispute": disputes.told(one),
             "wanted": (one.overlap or campaign.overlap) if one.kind in votes.COUNTED else None,
             "answers": answers[one.pk],
         }

@@ -1,8 +1,8 @@
 """What waits for votes is put in order again by a new reward model, best question first.
 
-In an experiment's campaigns that are open, a round's reopened by a researcher among them, pairs that
-an informed strategy picked and nobody has answered trade places by what a vote on them is worth now.
-Whatever was picked by chance, or has answers, keeps its place, so that figures which no model chose
+In an experiment's campaigns that are open, a round's reopened by a researcher among them, pairs
+that an informed strategy picked and nobody has answered trade places by what a vote on them is
+worth now. Whatever was picked by chance, or has answers, keeps its place, so that figures which no model chose
 stay so. Why a pair was picked and how likely that was is history and not rewritten; the new figures
 stand beside. All are of the one model's scores: another version's are never read.
 """
