@@ -95,6 +95,7 @@ class ExpectedForm(forms.Form):
 
     def __init__(self, row: Comparison, data: Any = None) -> None:
         super().__init__(data, initial={"explanation": row.explanation})
+        self.fields["explanation"].required = self.teaches = self.data.get("do") != "hide"
         self.row = row
         self.slots = [slot.slot for slot in row.slots.all()]
         self.ordered = asking.COMPARE in row.campaign.asks
@@ -181,7 +182,7 @@ def set_overlap(request: PlumblineRequest, campaign: int, pk: int) -> HttpRespon
 
 
 def teach(request: PlumblineRequest, campaign: int, pk: int) -> HttpResponse:
-    """Make a training item of it, change that item, or take it out of the training."""
+    """Make a training item or a hidden test of it, change that item, or take it out."""
     row = _comparison(request, campaign, pk)
     try:
         if request.POST.get("do") == "stop":
@@ -191,8 +192,12 @@ def teach(request: PlumblineRequest, campaign: int, pk: int) -> HttpResponse:
             form = ExpectedForm(row, request.POST)
             if not form.is_valid():
                 return _show(request, row, form, status=422)
-            row = training.teach(row, form.expected(), form.cleaned_data["explanation"])
-            messages.success(request, "It is in the training now, and trains no policy.")
+            if form.teaches:
+                row = training.teach(row, form.expected(), form.cleaned_data["explanation"])
+                messages.success(request, "It is in the training now, and trains no policy.")
+            else:
+                row = training.hide(row, form.expected())
+                messages.success(request, "It is a hidden test now, and trains no policy.")
     except ValueError as error:
         messages.error(request, str(error))
     return redirect("comparison", request.project.slug, row.campaign_id, row.pk)

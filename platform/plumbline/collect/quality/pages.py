@@ -39,6 +39,7 @@ def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "disputed": sum(gold.disputed for gold in golds),
         "planted": PLANTED,
         "most_planted": MOST_PLANTED,
+        "no_planting": planting.why_not(row),
         "cut": len(material.said) >= reading.LATEST,
     }
     return render(request, "collect/quality.html", context)
@@ -64,7 +65,7 @@ def person_page(request: PlumblineRequest, campaign: int, person: int) -> HttpRe
 
 
 def plant(request: PlumblineRequest, campaign: int) -> HttpResponse:
-    """Make gold from the campaign's own pairs."""
+    """Make gold from the campaign's own comparisons."""
     row = _campaign(request, campaign)
     count = request.POST.get("count", "")
     if not count.isdecimal() or not 1 <= int(count) <= MOST_PLANTED:
