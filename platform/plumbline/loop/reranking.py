@@ -2,9 +2,9 @@
 
 In an experiment's campaigns that are open, a round's reopened by a researcher among them, pairs
 that an informed strategy picked and nobody has answered trade places by what a vote on them is
-worth now. Whatever was picked by chance, or has answers, keeps its place, so that figures which no model chose
-stay so. Why a pair was picked and how likely that was is history and not rewritten; the new figures
-stand beside. All are of the one model's scores: another version's are never read.
+worth now. Whatever was picked by chance, or has answers, keeps its place, so that figures which no
+model chose stay so. Why a pair was picked and how likely that was is history and not rewritten; the
+new figures stand beside. All are of the one model's scores: another version's are never read.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from plumbline.accounts.models import User
+from plumbline.collect import campaigns
 from plumbline.collect.models import Campaign, Enrolment
 from plumbline.collect.quality import people, planting, position, reading, report, settings
 from plumbline.collect.quality.report import Material, Person
@@ -30,7 +31,7 @@ def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
     names = User.objects.in_bulk([one.rater for one in found.people])
     golds = material.golds.values()
     context = {
-        "campaign": row,
+        **campaigns.frame(row, "quality"),
         "quality": material.quality,
         "report": found,
         "figures": found.everybody,

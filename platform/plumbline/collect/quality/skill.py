@@ -90,9 +90,9 @@ def passes(expected: Mapping[str, Any], ballot: Ballot) -> bool | None:
 
     Every strict preference that is expected must be in the ranking, and every tie; more order than
     is expected elsewhere does no harm. That all are bad fits an expected tie, since it prefers
-    none. Ratings may be one off; where an order of ratings is expected (`rated`), the better answer's
-    mean must be higher, and equal answers' means at most one apart. A vote that was not asked for
-    what is expected, because the campaign's questions have changed, is neither right nor wrong.
+    none. Ratings may be one off; where an order of ratings is expected (`rated`), the better
+    answer's mean must be higher, and equal answers' means at most one apart. A vote that was not
+    asked for what is expected, as the campaign's questions changed, is neither right nor wrong.
     """
     return answers(expected, ballot.outcome, ballot.ranking, ballot.ratings)
 
