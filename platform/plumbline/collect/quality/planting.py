@@ -113,7 +113,7 @@ def _unused(campaign: Campaign) -> QuerySet[Comparison]:
         .exclude(prompt__digest__in=used.values("prompt__digest"))
         .exclude(ballots__outcome=Ballot.Outcome.FLAGGED)
         .annotate(answers=Count("slots", distinct=True))
-        .filter(answers__range=(2, _most(campaign)))
+        .filter(answers__gte=2, answers__lte=_most(campaign))
     )
 
 
