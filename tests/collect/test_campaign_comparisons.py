@@ -188,3 +188,15 @@ def test_rankings_dispute_which_answer_is_best(project, bob, carol):
     assert found == [other]
     assert disputes.told(other) == ""
     assert disputes.told(found[0]) == "Different answers are best"
+
+
+def test_why_it_is_asked_is_told_in_figures_that_can_be_read(client_for, alice, project):
+    why = {"part": "informed", "chance": 0.4823947, "reranked by": "try-2-reward", "rank": 3}
+    campaign = open_campaign(project, comparisons=1)
+    one = campaign.comparisons.get()
+    one.strategy, one.why = "mixed", why
+    one.save()
+    page = f"/p/alpha/campaigns/{campaign.pk}/comparisons/{one.pk}/"
+    shown = client_for(alice).get(page).content.decode()
+    assert "<dt>Chance</dt><dd>0.482</dd>" in shown
+    assert "<dt>Reranked by</dt><dd>try-2-reward</dd>" in shown

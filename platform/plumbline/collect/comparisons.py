@@ -267,6 +267,7 @@ def _show(
         "wanted": row.overlap or row.campaign.overlap,
         "asked_of_some": row.kind in votes.COUNTED,
         "expected": known(row),
+        "why": [(name.replace("_", " "), _short(value)) for name, value in row.why.items()],
         "form": (form or ExpectedForm(row)) if teachable else None,
     }
     return render(request, "collect/campaigns/comparison.html", context, status=status)
@@ -293,6 +294,11 @@ def _comparison(request: PlumblineRequest, campaign: int, pk: int) -> Comparison
         pk=pk,
         campaign=campaigns.find(request, campaign),
     )
+
+
+def _short(value: Any) -> Any:
+    """A figure in as many digits as anybody reads."""
+    return f"{value:.3g}" if isinstance(value, float) else value
 
 
 def _said(outcome: str) -> Exists:
