@@ -10,6 +10,7 @@ from plumbline.collect import queue, training, versions, votes
 from plumbline.collect.models import Ballot, Campaign
 from plumbline.collect.queue.training import of_campaign
 from tests.collect import crowd
+from tests.comparisons import open_campaign
 
 pytestmark = pytest.mark.django_db
 RIGHT = {"outcome": "ranked", "ranking": [[0], [1]]}
@@ -191,3 +192,13 @@ def test_a_researcher_makes_a_hidden_test_of_a_comparison(client_for, alice, bob
     missing = client.post(page, {"place_0": "1", "do": "hide"})
     assert missing.status_code == 422
     assert "Place of B is missing." in missing.content.decode()
+
+
+def test_where_nothing_can_be_known_before_there_is_no_hidden_test(client_for, alice, project):
+    campaign = open_campaign(project, comparisons=1, asks=["correct"])
+    one = campaign.comparisons.get()
+    page = f"/p/alpha/campaigns/{campaign.pk}/comparisons/{one.pk}/teach/"
+    said = client_for(alice).post(page, {"do": "hide"}, follow=True).content.decode()
+    assert "here people give neither" in said
+    one.refresh_from_db()
+    assert one.kind == "ordinary"

@@ -64,6 +64,10 @@ def teach(comparison: Comparison, expected: Mapping[str, Any], explanation: str)
 def hide(comparison: Comparison, expected: Mapping[str, Any]) -> Comparison:
     """Make a hidden test of a comparison, or a copy of it where people have seen it, as `teach`
     does. Raises ValueError."""
+    if not {"ranking", "ratings"} & {name for name, value in expected.items() if value} and (
+        expected.get("outcome") != Ballot.Outcome.ALL_BAD
+    ):
+        raise ValueError("A hidden test has a known ranking or ratings; here people give neither.")
     return _known(comparison, Kind.GOLD, expected, "")
 
 
