@@ -91,15 +91,15 @@ def comparison_rows(
 def vote_row(ballot: Ballot, rated: list[tuple[int, str, float]]) -> jobs.VoteRow:
     """A ballot as it was cast, with its ratings on a scale from 0 to 1. An AI judge's is known by
     the probability that it states. `age` is what `frozen_ballots` adds, 0 of any other."""
-    return {
+    row: jobs.VoteRow = {
         "rater": str(ballot.annotator_id),
         "ranking": ballot.ranking,
         "strength": ballot.strength,
         "p": ballot.probability,
         "human": ballot.probability is None,
         "age": getattr(ballot, "age", 0),
-        "ratings": rated,
     }
+    return {**row, "ratings": rated} if rated else row
 
 
 def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[Ballot]]]:
