@@ -57,6 +57,7 @@ TABLE: dict[str, dict[str, str]] = {
     "campaign-manage": {"GET": RESEARCHER},
     "campaign-edit": {"GET": RESEARCHER, "POST": RESEARCHER},
     "campaign-step": {"POST": RESEARCHER},
+    "campaign-bring-back": {"POST": RESEARCHER},
     "campaign-versions": {"GET": RESEARCHER},
     "campaign-fill": {"GET": RESEARCHER, "POST": RESEARCHER},
     "campaign-people": {"GET": RESEARCHER},

@@ -222,14 +222,36 @@ def test_held_out_and_tied_preferences_are_never_changed():
     assert changes == []
 
 
-def test_without_ratings_an_answer_is_rated_by_what_it_beat():
-    rows, criteria = labels.rated([row(vote([[0], [1, 2]]), vote([[0], [2], [1]]), count=3)])
+def test_from_votes_an_answer_is_rated_by_what_it_beat():
+    said = [row(vote([[0], [1, 2]]), vote([[0], [2], [1]]), count=3)]
+    rows, criteria = labels.rated(said, from_votes=True)
     assert criteria == [labels.PREFERRED]
     assert rows[0]["ratings"] == [
         (0, "preferred", 1.0, 4.0), (1, "preferred", 0.125, 4.0), (2, "preferred", 0.375, 4.0),
     ]  # fmt: skip
     given = {**row(), "ratings": [(0, "true", 1.0, 1.0), (1, "clear", 0.5, 1.0)]}
     assert labels.rated([given])[1] == ["clear", "true"]
+
+
+def test_peoples_ratings_are_never_made_up_from_votes():
+    with pytest.raises(ValueError, match="nobody has rated an answer yet"):
+        labels.rated([row(vote([[0], [1]]))])
+    held_out = {**row(heldout=True), "ratings": [(0, "true", 1.0, 1.0)]}
+    with pytest.raises(ValueError, match="nobody has rated"):
+        labels.rated([row(vote([[0], [1]])), held_out])
+
+
+def test_ratings_are_weighed_and_turned_around_as_their_voters_votes_are():
+    told = row(
+        {**vote([[0], [1]]), "ratings": [(0, "true", 1.0), (1, "true", 0.5)]},
+        {**vote([]), "ratings": [(0, "true", 0.0)]},
+    )
+    weights = iter([(3.0, False), (1.0, True), (3.0, False), (0.0, False)])
+    found = labels.count(told, lambda _: next(weights))
+    assert found["ratings"] == [(0, "true", 1.0, 4.0), (1, "true", 0.5, 3.0)]
+    assert found["rankings"] == [([[0], [1]], 3.0)]
+    without = labels.count(told, lambda _: next(weights))
+    assert without["ratings"] == [(0, "true", 1.0, 3.0), (1, "true", 0.5, 3.0)]
 
 
 def contradicting(count: int = 60) -> list[dict[str, Any]]:

@@ -55,7 +55,7 @@ def scored(rundir: Rundir, folder: Path, texts: list[str], name: str) -> list[di
         ("general_preference", {}),
         ("rao_kupper", {}),
         ("davidson", {}),
-        ("regression", {}),
+        ("regression", {"from_votes": True}),
     ],
 )
 def test_a_planted_preference_is_found_saved_and_scored_by(

@@ -53,6 +53,8 @@ def busy(project, alice, bob, carol):
     crowd.busy(campaign, [bob, carol], overlap=2, seed=3, weeks=1)
     draw = campaign.comparisons.order_by("pk")
     now = timezone.now()
+    stale = draw.filter(pk__gt=draw[25].pk)  # expired with two votes of three
+    Comparison.objects.filter(pk__in=stale).update(expires_at=now - timedelta(days=1))
     for n, comparison in enumerate(draw[:12]):
         vote = comparison.ballots.first()
         vote.cast_at = now - timedelta(hours=n * 3 % 40, minutes=n)
@@ -75,10 +77,12 @@ def addresses(campaign, researcher, annotator) -> list[tuple]:
     one = campaign.comparisons.filter(kind="ordinary").order_by("pk")[0]
     taught = campaign.comparisons.get(kind="training")
     pages = ["manage", "edit", "versions", "fill", "people", "comparisons", "flags"]
+    shown = ["disputed", "expired"]
     return [
         (researcher, "/p/alpha/campaigns/"),
         (researcher, "/p/alpha/campaigns/new/"),
         *((researcher, f"{here}{name}/") for name in pages),
+        *((researcher, f"{here}comparisons/?show={name}") for name in shown),
         (researcher, f"{here}comparisons/{one.pk}/"),
         (researcher, f"{here}comparisons/{taught.pk}/"),
         (annotator, f"{here}training/"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from plumbline.collect import disputes
 from plumbline.collect.comparisons import filtered
 from plumbline.collect.models import Flag
 from plumbline.collect.queue import seats
@@ -146,3 +147,56 @@ def test_another_projects_comparisons_do_not_exist(client_for, charlie, mixed):
     for path in ("", f"{one.pk}/"):
         here = f"/p/beta/campaigns/{mixed.pk}/comparisons/{path}"
         assert client_for(charlie).get(here).status_code == 404
+
+
+def test_a_dispute_is_people_contradicting_each_other_not_two_strengths(project, bob, carol):
+    campaign = open_campaign(project, comparisons=7, overlap=2)
+    one, two, three, four, five, six, seven = campaign.comparisons.order_by("pk")
+    said = [
+        (one, ([[0], [1]], 1), ([[0], [1]], 3)),  # the same, more and less
+        (two, ([[0], [1]], 1), ([[0, 1]], None)),  # close to a tie
+        (three, ([[0], [1]], 1), ([[1], [0]], 1)),
+        (four, ([[0], [1]], 3), ([[1], [0]], 2)),
+        (five, ([[1], [0]], 2), ([[0, 1]], None)),
+        (six, ([[0, 1]], None), ([[1, 0]], None)),  # one tie, written in two ways
+        (seven, ([[0], [1]], 2), ((), None)),  # all bad
+    ]
+    for comparison, *words in said:
+        for user, (ranking, strength) in zip((bob, carol), words, strict=True):
+            crowd.vote(user, comparison, ranking, strength=strength)
+    found = list(filtered(campaign, "disputed"))
+    assert found == [four, three, five, seven], "furthest apart first"
+    assert [disputes.told(comparison) for comparison in found] == [
+        "A much better; B clearly better",
+        "A slightly better; B slightly better",
+        "A tie; B clearly better",
+        "A clearly better; All bad",
+    ]
+    assert [comparison.apart for comparison in found] == [5, 2, 2, 0]
+
+
+def test_rankings_dispute_which_answer_is_best(project, bob, carol):
+    campaign = open_campaign(project, comparisons=3, answers=3, overlap=2)
+    same, other, rated = campaign.comparisons.order_by("pk")
+    crowd.vote(bob, same, [[0], [1], [2]])
+    crowd.vote(carol, same, [[0], [2], [1]])
+    crowd.vote(bob, other, [[0], [1], [2]])
+    crowd.vote(carol, other, [[1], [0], [2]])
+    crowd.vote(bob, rated, outcome="absolute")
+    crowd.vote(carol, rated, [[1], [0], [2]])
+    found = list(filtered(campaign, "disputed"))
+    assert found == [other]
+    assert disputes.told(other) == ""
+    assert disputes.told(found[0]) == "Different answers are best"
+
+
+def test_why_it_is_asked_is_told_in_figures_that_can_be_read(client_for, alice, project):
+    why = {"part": "informed", "chance": 0.4823947, "reranked by": "try-2-reward", "rank": 3}
+    campaign = open_campaign(project, comparisons=1)
+    one = campaign.comparisons.get()
+    one.strategy, one.why = "mixed", why
+    one.save()
+    page = f"/p/alpha/campaigns/{campaign.pk}/comparisons/{one.pk}/"
+    shown = client_for(alice).get(page).content.decode()
+    assert "<dt>Chance</dt><dd>0.482</dd>" in shown
+    assert "<dt>Reranked by</dt><dd>try-2-reward</dd>" in shown

@@ -10,6 +10,7 @@ from plumbline.collect import queue, training, versions, votes
 from plumbline.collect.models import Ballot, Campaign
 from plumbline.collect.queue.training import of_campaign
 from tests.collect import crowd
+from tests.comparisons import open_campaign
 
 pytestmark = pytest.mark.django_db
 RIGHT = {"outcome": "ranked", "ranking": [[0], [1]]}
@@ -171,3 +172,33 @@ def test_ratings_are_taught_too(client_for, alice, bob, campaign):
     said = {"0": {"clarity": 4}, "1": {"clarity": 2}}
     queue.cast(ballot, queue.Verdict("absolute", ratings=said), uuid4())
     assert bob.enrolments.get(campaign=campaign).trained_at is not None, "one off is met"
+
+
+def test_a_researcher_makes_a_hidden_test_of_a_comparison(client_for, alice, bob, campaign):
+    one, seen, _ = campaign.comparisons.order_by("pk")
+    crowd.vote(bob, seen, [[0], [1]])
+    client = client_for(alice)
+    for row in (one, seen):
+        page = f"/p/alpha/campaigns/{campaign.pk}/comparisons/{row.pk}/teach/"
+        sent = {"place_0": "2", "place_1": "1", "explanation": "", "do": "hide"}
+        said = client.post(page, sent, follow=True).content.decode()
+        assert "It is a hidden test now" in said
+        assert "B better than A" in said
+    one.refresh_from_db()
+    assert (one.kind, one.expected["ranking"]) == ("gold", [[1], [0]])
+    seen.refresh_from_db()
+    assert seen.kind == "ordinary", "its votes stay, and a copy is the test"
+    assert campaign.comparisons.get(why__copy=seen.pk).kind == "gold"
+    missing = client.post(page, {"place_0": "1", "do": "hide"})
+    assert missing.status_code == 422
+    assert "Place of B is missing." in missing.content.decode()
+
+
+def test_where_nothing_can_be_known_before_there_is_no_hidden_test(client_for, alice, project):
+    campaign = open_campaign(project, comparisons=1, asks=["correct"])
+    one = campaign.comparisons.get()
+    page = f"/p/alpha/campaigns/{campaign.pk}/comparisons/{one.pk}/teach/"
+    said = client_for(alice).post(page, {"do": "hide"}, follow=True).content.decode()
+    assert "here people give neither" in said
+    one.refresh_from_db()
+    assert one.kind == "ordinary"

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from plumbline.accounts.models import User
+from plumbline.collect import screen
 from plumbline.collect.models import Ballot, Comparison, Completion, Enrolment
-from plumbline.collect.quality import gold, people, planting
+from plumbline.collect.quality import gold, people, planting, skill
 from plumbline.collect.votes import counted
 from tests.collect import crowd
 from tests.comparisons import open_campaign
@@ -117,13 +118,74 @@ def test_a_pair_is_planted_once_and_then_there_are_none_left(project):
     campaign = open_campaign(project, comparisons=3)
     assert len(planting.plant(campaign, 2, random.Random(0))) == 2
     assert len(planting.plant(campaign, 5, random.Random(0))) == 1
-    with pytest.raises(ValueError, match="Every pair of this campaign has been used"):
+    with pytest.raises(ValueError, match="Every comparison that could be used has been"):
         planting.plant(campaign, 1, random.Random(0))
 
 
-def test_rankings_are_not_turned_into_gold_by_themselves(project):
-    with pytest.raises(ValueError, match="or there are none"):
-        planting.plant(open_campaign(project, answers=4), 1, random.Random(0))
+def test_a_ranking_is_known_by_one_of_its_answers_and_a_copy_of_it(project, bob):
+    campaign = open_campaign(project, comparisons=8, answers=4)
+    made = planting.plant(campaign, 8, random.Random(0))
+    assert [one.why["planted"] == "duplicate" for one in made] == [n % 4 == 3 for n in range(8)]
+    for one in made:
+        origins = {slot.slot: slot.completion.origin for slot in one.slots.all()}
+        assert sorted(origins.values())[:2] == ["planted: as it was"] * 2
+        known = [slot for group in one.expected["ranking"] for slot in group]
+        assert not {"planted: as it was"} & {origins[slot] for slot in known}
+        free = [slot for slot in origins if slot not in known]
+        right = crowd.vote(bob, one, [[free[0]], *one.expected["ranking"], [free[1]]])
+        assert skill.passes(one.expected, right)
+        backwards = [[slot] for slot in (*known[::-1], *free)]
+        assert skill.passes(one.expected, crowd.vote(bob, one, backwards)) is False
+
+
+def test_of_more_than_six_answers_none_can_be_known(project):
+    with pytest.raises(ValueError, match="of two to 6 answers side by side"):
+        planting.plant(open_campaign(project, answers=7), 1, random.Random(0))
+
+
+def test_where_people_only_rate_a_broken_answer_is_known_to_be_rated_lower(project, bob):
+    scale = [{"name": "truth", "least": 1, "most": 5}, {"name": "tone", "least": 1, "most": 5}]
+    campaign = open_campaign(project, comparisons=4, asks=["rate"], criteria=scale)
+    made = planting.plant(campaign, 4, random.Random(0))
+    broken, duplicate = made[0], made[3]
+    (better,), (worse,) = broken.expected["rated"]
+
+    def passes(comparison, first, second):
+        ratings = {
+            str(slot): {"truth": value, "tone": 3}
+            for slot, value in zip((better, worse), (first, second), strict=True)
+        }
+        ballot = crowd.vote(bob, comparison, outcome="absolute", ratings=ratings)
+        return skill.passes(comparison.expected, ballot)
+
+    assert passes(broken, 4, 2) is True
+    assert passes(broken, 3, 3) is False
+    assert passes(broken, 2, 4) is False
+    assert passes(duplicate, 4, 4) is True
+    assert passes(duplicate, 5, 1) is False
+    said = screen.expected(Ballot(shown=[better, worse]), broken.expected)
+    assert said == "A rated above B"
+    assert screen.expected(Ballot(shown=[0, 1]), duplicate.expected) == "A and B rated alike"
+
+
+def test_a_known_answer_that_was_not_asked_for_is_neither_right_nor_wrong(campaign, bob):
+    known = crowd.gold(campaign)
+    rated = crowd.vote(bob, known, outcome="absolute", ratings={"0": {"truth": 3}})
+    assert skill.passes(known.expected, rated) is None
+    by_ratings = {"outcome": "absolute", "ranking": [], "rated": [[0], [1]]}
+    assert skill.passes(by_ratings, crowd.vote(bob, known, WRONG)) is None
+
+
+def test_where_people_neither_compare_nor_rate_the_page_says_why_nothing_is_planted(
+    client_for, alice, bob, project
+):
+    campaign = open_campaign(project, asks=["correct"])
+    crowd.vote(bob, campaign.comparisons.first(), outcome="absolute")
+    page = client_for(alice).get(f"/p/alpha/campaigns/{campaign.pk}/quality/").content.decode()
+    assert "People neither compare nor rate here" in page
+    assert "quality/plant/" not in page
+    with pytest.raises(ValueError, match="neither compare nor rate"):
+        planting.plant(campaign, 1, random.Random(0))
 
 
 def test_planted_answers_are_not_among_the_campaigns_own(project):

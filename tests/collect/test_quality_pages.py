@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from plumbline.collect.models import Comparison, Enrolment
@@ -120,3 +122,55 @@ def test_the_campaign_page_leads_researchers_to_quality_and_annotators_not(
     assert f"{page}manage/" in researcher.get(page).content.decode()
     assert address(campaign) in researcher.get(f"{page}manage/").content.decode()
     assert f"{page}manage/" not in client_for(bob).get(page).content.decode()
+
+
+def test_drift_is_drawn_week_by_week_and_a_gap_is_a_gap(researcher, project, bob, carol):
+    campaign = open_campaign(project, comparisons=24, overlap=2)
+    monday = datetime(2026, 10, 5, 12, tzinfo=UTC)
+    weeks = [0] * 12 + [1] * 8 + [4] * 4
+    for week, comparison in zip(weeks, campaign.comparisons.order_by("pk"), strict=True):
+        at = monday + timedelta(weeks=week)
+        crowd.vote(bob, comparison, FIRST, at=at)
+        crowd.vote(carol, comparison, FIRST if week == 0 else SECOND, at=at)
+    page = researcher.get(address(campaign, bob)).content.decode()
+    said = "Agree with others by week: 5 Oct: 100 %, 12 votes; 12 Oct: 0 %, 8 votes; 2 Nov: 0 %"
+    assert said in page
+    drawn = page[page.index("Agree with others by week") :].split("</svg>")[0]
+    assert drawn.count("<polyline") == 1, "neighbours are joined, the third week stands alone"
+    assert drawn.count("<circle") == 3
+    assert drawn.count('class="few"') == 2
+    assert "A hollow dot is a week of fewer than 10 votes." in page
+
+
+def test_one_week_is_no_drift(researcher, campaign, bob):
+    crowd.vote(bob, campaign.comparisons.first(), FIRST)
+    page = researcher.get(address(campaign, bob)).content.decode()
+    assert "by week:" not in page
+    assert "Week of" in page
+
+
+def test_known_comparisons_are_planted_before_the_first_vote(researcher, campaign):
+    page = researcher.get(address(campaign)).content.decode()
+    assert "0 are in use" in page
+    plant = address(campaign) + "plant/"
+    assert plant in page
+    said = researcher.post(plant, {"count": "2"}, follow=True).content.decode()
+    assert "2 known comparisons are planted." in said
+
+
+def test_ratings_have_an_agreement_for_each_criterion(researcher, project, bob, carol):
+    campaign = open_campaign(project, comparisons=6, asks=["rate"], overlap=2)
+    for n, comparison in enumerate(campaign.comparisons.order_by("pk")):
+        for user, tone in ((bob, 1 + n % 5), (carol, 5 - n % 5)):
+            ratings = {
+                "0": {"clarity": 1 + n % 5, "tone": tone},
+                "1": {"clarity": 5 - n % 5, "tone": tone},
+            }
+            crowd.vote(user, comparison, outcome="absolute", ratings=ratings)
+    response = researcher.get(address(campaign))
+    found = dict(response.context["report"].rated)
+    assert found["clarity"].value == 1.0
+    assert found["tone"].value < 0.2
+    page = response.content.decode()
+    assert "Alpha of clarity" in page
+    assert "Undefined." in page, "nobody ranked anything"

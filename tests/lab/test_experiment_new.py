@@ -44,6 +44,7 @@ def sent(prompts) -> dict[str, object]:
         "name": "Warmer answers", "algorithm": "dpo", "start": "", "prompt_set": prompts.pk,
         "rounds_wanted": 2, "seed": 0, "prompts_per_round": 8, "samples_per_prompt": 4,
         "temperature": 1.0, "other_temperature": "", "max_tokens": 96, "labels": "people",
+        "asked_as": "",
         "prompts_compared": 0, "selection": "random", "overlap": 1, "deadline_minutes": 0,
         "stale_days": 7, "pairs_from": "votes", "pair_rule": "voted", "length_penalty": 0,
         "reference": "initial", "soup_with": "", "soup_share": 0.5, "replay": "all",

@@ -57,8 +57,10 @@ def test_a_round_freezes_and_trains_on_no_gold_no_repeat_and_no_training(round, 
     frozen = set(fresh.ballots.all())
     assert frozen == set(ordinary)
     assert not frozen & set(special)
-    kinds = {row["id"] for row in rows.comparison_rows(fresh.ballots.all())}
-    assert kinds == {str(ballot.comparison_id) for ballot in ordinary}
+    learned = list(rows.comparison_rows(fresh.ballots.all()))
+    of = {row["id"].removesuffix(":heldout") for row in learned}
+    assert of == {str(ballot.comparison_id) for ballot in ordinary}
+    assert all(row["heldout"] == row["id"].endswith(":heldout") for row in learned)
 
 
 def test_planted_answers_reach_no_training_example(round, rater):

@@ -101,11 +101,12 @@ class VoteRow(TypedDict):
     """One voter's ballot on a comparison."""
 
     rater: str
-    ranking: list[list[int]]  # groups of equal responses by index, best first
+    ranking: list[list[int]]  # groups of equal responses by index, best first; [] where none
     strength: int | None  # 1 slightly, 2 clearly, 3 much better
     p: float | None  # P(0 beats 1), where the voter said how sure it was
     human: bool
     age: int  # in rounds; 0 is the newest
+    ratings: NotRequired[list[tuple[int, str, float]]]  # (response, criterion, 0-1)
 
 
 class ComparisonRow(TypedDict):

@@ -85,7 +85,7 @@ def check(settings: Labels) -> None:
 def count(
     row: Mapping[str, Any], weigh: Callable[[Mapping[str, Any]], tuple[float, bool]]
 ) -> dict[str, Any]:
-    """A comparison's votes as preferences, their details and rankings.
+    """A comparison's votes as preferences, their details, rankings and ratings.
 
     weigh: a vote -> how much it counts, and whether it is turned around. With all votes at 1 the
     preferences are the plain count. A row without votes keeps the preferences it has.
@@ -95,10 +95,14 @@ def count(
         return dict(row)
     said: dict[tuple[int, int], list[tuple[float, float, float, float]]] = defaultdict(list)
     rankings: list[tuple[list[list[int]], float]] = []
+    ratings: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for vote in votes:
         weight, turned = weigh(vote)
         groups = vote["ranking"][::-1] if turned else vote["ranking"]
-        rankings.append((groups, weight))
+        if groups:
+            rankings.append((groups, weight))
+        for k, name, value in vote.get("ratings", ()):
+            ratings[k, name].append((weight, 1 - value if turned else value))
         for (i, j), (p, tie, strength) in pairs(vote).items():
             if turned:
                 p, strength = 1 - p, -strength
@@ -111,7 +115,19 @@ def count(
         p, tie, strength = (sum(one[0] * one[k] for one in found) / total for k in (1, 2, 3))
         preferences.append((i, j, p, total))
         details.append((tie, strength, 0.0))
-    return {**row, "preferences": preferences, "details": details, "rankings": rankings}
+    found_row = {**row, "preferences": preferences, "details": details, "rankings": rankings}
+    return {**found_row, "ratings": _means(ratings)} if ratings else found_row
+
+
+def _means(
+    ratings: Mapping[tuple[int, str], Sequence[tuple[float, float]]],
+) -> list[tuple[int, str, float, float]]:
+    """Of each answer by each criterion, the weighted mean of its ratings and their weight."""
+    means = []
+    for (k, name), given in sorted(ratings.items()):
+        if total := sum(weight for weight, _ in given):
+            means.append((k, name, sum(weight * value for weight, value in given) / total, total))
+    return means
 
 
 def pairs(vote: Mapping[str, Any]) -> dict[tuple[int, int], tuple[float, float, float]]:
@@ -207,12 +223,23 @@ def changes(
     return found
 
 
-def rated(rows: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows with ratings, and the criteria. Where nobody rated anything, an answer's rating is the
-    share of the others that it beat, by all votes on it."""
+def rated(
+    rows: Iterable[Mapping[str, Any]], from_votes: bool = False
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows with ratings, and the criteria that people rated by. `from_votes`: an answer's one
+    rating is the share of the others that it beat, by all votes on it.
+
+    Raises ValueError where people's ratings are asked for and nobody that is learned from gave any.
+    """
     listed = [dict(row) for row in rows]
-    criteria = sorted({name for row in listed for _, name, *_ in row.get("ratings", ())})
-    if criteria:
+    if not from_votes:
+        given = [row.get("ratings", ()) for row in listed if not row["heldout"]]
+        criteria = sorted({name for ratings in given for _, name, *_ in ratings})
+        if not criteria:
+            raise ValueError(
+                "nobody has rated an answer yet: ask people for ratings by criteria of the "
+                "campaign's own, or let the objective learn from votes"
+            )
         return listed, criteria
     for row in listed:
         won: Counter[int] = Counter()

@@ -87,6 +87,11 @@ class Objective(Declared):
     by_step: ClassVar[bool] = False
 
     @property
+    def votes_for_ratings(self) -> bool:
+        """Of one that reads ratings: whether it makes them from votes instead of people's own."""
+        return False
+
+    @property
     def start(self) -> float:
         """Spread of the head's numbers before training; 0 where the loss moves a zero head."""
         return 0.0

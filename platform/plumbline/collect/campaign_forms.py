@@ -21,6 +21,7 @@ from plumbline.collect.quality import settings
 from plumbline.collect.quality.settings import Quality
 
 MOST_PEOPLE = 100
+MOST_DAYS = 3650
 MOST_REASONS, LONGEST_REASON, MOST_EXAMPLES = 12, 80, 6
 QUALITY = "quality_"  # before the names of quality settings
 QUALITY_HELP = {
@@ -171,6 +172,13 @@ class CampaignForm(forms.Form):
     lease_minutes = _number(
         "Minutes on one comparison", "Unsent after that, it goes to somebody else.", 1, 24 * 60
     )
+    stale_days = _number(
+        "Days a comparison is asked for",
+        "Answers of a policy that has moved on teach less; unanswered after that, they expire. "
+        "0: for good. A change begins anew for what waits.",
+        0,
+        MOST_DAYS,
+    )
     deadline = forms.DateTimeField(
         required=False,
         help_text="UTC. No new comparisons are given out after it.",
@@ -215,7 +223,9 @@ class CampaignForm(forms.Form):
     @property
     def groups(self) -> Iterator[Group]:
         """The parts of the form that are fields under each other."""
-        yield self._group("Who and how many", "", "purpose overlap lease_minutes deadline")
+        yield self._group(
+            "Who and how many", "", "purpose overlap lease_minutes stale_days deadline"
+        )
         yield self._group("People", "", "invited_only training_pass hourly_rate")
         names = " ".join(QUALITY + one.name for one in fields(Quality))
         about = "Hidden tests and when a rule speaks up. The defaults suit most campaigns."
@@ -308,6 +318,7 @@ class CampaignForm(forms.Form):
             **{name: given[name] for name in names.split()},
             "invited_only": given["invited_only"],
             "training_pass": given["training_pass"],
+            "stale_days": given["stale_days"],
             "lease_seconds": self._lease(given["lease_minutes"]),
             "criteria": self.criteria(),
             "examples": examples,
@@ -342,6 +353,7 @@ def _initial(campaign: Campaign | None) -> dict[str, Any]:
         **{name: getattr(row, name) for name in names.split()},
         "saw": row.settings_version,
         "training_pass": row.training_pass,
+        "stale_days": row.stale_days,
         "lease_minutes": max(1, row.lease_seconds // 60),
         "reasons": "\n".join(row.reasons),
         **{QUALITY + name: value for name, value in quality.items()},

@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from plumbline.collect import filling, lifecycle, throughput, versions
+from plumbline.collect import filling, lifecycle, queue, throughput, versions
 from plumbline.collect.campaign_forms import CampaignForm
 from plumbline.collect.models import Ballot, Campaign, CampaignVersion, Comparison, Flag
 from plumbline.collect.queue import training
@@ -99,6 +99,20 @@ def step(request: PlumblineRequest, campaign: int) -> HttpResponse:
         messages.success(request, lifecycle.step(row, request.POST.get("do", ""), request.user))
     except ValueError as error:
         messages.error(request, str(error))
+    return redirect("campaign-manage", request.project.slug, row.pk)
+
+
+def bring_back(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """Ask what has expired again."""
+    row = find(request, campaign)
+    try:
+        n = queue.bring_back(row)
+    except ValueError as error:
+        messages.error(request, str(error))
+    else:
+        days = f" for {row.stale_days} day{'' if row.stale_days == 1 else 's'}"
+        what = "comparison is" if n == 1 else "comparisons are"
+        messages.success(request, f"{n} {what} asked again{days if row.stale_days else ''}.")
     return redirect("campaign-manage", request.project.slug, row.pk)
 
 

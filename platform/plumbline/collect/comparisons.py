@@ -13,11 +13,11 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from plumbline.collect import asking, campaigns, queue, screen, training, votes
+from plumbline.collect import asking, campaigns, disputes, queue, screen, training, votes
 from plumbline.collect.campaign_forms import MOST_PEOPLE
 from plumbline.collect.models import Ballot, Campaign, Comparison, Flag
 from plumbline.collect.quality.gold import DISPUTED
-from plumbline.collect.queue import seats
+from plumbline.collect.queue import seats, stale
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 25
@@ -25,6 +25,7 @@ FILTERS = {
     "all": "All",
     "open": "Open",
     "full": "Full",
+    "expired": "Expired",
     "skipped": "Skipped",
     "flagged": "Flagged",
     "disputed": "Disputed",
@@ -33,7 +34,7 @@ Kind = Comparison.Kind
 
 
 def comparisons(request: PlumblineRequest, campaign: int) -> HttpResponse:
-    """Where each comparison stands. Disputed: people said different things of it."""
+    """Where each comparison stands. Disputed: people contradict each other (`disputes`)."""
     row = campaigns.find(request, campaign)
     seats.settle(row)
     chosen = request.GET.get("show", "all")
@@ -43,7 +44,9 @@ def comparisons(request: PlumblineRequest, campaign: int) -> HttpResponse:
     found = filtered(row, chosen).select_related("prompt")
     if kind:
         found = found.filter(kind=kind)
-    page = Paginator(found.order_by("-priority", "pk"), A_PAGE).get_page(request.GET.get("page"))
+    if chosen != "disputed":  # those come furthest apart first
+        found = found.order_by("-priority", "pk")
+    page = Paginator(found, A_PAGE).get_page(request.GET.get("page"))
     context = {
         **campaigns.frame(row, "comparisons"),
         "page": page,
@@ -62,23 +65,18 @@ def filtered(campaign: Campaign, show: str) -> QuerySet[Comparison]:
     asked = every.filter(kind__in=votes.COUNTED, retired_at=None)
     match show:
         case "open":
-            return asked.filter(full=False)
+            return asked.filter(full=False).exclude(stale.gone())
         case "full":
             return asked.filter(full=True)
+        case "expired":
+            return queue.expired(campaign)
         case "skipped":
             return every.filter(_said(Ballot.Outcome.SKIPPED))
         case "flagged":
             return every.filter(_said(Ballot.Outcome.FLAGGED))
         case "disputed":
-            differ = (
-                queue.standing(asked)
-                .order_by()
-                .values("comparison")
-                .annotate(said=Count("ranking", distinct=True))
-                .filter(said__gt=1)
-            )
-            return every.filter(
-                Q(pk__in=differ.values("comparison")) | Q(why__has_key=DISPUTED, kind=Kind.GOLD)
+            return disputes.among(
+                asked, also=Q(campaign=campaign, why__has_key=DISPUTED, kind=Kind.GOLD)
             )
         case _:
             return every
@@ -97,6 +95,7 @@ class ExpectedForm(forms.Form):
 
     def __init__(self, row: Comparison, data: Any = None) -> None:
         super().__init__(data, initial={"explanation": row.explanation})
+        self.fields["explanation"].required = self.teaches = self.data.get("do") != "hide"
         self.row = row
         self.slots = [slot.slot for slot in row.slots.all()]
         self.ordered = asking.COMPARE in row.campaign.asks
@@ -183,7 +182,7 @@ def set_overlap(request: PlumblineRequest, campaign: int, pk: int) -> HttpRespon
 
 
 def teach(request: PlumblineRequest, campaign: int, pk: int) -> HttpResponse:
-    """Make a training item of it, change that item, or take it out of the training."""
+    """Make a training item or a hidden test of it, change that item, or take it out."""
     row = _comparison(request, campaign, pk)
     try:
         if request.POST.get("do") == "stop":
@@ -193,8 +192,12 @@ def teach(request: PlumblineRequest, campaign: int, pk: int) -> HttpResponse:
             form = ExpectedForm(row, request.POST)
             if not form.is_valid():
                 return _show(request, row, form, status=422)
-            row = training.teach(row, form.expected(), form.cleaned_data["explanation"])
-            messages.success(request, "It is in the training now, and trains no policy.")
+            if form.teaches:
+                row = training.teach(row, form.expected(), form.cleaned_data["explanation"])
+                messages.success(request, "It is in the training now, and trains no policy.")
+            else:
+                row = training.hide(row, form.expected())
+                messages.success(request, "It is a hidden test now, and trains no policy.")
     except ValueError as error:
         messages.error(request, str(error))
     return redirect("comparison", request.project.slug, row.campaign_id, row.pk)
@@ -264,6 +267,7 @@ def _show(
         "wanted": row.overlap or row.campaign.overlap,
         "asked_of_some": row.kind in votes.COUNTED,
         "expected": known(row),
+        "why": [(name.replace("_", " "), _short(value)) for name, value in row.why.items()],
         "form": (form or ExpectedForm(row)) if teachable else None,
     }
     return render(request, "collect/campaigns/comparison.html", context, status=status)
@@ -292,6 +296,11 @@ def _comparison(request: PlumblineRequest, campaign: int, pk: int) -> Comparison
     )
 
 
+def _short(value: Any) -> Any:
+    """A figure in as many digits as anybody reads."""
+    return f"{value:.3g}" if isinstance(value, float) else value
+
+
 def _said(outcome: str) -> Exists:
     return Exists(Ballot.objects.filter(comparison=OuterRef("pk"), outcome=outcome))
 
@@ -315,6 +324,7 @@ def _rows(campaign: Campaign, page: list[Comparison]) -> list[dict[str, Any]]:
         {
             **by_comparison.get(one.pk, {"votes": 0, "skipped": 0, "flagged": 0}),
             "comparison": one,
+            "dispute": disputes.told(one),
             "wanted": (one.overlap or campaign.overlap) if one.kind in votes.COUNTED else None,
             "answers": answers[one.pk],
         }

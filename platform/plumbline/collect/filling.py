@@ -15,7 +15,7 @@ from math import comb
 from django.db import transaction
 from django.db.models import Count, QuerySet
 
-from plumbline.collect import selection
+from plumbline.collect import queue, selection
 from plumbline.collect.models import (
     Campaign,
     Candidate,
@@ -130,6 +130,7 @@ def _store(
             strategy=strategy if answers == 2 else "random",
             p_select=one.p_select,
             why={"from": source.name, **one.why},
+            expires_at=queue.goes_stale_at(campaign),
         )
         for prompt, one in picked
     )

@@ -38,6 +38,11 @@ def spread(known: Known, answers: Sequence[Completion], pair: Pair) -> float:
     return ensemble.variance(first, second) / known.temperature**2
 
 
+def worth(known: Known, pair: Sequence[Completion], score: Score) -> float | None:
+    """The score of a pair that members of a model have scored, else None."""
+    return score(known, pair, (0, 1)) if scored(known, pair) else None
+
+
 def by_score(batch: Batch, score: Score) -> dict[int, Favourite]:
     """Each prompt's pair of the highest score, highest first; none where no score is above 0."""
     found: dict[int, tuple[float, Pair]] = {}

@@ -95,6 +95,7 @@ class Campaign(models.Model):
     overlap = models.PositiveSmallIntegerField(default=1)  # people wanted a comparison
     overlap_applied = models.PositiveSmallIntegerField(null=True)  # the one `full` was set by
     lease_seconds = models.PositiveIntegerField(default=900)
+    stale_days = models.PositiveIntegerField(default=0)  # comparisons are asked for; 0: for good
     quality = models.JSONField(default=dict)  # fields of collect.quality.settings.Quality
     hourly_rate = models.DecimalField(max_digits=8, decimal_places=2, null=True, blank=True)
     invited_only = models.BooleanField(default=False)  # else every member of the project may answer

@@ -7,7 +7,7 @@ not what was clicked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
@@ -46,7 +46,15 @@ def expected(ballot: Ballot, fields: Mapping[str, Any]) -> str:
     """What a known comparison should be answered, in the letters the person saw."""
     names = ("outcome", "ranking", "strength", "mark", "ratings")
     given = {name: fields[name] for name in names if fields.get(name)}
+    if fields.get("rated"):
+        return _rated_order(ballot, fields["rated"])
     return sentence(Ballot(shown=ballot.shown, **{"outcome": Ballot.Outcome.RANKED, **given}))
+
+
+def _rated_order(ballot: Ballot, order: Sequence[Sequence[int]]) -> str:
+    letter = dict(zip(ballot.shown, ascii_uppercase, strict=False))
+    groups = [" and ".join(sorted(letter[slot] for slot in group)) for group in order]
+    return f"{groups[0]} rated alike" if len(groups) == 1 else " rated above ".join(groups)
 
 
 def _order(ballot: Ballot) -> str:

@@ -106,6 +106,11 @@ class Strategy:
                 picked[prompt] = found
         return picked
 
+    def worth(self, known: Known, pair: Sequence[Completion]) -> float | None:
+        """How much a vote on a pair that was picked is worth by what is known now: the more, the
+        sooner people are asked. None where the strategy does not say, or not by what is known."""
+        return None
+
     @classmethod
     def about(cls) -> str:
         """What the strategy's own file says of it."""

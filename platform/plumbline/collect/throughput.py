@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db.models import Count, F, Q, Sum
-from django.db.models.functions import Coalesce, TruncHour
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import TruncHour
 from django.utils import timezone
 
 from plumbline.accounts.models import User
@@ -40,6 +40,7 @@ class Bar:
 class Throughput:
     votes: int  # that stand, on comparisons asked in earnest
     wanted: int
+    expired: int  # comparisons that went stale before they had their votes
     people: int  # who voted
     now: int  # who are at it
     pace: float  # votes an hour, over the last hour
@@ -76,7 +77,7 @@ def of(campaign: Campaign) -> Throughput:
         measured=Count("pk", filter=Q(active_ms__isnull=False)),
         unmeasured=Count("pk", filter=Q(active_ms__isnull=True)),
     )
-    wanted = asked.aggregate(n=Sum(Coalesce(F("overlap"), campaign.overlap)))["n"] or 0
+    wanted = queue.tally(campaign).wanted
     hours = (paid["ms"] or 0) / 3_600_000
     pace = counted["recent"] / (PACE.total_seconds() / 3600)
     left = max(0, wanted - counted["votes"])
@@ -85,6 +86,7 @@ def of(campaign: Campaign) -> Throughput:
     return Throughput(
         votes=counted["votes"],
         wanted=wanted,
+        expired=queue.expired(campaign).count(),
         people=counted["people"],
         now=here_now(campaign, now),
         pace=pace,

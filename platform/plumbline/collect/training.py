@@ -55,21 +55,38 @@ def teach(comparison: Comparison, expected: Mapping[str, Any], explanation: str)
 
     A comparison that people have seen in earnest keeps their votes, so a copy of it is taught.
     """
-    row = Comparison.objects.select_for_update(of=("self",)).get(pk=comparison.pk)
-    if row.kind in (Kind.REPEAT, Kind.GOLD):
-        raise ValueError("A known or repeated comparison is a hidden test; it cannot teach.")
     if not explanation.strip():
         raise ValueError("Explain why; people read it after their answer.")
+    return _known(comparison, Kind.TRAINING, expected, explanation.strip())
+
+
+@transaction.atomic
+def hide(comparison: Comparison, expected: Mapping[str, Any]) -> Comparison:
+    """Make a hidden test of a comparison, or a copy of it where people have seen it, as `teach`
+    does. Raises ValueError."""
+    if not {"ranking", "ratings"} & {name for name, value in expected.items() if value} and (
+        expected.get("outcome") != Ballot.Outcome.ALL_BAD
+    ):
+        raise ValueError("A hidden test has a known ranking or ratings; here people give neither.")
+    return _known(comparison, Kind.GOLD, expected, "")
+
+
+def _known(
+    comparison: Comparison, kind: Comparison.Kind, expected: Mapping[str, Any], explanation: str
+) -> Comparison:
+    row = Comparison.objects.select_for_update(of=("self",)).get(pk=comparison.pk)
+    if row.kind in (Kind.REPEAT, Kind.GOLD):
+        raise ValueError("This is a hidden test already, and stays one.")
     slots = [slot.slot for slot in row.slots.all()]
     given = sorted(slot for group in expected.get("ranking", []) for slot in group)
     if expected.get("outcome") == Ballot.Outcome.RANKED and given != slots:
         raise ValueError("The expected ranking must place each answer exactly once.")
     if expected.get("ratings"):
         asking.check_ratings(expected["ratings"], slots, asking.criteria(row.campaign.criteria))
-    if row.kind != Kind.TRAINING and row.ballots.exists():
-        row = _copy(row)
-    row.kind, row.overlap, row.full = Kind.TRAINING, EVERYBODY, False
-    row.expected, row.explanation = dict(expected), explanation.strip()
+    if row.kind != kind and row.ballots.exists():
+        row = _copy(row, kind)
+    row.kind, row.overlap, row.full = kind, EVERYBODY, False
+    row.expected, row.explanation = dict(expected), explanation
     row.save()
     return row
 
@@ -88,12 +105,12 @@ def stop_teaching(comparison: Comparison) -> None:
     row.save()
 
 
-def _copy(row: Comparison) -> Comparison:
+def _copy(row: Comparison, kind: Comparison.Kind) -> Comparison:
     made = Comparison.objects.create(
         campaign_id=row.campaign_id,
         prompt_id=row.prompt_id,
-        kind=Kind.TRAINING,
-        strategy=Kind.TRAINING,
+        kind=kind,
+        strategy=kind,
         overlap=EVERYBODY,
         expected={},
         why={"copy": row.pk},

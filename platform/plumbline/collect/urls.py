@@ -21,6 +21,7 @@ urlpatterns = [
     path(CAMPAIGN + "manage/", campaigns.manage, name="campaign-manage"),
     path(CAMPAIGN + "edit/", campaigns.edit, name="campaign-edit"),
     path(CAMPAIGN + "step/", campaigns.step, name="campaign-step"),
+    path(CAMPAIGN + "bring-back/", campaigns.bring_back, name="campaign-bring-back"),
     path(CAMPAIGN + "versions/", campaigns.history, name="campaign-versions"),
     path(CAMPAIGN + "fill/", campaigns.fill, name="campaign-fill"),
     path(CAMPAIGN + "people/", people.people, name="campaign-people"),

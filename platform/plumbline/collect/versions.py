@@ -20,7 +20,7 @@ from django.utils import timezone
 from plumbline.accounts.models import User
 from plumbline.collect import asking
 from plumbline.collect.models import Campaign, CampaignVersion
-from plumbline.collect.queue import seats
+from plumbline.collect.queue import seats, stale
 
 # What a version holds, in the words that pages use.
 SETTINGS = {
@@ -34,6 +34,7 @@ SETTINGS = {
     "warning": "Content warning",
     "overlap": "People per comparison",
     "lease_seconds": "Seconds on one comparison",
+    "stale_days": "Days a comparison is asked for",
     "hourly_rate": "Hourly rate",
     "invited_only": "Invited people only",
     "deadline": "Deadline",
@@ -75,7 +76,8 @@ def create(campaign: Campaign, author: User) -> Campaign:
 def change(campaign: Campaign, values: Mapping[str, Any], author: User) -> CampaignVersion | None:
     """Change settings and write the version that says so; None when nothing differs.
 
-    A raised or lowered overlap reaches the comparisons at once. `campaign` is brought up to date.
+    A raised or lowered overlap reaches the comparisons at once; changed days to ask for them begin
+    now. `campaign` is brought up to date.
     """
     assert values.keys() <= SETTINGS.keys()
     with transaction.atomic():
@@ -96,6 +98,8 @@ def change(campaign: Campaign, values: Mapping[str, Any], author: User) -> Campa
         )
     campaign.refresh_from_db()
     seats.settle(campaign)  # a changed overlap reaches the comparisons
+    if campaign.stale_days != before["stale_days"]:
+        stale.begin_anew(campaign)
     return version
 
 
@@ -190,6 +194,8 @@ def _words(name: str, value: Any) -> str:
             return "; ".join(value)
         case "deadline" | "paused_at" | "closed_at":
             return f"{timezone.localtime(datetime.fromisoformat(value)):%-d %B %Y, %H:%M}"
+        case "stale_days":
+            return f"{value}" if value else "for good"
         case "training_pass":
             return f"{value} %"
         case "purpose":

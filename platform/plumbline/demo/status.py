@@ -7,8 +7,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
-from plumbline.collect.models import Ballot
-from plumbline.collect.votes import counted
+from plumbline.collect import queue
 from plumbline.fleet.models import Job
 from plumbline.loop.models import Experiment, Round, RoundStage, Stage
 
@@ -77,10 +76,8 @@ def _now(current: Round) -> str:
     if began is not None:
         text += f"  {(timezone.now() - began.started_at).total_seconds():.0f} s"
     if current.stage == Stage.LABEL and current.campaign is not None:
-        asked = counted(current.campaign.comparisons.all())
-        votes = Ballot.objects.filter(comparison__in=asked).exclude(outcome="")
-        wanted = asked.count() * current.campaign.overlap
-        return f"{text}  {votes.count()} of {wanted} votes"
+        found = queue.tally(current.campaign)
+        return f"{text}  {found.votes} of {found.wanted} votes"
     job = Job.objects.filter(asked_by__round=current).exclude(state=Job.State.SUCCEEDED).first()
     if job is None:
         return text

@@ -74,7 +74,9 @@ def new(request: PlumblineRequest) -> HttpResponse:
 def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
     """One experiment: its rounds first, then every setting they share."""
     found = get_object_or_404(
-        Experiment.objects.select_related("start", "soup_with", "prompt_set", "created_by"),
+        Experiment.objects.select_related(
+            "start", "soup_with", "prompt_set", "asked_as", "created_by"
+        ),
         project=request.project,
         pk=pk,
     )
@@ -158,6 +160,7 @@ def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
         "name": found.name,
         "start": found.start.name,
         "prompt_set": found.prompt_set.name,
+        "asked_as": found.asked_as.name if found.asked_as else "none",
         "labels": found.get_labels_display(),
         "pairs_from": found.get_pairs_from_display(),
         "reference": found.get_reference_display(),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-from plumbline.collect.models import Ballot, Campaign
-from plumbline.collect.votes import counted
+from plumbline.collect import queue
+from plumbline.collect.models import Campaign
 from plumbline.fleet.models import Job
 from plumbline.loop.models import OVER, Round, RoundJob, RoundStage, Stage
 
@@ -22,6 +22,7 @@ PURPOSES = {
     "doubt": "Find disagreement",
     "features": "Find what answers differ in",
     "score": "Score samples",
+    "rescore": "Score what waits for votes",
     "soup": "Average policies for the reference",
     "train": "Train policy",
     "validate": "Compare checkpoints",
@@ -94,13 +95,9 @@ def under_way(round: Round, asked: Iterable[RoundJob]) -> list[Work]:
 
 
 def votes(campaign: Campaign) -> Work:
-    """Votes that stand, of those wanted; a seat is held by a live claim or a standing vote."""
-    asked = counted(campaign.comparisons.all())
-    wanted = asked.count() * campaign.overlap
-    given = Ballot.objects.filter(
-        comparison__in=asked, seat__isnull=False, cast_at__isnull=False
-    ).count()
-    return Work(campaign.name, given, wanted, "votes")
+    """Votes that stand, of those wanted."""
+    found = queue.tally(campaign)
+    return Work(campaign.name, found.votes, found.wanted, "votes")
 
 
 def work(job: Job, title: str = "") -> Work:

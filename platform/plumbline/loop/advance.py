@@ -31,6 +31,7 @@ from plumbline.loop import (
     holdout,
     picking,
     replacing,
+    reranking,
     rewarding,
     roundjobs,
     rounds,
@@ -123,10 +124,9 @@ def open_comparisons(round: Round) -> Stage | None:
     with transaction.atomic():
         round.campaign = campaigns.open_campaign(round, Campaign.Purpose.TRAIN)
         round.save(update_fields=["campaign"])
-        days = round.experiment.stale_days
         for prompt_id in sorted(picked):
             for one in picked[prompt_id]:
-                campaigns.compare(round.campaign, prompt_id, one, strategy, days)
+                campaigns.compare(round.campaign, prompt_id, one, strategy)
     return Stage.LABEL
 
 
@@ -148,8 +148,7 @@ def label(round: Round) -> Stage | None:
         round.ballots.set(frozen)
         round.ballots_sha256 = rows.ballots_digest(frozen)
         round.save(update_fields=["ballots_sha256"])
-    if not any(ballot.outcome == Ballot.Outcome.RANKED for ballot in frozen):
-        raise ValueError("Nobody ranked any answers before labelling ended: nothing to learn from.")
+    rewarding.check_learnable(experiment, frozen)
     return Stage.REWARD
 
 
@@ -203,9 +202,12 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
 
 
 def score_samples(round: Round) -> Stage | None:
-    """Every sample under the new reward model, when pairs are to come from its scores."""
+    """What waits for votes and, when pairs are to come from scores, every sample, under the new
+    reward model."""
     experiment = round.experiment
     assert round.reward_model is not None
+    if not reranking.done(round):
+        return None
     if experiment.pairs_from != Experiment.Pairs.REWARD_MODEL:
         return Stage.PAIRS
     if experiment.labels == Experiment.Labels.BALLOTS:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
-from datetime import timedelta
 
 from django.db.models import QuerySet
-from django.utils import timezone
 
 from plumbline.collect import queue, votes
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
@@ -17,17 +15,22 @@ from plumbline.loop.models import Experiment, Round
 
 
 def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
-    """A campaign of the round's own; what people read, are paid and are tested by carries over from
-    the experiment's last one."""
+    """A campaign of the round's own. What people read, are paid and are tested by carries over from
+    the experiment's last one, at first from the one it was launched with; so does what they are
+    asked, except by an evaluation, which compares."""
     experiment = round.experiment
-    carried = ("guidelines", "examples", "reasons", "warning", "hourly_rate", "quality")
-    earlier = Campaign.objects.filter(round__experiment=experiment).order_by("-pk").first()
+    carried = ["guidelines", "examples", "reasons", "warning", "hourly_rate", "quality"]
+    if purpose == Campaign.Purpose.TRAIN:
+        carried += ["asks", "criteria"]
+    last = Campaign.objects.filter(round__experiment=experiment).order_by("-pk").first()
+    earlier = last or experiment.asked_as
     what = "" if purpose == Campaign.Purpose.TRAIN else ", evaluation"
     return Campaign.objects.create(
         project=experiment.project,
         name=f"{experiment.name}, round {round.number}{what}",
         purpose=purpose,
         overlap=experiment.overlap,
+        stale_days=experiment.stale_days if purpose == Campaign.Purpose.TRAIN else 0,
         **({name: getattr(earlier, name) for name in carried} if earlier else {}),
     )
 
@@ -46,17 +49,15 @@ def in_turn(round: Round, prompts: Iterable[int]) -> list[int]:
     return sorted(found, key=lambda prompt: times[prompt])
 
 
-def compare(
-    campaign: Campaign, prompt_id: int, picked: Picked, strategy: str, days: int = 0
-) -> Comparison:
-    """Put what a strategy picked before people, for so many days; 0 is for good."""
+def compare(campaign: Campaign, prompt_id: int, picked: Picked, strategy: str) -> Comparison:
+    """Put what a strategy picked before people, for as long as the campaign asks."""
     comparison = Comparison.objects.create(
         campaign=campaign,
         prompt_id=prompt_id,
         strategy=strategy,
         p_select=picked.p_select,
         why=dict(picked.why),
-        expires_at=timezone.now() + timedelta(days=days) if days else None,
+        expires_at=queue.goes_stale_at(campaign),
     )
     Candidate.objects.bulk_create(
         Candidate(comparison=comparison, completion=answer, slot=slot)

@@ -22,7 +22,7 @@ from align.algorithm import Algorithm, Draws
 from align.pairing import RULES
 from plumbline.accounts.models import Project, User
 from plumbline.collect import selection
-from plumbline.collect.models import Prompt, PromptSet
+from plumbline.collect.models import Campaign, Prompt, PromptSet
 from plumbline.loop import examples, refusals, rewarding
 from plumbline.loop.fields import knob_field
 from plumbline.loop.launch import Settings
@@ -37,7 +37,7 @@ WEIGHTS = ("mode", "rank", "precision", "activation_checkpointing")
 REWARD = {"reward_learning_rate": "learning_rate", "reward_epochs": "epochs"}
 APART = {
     *(*OPTIMISER, *WEIGHTS, *REWARD, *rewarding.ENSEMBLE, *rewarding.LABELS),
-    *("start", "soup_with", "prompt_set", "reward_objective", "agreement"),
+    *("start", "soup_with", "prompt_set", "asked_as", "reward_objective", "agreement"),
 }  # not plain columns
 USUAL_PROMPTS = 64
 
@@ -81,6 +81,7 @@ def like(experiment: Experiment) -> dict[str, Any]:
         "start": str(experiment.start_id),
         "soup_with": str(experiment.soup_with_id or ""),
         "prompt_set": str(experiment.prompt_set_id),
+        "asked_as": str(experiment.asked_as_id or ""),
     }
 
 
@@ -113,6 +114,9 @@ class ExperimentForm(Settings):
                 heldout=Count("prompts", filter=Q(prompts__split=Prompt.Split.HELDOUT)),
             )
             .order_by("-created_at", "-pk")
+        }
+        self.campaigns = {
+            str(one.pk): one for one in Campaign.objects.filter(project=project, purpose="train")
         }
         trained = Policy.objects.filter(project=project).exclude(weights=Policy.Weights.BASE)
         self.policies = {str(one.pk): one for one in trained}
@@ -160,6 +164,9 @@ class ExperimentForm(Settings):
             self.add_error(name, sentence)
         self._clean_knobs(data)
         self.clean_reward(data)
+        asked_as = self.campaigns.get(data.get("asked_as", ""))
+        for name, sentence in refusals.of_questions(data, self.objective, prompts, asked_as):
+            self.add_error(name, sentence)
         return data
 
     def save(self, user: User) -> Experiment:
@@ -179,6 +186,7 @@ class ExperimentForm(Settings):
                 start=self.policies.get(data["start"]) or serving.base_policy(self.project),
                 soup_with=self.policies.get(data["soup_with"]),
                 prompt_set=self.sets[data["prompt_set"]],
+                asked_as=self.campaigns.get(data["asked_as"]),
                 weights={**weights, "alpha": 2 * data["rank"]},
                 optimiser={name: data[name] for name in OPTIMISER},
                 reward_optimiser={**reward, "micro_batch_tokens": data["micro_batch_tokens"]},
@@ -192,6 +200,8 @@ class ExperimentForm(Settings):
         trained = [(pk, policy.name) for pk, policy in self.policies.items()]
         self._choose("start", [("", "The base model"), *trained])
         self._choose("soup_with", [("", "None"), *trained])
+        asked = [(pk, one.name) for pk, one in self.campaigns.items()]
+        self._choose("asked_as", [("", "None: they compare, without guidelines"), *asked])
         self._choose(
             "prompt_set",
             [

@@ -61,6 +61,12 @@ class Settings(RewardSettings):
         choices=Experiment.Labels.choices,
         help_text="Ballots a prompt set already has need no new votes: an offline round.",
     )
+    asked_as = forms.ChoiceField(
+        label="People are asked as in",
+        required=False,
+        help_text="Guidelines, questions, criteria, reasons, tests and pay are taken over from "
+        "this campaign. Each round's campaign can be changed while it runs; the next one follows.",
+    )
     prompts_compared = number(
         "Prompts compared",
         "Of how many prompts people compare answers; the reward model judges the others' alone. "
@@ -228,6 +234,7 @@ class Settings(RewardSettings):
             "Who compares the answers, and how votes become training pairs.",
             (
                 "labels",
+                "asked_as",
                 "prompts_compared",
                 "selection",
                 "stale_days",

@@ -69,6 +69,9 @@ class Experiment(models.Model):
     max_tokens = models.PositiveIntegerField(default=96)
     # Labels.
     labels = models.CharField(max_length=10, choices=Labels, default=Labels.PEOPLE)
+    asked_as = models.ForeignKey(  # whose guidelines, questions and criteria round 1 takes over
+        Campaign, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
     prompts_compared = models.PositiveIntegerField(default=0)  # 0: all of the round's
     selection = models.CharField(max_length=40, default="random")  # a file of collect/selection
     stale_days = models.PositiveIntegerField(default=7)  # answers are asked about; 0: for good

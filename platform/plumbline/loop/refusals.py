@@ -11,8 +11,9 @@ from typing import Any
 
 from django.conf import settings
 
+from align.objective import Objective
 from plumbline.accounts.models import Project
-from plumbline.collect import selection
+from plumbline.collect import asking, selection
 from plumbline.collect.models import Campaign, Comparison, PromptSet
 from plumbline.loop import campaigns
 from plumbline.loop.models import Experiment
@@ -36,6 +37,42 @@ def of(project: Project, data: Mapping[str, Any], prompts: PromptSet | None) -> 
     for name in ("learning_rate", "reward_learning_rate"):
         if data.get(name) == 0:
             yield name, "At a learning rate of 0 nothing is learned."
+
+
+def of_questions(
+    data: Mapping[str, Any],
+    objective: type[Objective],
+    prompts: PromptSet | None,
+    asked_as: Campaign | None,
+) -> Found:
+    """(field, sentence) where people would not be asked for what is to be learned from. `data` has
+    the objective's knobs as `reward_knobs`."""
+    asks = asked_as.asks if asked_as is not None else [asking.COMPARE]
+    fresh = data.get("labels") == Experiment.Labels.PEOPLE
+    if fresh and asking.COMPARE not in asks and data.get("pairs_from") == Experiment.Pairs.VOTES:
+        yield "asked_as", f"{asked_as} does not ask which answer is better; no pair would be voted."
+    reward_model = Experiment.Pairs.REWARD_MODEL
+    if reward_model not in (data.get("pairs_from"), data.get("judge")):
+        return
+    if objective.reads != "ratings" or objective.build(data["reward_knobs"]).votes_for_ratings:
+        return
+    if fresh and asking.RATE not in asks:
+        where = "Choose a campaign that asks for them under “People are asked as in”"
+    elif not fresh and prompts is not None and not _rated(prompts):
+        where = f"Nobody has rated answers of {prompts.name}"
+    else:
+        return
+    yield (
+        "reward_objective",
+        f"{objective.title} learns from people's ratings by criteria. {where}, or let it learn "
+        "from votes.",
+    )
+
+
+def _rated(prompts: PromptSet) -> bool:
+    """Whether ballots that are already there hold ratings."""
+    there = Comparison.objects.filter(prompt__set=prompts, campaign__purpose=Campaign.Purpose.TRAIN)
+    return campaigns.evidence(there).exclude(ratings={}).exists()
 
 
 def _answers(data: Mapping[str, Any]) -> Found:

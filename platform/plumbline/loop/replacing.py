@@ -38,9 +38,9 @@ def accepted(round: Round, candidate: RewardModel) -> RewardModel | None:
     probe = unseen.probe(round)
     answers = _answers(votes, probe)
     own: dict[str, dict[UUID, float]] | None = None
-    waiting = [not _scored(round, MEASURE, candidate, answers)]
+    waiting = [not scored(round, MEASURE, candidate, answers)]
     if previous is not None and previous != candidate:
-        waiting.append(not _scored(round, PREVIOUS, previous, answers))
+        waiting.append(not scored(round, PREVIOUS, previous, answers))
         if implicit.applies(round):
             own = implicit.rewards(round, list(_completions(_answers(votes))))
             waiting.append(own is None)
@@ -113,7 +113,7 @@ def _answers(votes: list[unseen.Vote], more: Iterable[Completion] = ()) -> set[U
     return voted | {answer.pk for answer in more}
 
 
-def _scored(round: Round, purpose: str, model: RewardModel, answers: Iterable[UUID]) -> bool:
+def scored(round: Round, purpose: str, model: RewardModel, answers: Iterable[UUID]) -> bool:
     """Has the model scored these answers? Only those it has not are put into a job."""
     asked = round.jobs.filter(purpose=purpose).exists()
     missing = set() if asked else set(answers) - _scores(model, answers).keys()

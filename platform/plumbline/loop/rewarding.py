@@ -7,7 +7,7 @@ file needs no form of its own. Settings that cannot work together are refused in
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from align import ensemble, jobs, objectives
 from align.ensemble import Ensemble
 from align.labels import Labels
 from align.objective import Objective
+from plumbline.collect.models import Ballot
 from plumbline.loop import roundjobs
 from plumbline.loop.fields import knob_field, number, real
 from plumbline.loop.models import Experiment, Round
@@ -277,6 +278,23 @@ def told(experiment: Experiment) -> tuple[str, list[tuple[str, Any]]]:
     values = defaults | experiment.reward_knobs
     named = [(name.replace("_", " ").capitalize(), value) for name, value in values.items()]
     return found.title if found else experiment.reward_objective, named
+
+
+def check_learnable(experiment: Experiment, ballots: Iterable[Ballot]) -> None:
+    """Raises ValueError with a sentence where a round's frozen ballots hold nothing that its
+    objective or its pairs could be made from."""
+    ballots = list(ballots)
+    by_model = Experiment.Pairs.REWARD_MODEL in (experiment.pairs_from, experiment.judge)
+    objective = objectives.get(experiment.reward_objective).build(experiment.reward_knobs)
+    by_ratings = by_model and objective.reads == "ratings" and not objective.votes_for_ratings
+    if by_ratings and not any(ballot.ratings for ballot in ballots):
+        raise ValueError(
+            f"{objective.title} learns from people's ratings, and nobody rated an answer: let the "
+            "round's campaign ask for ratings by criteria, or let the objective learn from votes."
+        )
+    voted = experiment.pairs_from == Experiment.Pairs.VOTES or not by_ratings
+    if voted and not any(ballot.outcome == Ballot.Outcome.RANKED for ballot in ballots):
+        raise ValueError("Nobody ranked any answers before labelling ended: nothing to learn from.")
 
 
 def spec(round: Round) -> jobs.RewardJob:

@@ -17,7 +17,7 @@ from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
-from plumbline.loop import holdout
+from plumbline.loop import holdout, scales
 from plumbline.loop.models import Experiment, Round
 from plumbline.policies.models import Policy, RewardModel
 
@@ -58,8 +58,10 @@ def comparison_rows(
     apart: frozenset[int] = frozenset(),
 ) -> Iterator[jobs.ComparisonRow]:
     """What people said, one row per comparison, or two where annotators held out (`apart`) voted
-    beside others; held-out prompts are kept from training whole (`holdout`). `validating` keeps
-    only the prompts that choose checkpoints, or only the others."""
+    beside others; held-out prompts are kept from training whole (`holdout`). A row of votes that
+    are held out, for either reason, is called after its comparison with `:heldout` behind it.
+    `validating` keeps only the prompts that choose checkpoints, or only the others."""
+    ratings = scales.Ratings()
     for comparison, cast_on_it in by_comparison(ballots):
         prompt = comparison.prompt
         if validating is not None and validates(prompt) != validating:
@@ -68,8 +70,9 @@ def comparison_rows(
         for ballot in cast_on_it:
             by_part.setdefault(bool(holdout.part(prompt, ballot, apart)), []).append(ballot)
         for heldout, some in by_part.items():
+            told = [(one, ratings.of(one, comparison.campaign)) for one in some]
             said = votes.preferences(some)
-            if not said:
+            if not said and not any(rated for _, rated in told):
                 continue  # all bad: an absolute judgement, which no preference can hold
             yield {
                 "id": f"{comparison.pk}:heldout" if heldout else str(comparison.pk),
@@ -77,14 +80,18 @@ def comparison_rows(
                 "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
                 "preferences": said,
                 "heldout": heldout,
-                "votes": [vote_row(one) for one in some if one.outcome == Ballot.Outcome.RANKED],
+                "votes": [
+                    vote_row(one, rated)
+                    for one, rated in told
+                    if rated or one.outcome == Ballot.Outcome.RANKED
+                ],
             }
 
 
-def vote_row(ballot: Ballot) -> jobs.VoteRow:
-    """A ballot as it was cast. An AI judge's is known by the probability that it states. `age` is
-    what `frozen_ballots` adds, 0 of any other."""
-    return {
+def vote_row(ballot: Ballot, rated: list[tuple[int, str, float]]) -> jobs.VoteRow:
+    """A ballot as it was cast, with its ratings on a scale from 0 to 1. An AI judge's is known by
+    the probability that it states. `age` is what `frozen_ballots` adds, 0 of any other."""
+    row: jobs.VoteRow = {
         "rater": str(ballot.annotator_id),
         "ranking": ballot.ranking,
         "strength": ballot.strength,
@@ -92,6 +99,7 @@ def vote_row(ballot: Ballot) -> jobs.VoteRow:
         "human": ballot.probability is None,
         "age": getattr(ballot, "age", 0),
     }
+    return {**row, "ratings": rated} if rated else row
 
 
 def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[Ballot]]]:
@@ -103,7 +111,7 @@ def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[
     for start in range(0, len(ids), PAGE):
         page = (
             Comparison.objects.filter(pk__in=ids[start : start + PAGE])
-            .select_related("prompt")
+            .select_related("prompt", "campaign")
             .prefetch_related("slots__completion")
             .order_by("pk")
         )

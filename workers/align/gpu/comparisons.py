@@ -130,7 +130,7 @@ def encode(
         sequences = encoder.example(row["messages"], row["responses"], max_length)
         one = _comparison(row, sequences or [], reads, criteria)
         # Held-out answers are measured by preferences, whatever is learned from.
-        kept = one.preferences if row["heldout"] else one.weight and one.preferences
+        kept = one.preferences if row["heldout"] else one.weight
         if not sequences or not kept:
             dropped += 1
             continue

@@ -75,8 +75,8 @@ def raters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Rater]:
     for row in rows:
         ids = [items.setdefault(one["id"], len(items)) for one in row["responses"]]
         for vote in row.get("votes", ()):
-            who = names.setdefault(vote["rater"], len(names))
             for (i, j), (p, *_) in labels.pairs(vote).items():
+                who = names.setdefault(vote["rater"], len(names))
                 said.append((who, ids[i], ids[j], p))
                 met.append((row["id"], i, j))
                 votes.setdefault(vote["rater"], {})[row["id"], i, j] = p

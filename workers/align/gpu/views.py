@@ -34,7 +34,8 @@ class View:
 
 def make(run: Run, job: RewardJob) -> View:
     """Raises ValueError for settings that cannot work, or that the objective would not notice."""
-    settings, reads = job.labels, objectives.get(job.objective).reads
+    objective = objectives.get(job.objective).build(job.knobs)
+    settings, reads = job.labels, objective.reads
     labels.check(settings)
     if settings.by_strength and reads != "preferences":
         raise ValueError(
@@ -47,12 +48,14 @@ def make(run: Run, job: RewardJob) -> View:
     rows = [labels.count(row, _plainly if row["heldout"] else weigh) for row in given]
     changed = labels.changes(given, rows)
     rows = labels.by_people(rows)
+    if reads != "ratings":  # who rated without ranking says nothing that these objectives read
+        rows = [row for row in rows if row["preferences"] or not row.get("votes")]
     if settings.by_strength:
         rows, more = labels.relabel(rows, _strengths(run, job, rows), settings)
         changed += more
     criteria: list[str] = []
     if reads == "ratings":
-        rows, criteria = labels.rated(rows)
+        rows, criteria = labels.rated(rows, objective.votes_for_ratings)
     if reads == "rankings":
         rows = [_ranked(row) for row in rows]
     if not run.silent:

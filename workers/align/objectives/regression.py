@@ -1,8 +1,8 @@
 """Regression on several criteria: a head for each, and their mean as the reward.
 
 What people rated (helpful, correct, ...) is foretold by a head of its own, with squared error on a
-scale from 0 to 1, as in multi-head reward models (HelpSteer, arXiv:2311.09528). Where nobody rated
-anything, the one criterion is `preferred`: the share of the other answers that an answer beat.
+scale from 0 to 1, as in multi-head reward models (HelpSteer, arXiv:2311.09528). Learning from votes
+instead, the one criterion is `preferred`: the share of the other answers that an answer beat.
 """
 
 from __future__ import annotations
@@ -28,6 +28,16 @@ class Regression(Objective):
         "Log-odds that one answer is preferred, where it is rated 1 and the other 0.",
         above=0,
     )
+
+    from_votes: bool = knob(
+        False,
+        "Learn how many of the others an answer beat in people's votes. Off: people's ratings, by "
+        "the criteria that the campaign asks for.",
+    )
+
+    @property
+    def votes_for_ratings(self) -> bool:
+        return self.from_votes
 
     def width(self, criteria: Sequence[str]) -> int:
         return len(criteria)

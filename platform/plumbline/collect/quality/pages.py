@@ -11,6 +11,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from plumbline.accounts.models import User
+from plumbline.collect import campaigns
 from plumbline.collect.models import Campaign, Enrolment
 from plumbline.collect.quality import people, planting, position, reading, report, settings
 from plumbline.collect.quality.report import Material, Person
@@ -30,7 +31,7 @@ def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
     names = User.objects.in_bulk([one.rater for one in found.people])
     golds = material.golds.values()
     context = {
-        "campaign": row,
+        **campaigns.frame(row, "quality"),
         "quality": material.quality,
         "report": found,
         "figures": found.everybody,
@@ -39,6 +40,7 @@ def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "disputed": sum(gold.disputed for gold in golds),
         "planted": PLANTED,
         "most_planted": MOST_PLANTED,
+        "no_planting": planting.why_not(row),
         "cut": len(material.said) >= reading.LATEST,
     }
     return render(request, "collect/quality.html", context)
@@ -64,7 +66,7 @@ def person_page(request: PlumblineRequest, campaign: int, person: int) -> HttpRe
 
 
 def plant(request: PlumblineRequest, campaign: int) -> HttpResponse:
-    """Make gold from the campaign's own pairs."""
+    """Make gold from the campaign's own comparisons."""
     row = _campaign(request, campaign)
     count = request.POST.get("count", "")
     if not count.isdecimal() or not 1 <= int(count) <= MOST_PLANTED:

@@ -65,7 +65,7 @@ class Gold:
     @property
     def is_duplicate(self) -> bool:
         """Whether the answers are equally good, so that a tie is expected."""
-        return len(self.expected.get("ranking", [])) == 1
+        return len(self.expected.get("ranking") or self.expected.get("rated") or []) == 1
 
 
 def said(campaign: Campaign, latest: int = LATEST) -> list[Said]:

@@ -91,6 +91,7 @@ class Report:
     cohen: Estimate  # where two people voted
     graded_cohen: Estimate
     concordance: Estimate  # Kendall's W, where there are three answers or more
+    rated: list[tuple[str, Estimate]]  # ordinal alpha of ratings, by criterion
     leans: bool
 
 
@@ -152,6 +153,7 @@ def report(material: Material, excluded: Collection[int] = ()) -> Report:
         cohen=agreement.cohen(_signed(two), exchangeable=True),
         graded_cohen=agreement.cohen(two, "quadratic", exchangeable=True),
         concordance=agreement.kendall_w(_rankings(counted.rankings)),
+        rated=by_criterion(counted.first.values()),
         leans=bias is not None and bias.alerts(threshold),
     )
 
@@ -236,6 +238,20 @@ def clusters(
     return [
         [tuple(map(recode, unit)) for unit in zip(*by_rater.values(), strict=True)]
         for by_rater in found.values()
+    ]
+
+
+def by_criterion(said: Iterable[Said]) -> list[tuple[str, Estimate]]:
+    """How far people's ratings of the same answers agree: one unit an answer."""
+    found: dict[str, dict[int, dict[str, list[float]]]] = defaultdict(dict)
+    for one in said:
+        for slot, given in one.ratings.items() if one.is_vote else ():
+            for name, value in given.items():
+                answers = found[name].setdefault(one.comparison, defaultdict(list))
+                answers[slot].append(float(value))
+    return [
+        (name, agreement.alpha([[*map(tuple, one.values())] for one in rated.values()], "ordinal"))
+        for name, rated in sorted(found.items())
     ]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
 from plumbline.collect.models import Ballot
@@ -89,7 +90,9 @@ def passes(expected: Mapping[str, Any], ballot: Ballot) -> bool | None:
 
     Every strict preference that is expected must be in the ranking, and every tie; more order than
     is expected elsewhere does no harm. That all are bad fits an expected tie, since it prefers
-    none. Ratings may be one off.
+    none. Ratings may be one off; where an order of ratings is expected (`rated`), the better
+    answer's mean must be higher, and equal answers' means at most one apart. A vote that was not
+    asked for what is expected, as the campaign's questions changed, is neither right nor wrong.
     """
     return answers(expected, ballot.outcome, ballot.ranking, ballot.ratings)
 
@@ -103,10 +106,14 @@ def answers(
     """`passes` of a vote's fields."""
     if outcome not in (Ballot.Outcome.RANKED, Ballot.Outcome.ALL_BAD, Ballot.Outcome.ABSOLUTE):
         return None
-    wanted = expected.get("ranking") or []
+    wanted, rated = expected.get("ranking") or [], expected.get("rated") or []
     if expected.get("outcome") == Ballot.Outcome.ALL_BAD or outcome == Ballot.Outcome.ALL_BAD:
-        tie = len(wanted) == 1
-        return outcome == Ballot.Outcome.ALL_BAD and (tie or not wanted)
+        tie = len(wanted or rated) == 1
+        return outcome == Ballot.Outcome.ALL_BAD and (tie or not (wanted or rated))
+    if rated:
+        return _rated_in_order(rated, ratings) if ratings else None
+    if wanted and outcome == Ballot.Outcome.ABSOLUTE:
+        return None
     return _ordered(wanted, ranking) and _rated(expected.get("ratings") or {}, ratings)
 
 
@@ -117,6 +124,19 @@ def _ordered(wanted: Sequence[Sequence[int]], ranking: Sequence[Sequence[int]]) 
     tied = all(place[i] == place[j] for group in wanted for i, j in combinations(group, 2))
     better = (place[i] < place[j] for one, two in combinations(wanted, 2) for i in one for j in two)
     return tied and all(better)
+
+
+def _rated_in_order(
+    wanted: Sequence[Sequence[int]], ratings: Mapping[str, Mapping[str, int]]
+) -> bool:
+    means = [
+        [fmean(ratings[str(slot)].values()) for slot in group if ratings.get(str(slot))]
+        for group in wanted
+    ]
+    if [len(group) for group in means] != [len(group) for group in wanted]:
+        return False
+    alike = all(max(group) - min(group) <= RATING_SLACK for group in means)
+    return alike and all(min(one) > max(two) for one, two in combinations(means, 2))
 
 
 def _rated(wanted: Mapping[str, Any], ratings: Mapping[str, Mapping[str, int]]) -> bool:

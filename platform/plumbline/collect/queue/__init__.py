@@ -24,6 +24,8 @@ from plumbline.collect.queue.history import (
     undo,
 )
 from plumbline.collect.queue.seats import set_overlap
+from plumbline.collect.queue.stale import bring_back, expired, goes_stale_at
+from plumbline.collect.queue.tally import Tally, tally
 from plumbline.collect.queue.training import Feedback, feedback, let_in
 from plumbline.collect.queue.verdicts import (
     AlreadyCast,
@@ -41,16 +43,20 @@ __all__ = [
     "Frozen",
     "Progress",
     "Refused",
+    "Tally",
     "TooLate",
     "Verdict",
+    "bring_back",
     "cast",
     "claim_next",
     "complete",
     "draft",
+    "expired",
     "feedback",
     "flag",
     "following",
     "frozen",
+    "goes_stale_at",
     "is_live",
     "last_said",
     "let_in",
@@ -61,6 +67,7 @@ __all__ = [
     "set_overlap",
     "skip",
     "standing",
+    "tally",
     "undo",
     "why_not",
 ]

@@ -12,13 +12,12 @@ from dataclasses import dataclass
 
 from django.core.cache import cache
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Sum
-from django.db.models.functions import Coalesce
 from django.db.models.lookups import LessThan
 from django.utils import timezone
 
 from plumbline.accounts.models import Membership, User
 from plumbline.collect.models import Ballot, Campaign, Enrolment
-from plumbline.collect.queue import gate, history, order, seats, training
+from plumbline.collect.queue import gate, history, order, seats, tally, training
 from plumbline.collect.votes import SAID, VOTES, counted, kept
 
 SMALL = 250  # comparisons of a campaign that is counted at each look
@@ -42,8 +41,8 @@ def progress(user: User, campaign: Campaign) -> Progress:
     wanted: int | None = cache.get(key)
     if wanted is None:
         asked = counted(campaign.comparisons.order_by()).filter(retired_at__isnull=True)
-        people = Sum(Coalesce(F("overlap"), campaign.overlap))
-        found = asked.aggregate(size=Count("pk"), wanted=people)
+        people = tally.people_wanted(campaign)
+        found = asked.aggregate(size=Count("pk"), wanted=Sum(people))
         wanted = found["wanted"] or 0
         if found["size"] <= SMALL:
             votes, mine = _counted(user, campaign)

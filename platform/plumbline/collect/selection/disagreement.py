@@ -8,8 +8,11 @@ members yet, and all pairs are random.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plumbline.collect import informed, shares
-from plumbline.collect.strategy import Batch, Picked, Strategy
+from plumbline.collect.models import Completion
+from plumbline.collect.strategy import Batch, Known, Picked, Strategy
 
 AT_RANDOM = 0.1  # of the prompts
 
@@ -24,3 +27,6 @@ class Disagreement(Strategy):
             informed.by_score(batch, informed.information),
             {"random": (AT_RANDOM, shares.at_random(batch))},
         )
+
+    def worth(self, known: Known, pair: Sequence[Completion]) -> float | None:
+        return informed.worth(known, pair, informed.information)

@@ -9,8 +9,11 @@ Thompson would ask is random.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plumbline.collect import informed, shares, thompson
-from plumbline.collect.strategy import Batch, Picked, Strategy
+from plumbline.collect.models import Completion
+from plumbline.collect.strategy import Batch, Known, Picked, Strategy
 
 THOMPSON, AT_RANDOM = 2 / 9, 1 / 9
 
@@ -28,3 +31,6 @@ class Mixed(Strategy):
                 "random": (AT_RANDOM, shares.at_random(batch)),
             },
         )
+
+    def worth(self, known: Known, pair: Sequence[Completion]) -> float | None:
+        return informed.worth(known, pair, informed.information)

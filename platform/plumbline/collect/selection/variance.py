@@ -7,8 +7,11 @@ ten gets a random pair; in a first round all do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from plumbline.collect import informed, shares
-from plumbline.collect.strategy import Batch, Picked, Strategy
+from plumbline.collect.models import Completion
+from plumbline.collect.strategy import Batch, Known, Picked, Strategy
 
 AT_RANDOM = 0.1  # of the prompts
 
@@ -23,3 +26,6 @@ class Variance(Strategy):
             informed.by_score(batch, informed.spread),
             {"random": (AT_RANDOM, shares.at_random(batch))},
         )
+
+    def worth(self, known: Known, pair: Sequence[Completion]) -> float | None:
+        return informed.worth(known, pair, informed.spread)
