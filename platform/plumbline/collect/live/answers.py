@@ -127,7 +127,6 @@ def _settle(ballot: Ballot, seen: Mapping[int, int] | None) -> None:
         comparison.save(update_fields=["only_for", "retired_at"])
     if seen is not None:
         _check_there_is_something(comparison)
-    ballot.comparison = comparison
 
 
 def _keep(comparison: Comparison, answer: LiveAnswer, shown: int) -> Completion:
