@@ -134,7 +134,7 @@ function submit() {
 }
 
 function lacking() {
-  if (all("[data-seen]").some((one) => one.value === "0")) return "Wait until both answers have begun, or skip.";
+  if (all("[data-seen]").some((one) => one.value.endsWith(".0"))) return "Wait until both answers have begun, or skip.";
   if (find("[data-scale]") && !choice()) {
     return marked() && step() ? "Say how good the best one is, too: good, ok or bad." : "Choose A, B, tie or both bad first.";
   }

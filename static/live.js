@@ -1,5 +1,5 @@
 /* Two answers as they are written. The server is asked what has come since; each field `seen_` says
-   how much of its answer is on the screen, which is what a vote is stored on. Text comes in as text;
+   how much of its answer is on the screen (attempt.characters), which is what a vote is stored on. Text comes in as text;
    the rendered answer takes its place when it is whole. A screen reader hears of ends only. */
 "use strict";
 
@@ -23,7 +23,7 @@ function beginLive() {
 async function look() {
   const asked = live;
   const [a, b] = livePanes().map((pane) => pane.querySelector("[data-seen]"));
-  const query = new URLSearchParams({ a: `${a.dataset.attempt}.${a.value}`, b: `${b.dataset.attempt}.${b.value}` });
+  const query = new URLSearchParams({ a: a.value, b: b.value });
   let news = null;
   try {
     const answer = await fetch(`${asked.url}?${query}`, { headers: { Accept: "application/json" } });
@@ -40,19 +40,18 @@ async function look() {
   if (!over) asked.timer = setTimeout(look, asked.pause);
 }
 
+const attemptOf = (seen) => Number(seen.value.split(".")[0]);
+
 function showNews(pane, told) {
   const seen = pane.querySelector("[data-seen]");
   const streaming = pane.querySelector("[data-streaming]");
   const raw = pane.querySelector(".raw");
-  if (String(told.attempt) !== seen.dataset.attempt) {
-    streaming.textContent = raw.textContent = "";
-    seen.dataset.attempt = told.attempt;
-  }
+  if (attemptOf(seen) !== told.attempt) streaming.textContent = raw.textContent = "";
   if (told.more && streaming) {
     streaming.append(told.more);
     raw.append(told.more);
   }
-  seen.value = told.upto;
+  seen.value = `${told.attempt}.${told.upto}`;
   const before = pane.dataset.state;
   pane.dataset.state = told.state;
   const words = told.state === "writing" && !raw.textContent ? WORDS.waiting : WORDS[told.state];
@@ -104,7 +103,7 @@ function closed() {
 async function writeAgain(button) {
   const pane = button.closest("[data-pane]");
   const seen = pane.querySelector("[data-seen]");
-  const body = new URLSearchParams({ place: pane.dataset.pane.toLowerCase(), attempt: seen.dataset.attempt });
+  const body = new URLSearchParams({ place: pane.dataset.pane.toLowerCase(), attempt: attemptOf(seen) });
   button.disabled = true;
   try {
     const answer = await fetch(button.dataset.again, { method: "POST", body, headers: { "X-CSRFToken": csrf() } });

@@ -14,9 +14,15 @@ from plumbline.collect.queue import Refused, Verdict
 from plumbline.collect.votes import counted
 from plumbline.policies.models import Deployment
 from tests.collect.live_ground import grow, live_campaign
+from tests.comparisons import compare
 
 pytestmark = pytest.mark.django_db
 FIRST_BETTER = Verdict(outcome="ranked", ranking=[[0], [1]], strength=2)
+
+
+def seen(first: int, second: int) -> dict[int, tuple[int, int]]:
+    """So much of slots 0 and 1, of their first attempts."""
+    return {0: (1, first), 1: (1, second)}
 
 
 def test_a_person_gets_two_samples_of_the_policy_that_is_served(project, bob):
@@ -37,7 +43,7 @@ def test_an_early_verdict_keeps_what_was_seen_and_stops_both(project, bob):
     ballot = live.begin(bob, live_campaign(project))
     grow(ballot, 0, "Paris is the capital of France.")
     grow(ballot, 1, "Lyon, I th")
-    vote = live.cast(ballot, FIRST_BETTER, uuid4(), {0: 8, 1: 4})
+    vote = live.cast(ballot, FIRST_BETTER, uuid4(), seen(8, 4))
     kept = [slot.completion for slot in vote.comparison.slots.all()]
     assert [(one.text, one.finish_reason, one.token_ids) for one in kept] == [
         ("Paris is", "cut", None),
@@ -51,7 +57,7 @@ def test_an_answer_read_to_its_end_is_kept_whole_with_its_tokens(project, bob):
     ballot = live.begin(bob, live_campaign(project))
     grow(ballot, 0, "Paris.", "done", finish_reason="stop", token_ids=[5, 6, 2])
     grow(ballot, 1, "Lyon.", "done", finish_reason="stop", token_ids=[7, 2])
-    vote = live.cast(ballot, FIRST_BETTER, uuid4(), {0: 7, 1: 5})
+    vote = live.cast(ballot, FIRST_BETTER, uuid4(), seen(7, 5))
     whole, unended = (slot.completion for slot in vote.comparison.slots.all())
     assert (whole.text, whole.finish_reason, whole.token_ids) == ("Paris.", "stop", [5, 6, 2])
     # The person had read the words of the other, but not that they end there.
@@ -64,7 +70,7 @@ def test_nobody_can_claim_to_have_seen_more_than_was_written(project, bob):
     ballot = live.begin(bob, live_campaign(project))
     grow(ballot, 0, "Paris")
     grow(ballot, 1, "Lyon")
-    vote = live.cast(ballot, FIRST_BETTER, uuid4(), {0: 5000, 1: 4})
+    vote = live.cast(ballot, FIRST_BETTER, uuid4(), seen(5000, 4))
     assert vote.comparison.slots.get(slot=0).completion.text == "Paris"
     assert vote.comparison.slots.get(slot=0).completion.finish_reason == "cut"
 
@@ -73,7 +79,7 @@ def test_an_answer_that_has_not_begun_cannot_be_judged(project, bob):
     ballot = live.begin(bob, live_campaign(project))
     grow(ballot, 0, "Paris")
     with pytest.raises(ValueError, match="has not begun yet"):
-        live.cast(ballot, FIRST_BETTER, uuid4(), {0: 5, 1: 0})
+        live.cast(ballot, FIRST_BETTER, uuid4(), seen(5, 0))
     assert not Completion.objects.exists(), "a refused vote stops nothing"
     assert LiveAnswer.objects.get(slot=0).state == "writing"
     ballot.refresh_from_db()
@@ -84,7 +90,7 @@ def test_an_answer_that_ends_at_once_is_an_answer(project, bob):
     ballot = live.begin(bob, live_campaign(project))
     grow(ballot, 0, "Paris")
     grow(ballot, 1, "", "done", finish_reason="stop", token_ids=[2])
-    vote = live.cast(ballot, FIRST_BETTER, uuid4(), {0: 5, 1: 1})
+    vote = live.cast(ballot, FIRST_BETTER, uuid4(), seen(5, 1))
     assert vote.comparison.slots.get(slot=1).completion.finish_reason == "stop"
 
 
@@ -92,8 +98,8 @@ def test_a_vote_sent_twice_is_one_vote_on_what_the_first_had_seen(project, bob):
     ballot, key = live.begin(bob, live_campaign(project)), uuid4()
     grow(ballot, 0, "Paris is")
     grow(ballot, 1, "Lyon is")
-    live.cast(ballot, FIRST_BETTER, key, {0: 5, 1: 4})
-    again = live.cast(ballot, FIRST_BETTER, key, {0: 8, 1: 7})
+    live.cast(ballot, FIRST_BETTER, key, seen(5, 4))
+    again = live.cast(ballot, FIRST_BETTER, key, seen(8, 7))
     assert again.pk == ballot.pk
     assert [one.text for one in Completion.objects.order_by("draw")] == ["Paris", "Lyon"]
 
@@ -105,7 +111,7 @@ def test_nobody_else_gets_a_comparison_before_it_was_judged(project, bob, carol)
     grow(ballot, 1, "Lyon", "done", finish_reason="stop")
     assert queue.claim_next(carol, campaign) is None
     assert live.begin(carol, campaign) is None, "its prompt is in bob's hands"
-    live.cast(ballot, FIRST_BETTER, uuid4(), {0: 6, 1: 5})
+    live.cast(ballot, FIRST_BETTER, uuid4(), seen(6, 5))
     theirs = queue.claim_next(carol, campaign)
     assert theirs.comparison_id == ballot.comparison_id
     queue.cast(theirs, FIRST_BETTER, uuid4())
@@ -148,7 +154,7 @@ def test_a_skip_stops_both_and_is_asked_of_nobody(project, bob, carol):
     assert queue.claim_next(carol, campaign) is None
     undone = queue.undo(bob, campaign)
     with pytest.raises(ValueError, match="has not begun yet"):
-        live.cast(undone, FIRST_BETTER, uuid4(), {0: 5, 1: 0})
+        live.cast(undone, FIRST_BETTER, uuid4(), seen(5, 0))
 
 
 def test_a_flag_shows_a_researcher_all_that_was_written(project, bob):
@@ -192,7 +198,7 @@ def test_people_write_and_go_on_with_the_better_answer(project, bob):
         live.write(bob, campaign, "Something else")
     grow(ballot, 0, "Good day")
     grow(ballot, 1, "Go away")
-    vote = live.cast(ballot, FIRST_BETTER, uuid4(), {0: 4, 1: 2})
+    vote = live.cast(ballot, FIRST_BETTER, uuid4(), seen(4, 2))
     further = live.write(bob, campaign, "And now?", after=vote)
     assert [turn["content"] for turn in further.comparison.prompt.messages] == [
         "Hello?",
@@ -223,7 +229,7 @@ def test_each_prompt_is_asked_once_and_then_nothing_is_left(project, bob, carol)
     assert live.prompts_left(campaign) == 0
     grow(first, 0, "a")
     grow(first, 1, "b")
-    live.cast(first, FIRST_BETTER, uuid4(), {0: 1, 1: 1})
+    live.cast(first, FIRST_BETTER, uuid4(), seen(1, 1))
     assert live.begin(bob, campaign) is None
 
 
@@ -247,3 +253,29 @@ def test_a_paused_campaign_begins_nothing(project, bob):
     campaign = live_campaign(project, paused_at=timezone.now())
     assert live.begin(bob, campaign) is None
     assert not live.writes(bob, campaign)
+
+
+def test_a_tab_that_shows_an_earlier_attempt_cannot_judge_the_next_one(project, bob):
+    ballot = live.begin(bob, live_campaign(project))
+    grow(ballot, 0, "Quite another answer", attempt=2)
+    grow(ballot, 1, "Lyon")
+    with pytest.raises(ValueError, match="written anew since"):
+        live.cast(ballot, FIRST_BETTER, uuid4(), seen(5, 4))
+    assert not Completion.objects.exists()
+
+
+def test_an_answer_is_not_written_again_for_ever(project, bob):
+    ballot = live.begin(bob, live_campaign(project))
+    grow(ballot, 0, "Par", "failed", trouble="broken", attempt=10)
+    assert not live.again(ballot, ballot.shown.index(0), 10)
+
+
+def test_nobody_writes_before_the_training(project, bob):
+    campaign = live_campaign(project, prompts=0)
+    source = campaign.project.prompt_sets.get()
+    compare(
+        campaign, source, "Known?", ["a", "b"], kind="training", expected={"outcome": "all_bad"}
+    )
+    with pytest.raises(Refused, match="training comes first"):
+        live.write(bob, campaign, "Hello?")
+    assert not Comparison.objects.filter(kind="live").exists()

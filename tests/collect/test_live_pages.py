@@ -87,7 +87,7 @@ def test_a_vote_by_form_keeps_what_the_form_had_seen(client_for, bob, ballot):
     on_screen(ballot, "Paris is the", "Lyon")
     client = client_for(bob)
     url = reverse("ballot", args=["alpha", ballot.pk])
-    form = {"key": uuid4(), "choice": "A2", "seen_0": "5", "seen_1": "4"}
+    form = {"key": uuid4(), "choice": "A2", "seen_0": "1.5", "seen_1": "1.4"}
     assert client.post(url, form).status_code == 303
     ballot.refresh_from_db()
     assert ballot.ranking == [[ballot.shown[0]], [ballot.shown[1]]]
@@ -101,7 +101,7 @@ def test_a_vote_too_early_is_refused_in_words_and_stops_nothing(client_for, bob,
     on_screen(ballot, "Paris", "")
     client = client_for(bob)
     url = reverse("ballot", args=["alpha", ballot.pk])
-    answer = client.post(url, {"key": uuid4(), "choice": "A2", "seen_0": "5", "seen_1": "0"})
+    answer = client.post(url, {"key": uuid4(), "choice": "A2", "seen_0": "1.5", "seen_1": "1.0"})
     assert answer.status_code == 422
     assert "has not begun yet" in answer.content.decode()
     assert set(LiveAnswer.objects.values_list("state", flat=True)) == {"writing"}
@@ -111,7 +111,7 @@ def test_a_page_opened_again_shows_what_was_written(client_for, bob, ballot):
     on_screen(ballot, "Paris is", "Lyon")
     page = client_for(bob).get(reverse("ballot", args=["alpha", ballot.pk])).content.decode()
     assert "Paris is" in page
-    assert 'name="seen_0" value="8"' in page
+    assert 'name="seen_0" value="1.8"' in page
 
 
 def test_after_the_vote_comes_the_next_prompt_and_then_the_campaign(client_for, bob, project):
@@ -122,7 +122,7 @@ def test_after_the_vote_comes_the_next_prompt_and_then_the_campaign(client_for, 
         ballot = Ballot.objects.get(outcome="")
         on_screen(ballot, "a", "b")
         url = reverse("ballot", args=["alpha", ballot.pk])
-        form = {"key": uuid4(), "choice": "tie", "seen_0": "1", "seen_1": "1"}
+        form = {"key": uuid4(), "choice": "tie", "seen_0": "1.1", "seen_1": "1.1"}
         answer = client.post(url, form)
         assert answer.url.endswith(f"/campaigns/{campaign.pk}/") == last
 
@@ -137,7 +137,7 @@ def test_people_write_then_answer_then_go_on(client_for, bob, project):
     ballot = Ballot.objects.get()
     assert begun.url == reverse("ballot", args=["alpha", ballot.pk])
     on_screen(ballot, "Good day", "Go away")
-    form = {"key": uuid4(), "choice": "B2", "seen_0": "8", "seen_1": "7"}
+    form = {"key": uuid4(), "choice": "B2", "seen_0": "1.8", "seen_1": "1.7"}
     assert client.post(begun.url, form).url == url
     page = client.get(url).content.decode()
     assert "Go away" in page

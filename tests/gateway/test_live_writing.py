@@ -63,7 +63,7 @@ def test_both_sides_are_written_to_their_ends_with_their_tokens(
         assert side.text
         assert side.finish_reason in ("stop", "length")
         assert 0 < len(side.token_ids) <= 24
-    seen = {side.slot: side.upto for side in LiveAnswer.objects.all()}
+    seen = {side.slot: (1, side.upto) for side in LiveAnswer.objects.all()}
     vote = live.cast(ballot, FIRST_BETTER, uuid4(), seen)
     for slot in vote.comparison.slots.all():
         assert slot.completion.policy == current
@@ -80,7 +80,7 @@ def test_text_grows_in_its_row_and_a_verdict_stops_the_engine(
     until(lambda: all(len(one.text) > 5 for one in LiveAnswer.objects.all()))
     assert states() == ["writing", "writing"]
     lengths = {one.slot: len(one.text) for one in LiveAnswer.objects.all()}
-    live.cast(ballot, FIRST_BETTER, uuid4(), lengths)
+    live.cast(ballot, FIRST_BETTER, uuid4(), {slot: (1, n) for slot, n in lengths.items()})
     until(lambda: faulty.left == [True, True])
     kept = {one.slot: len(one.completion.text) for one in ballot.comparison.slots.all()}
     assert kept == lengths

@@ -25,7 +25,7 @@ def test_a_live_vote_is_evidence_and_an_unfinished_comparison_is_none(
         grow(one, 0, "Paris is", "writing")
         grow(one, 1, "Lyon.", "done", finish_reason="stop", token_ids=[7, 2])
     first_better = Verdict(outcome="ranked", ranking=[[0], [1]], strength=2)
-    vote = live.cast(judged, first_better, uuid4(), {0: 5, 1: 6})
+    vote = live.cast(judged, first_better, uuid4(), {0: (1, 5), 1: (1, 6)})
     found = campaigns.evidence(campaigns.offline(experiment))
     assert list(found) == [vote]
     (row,) = rows.comparison_rows(found)

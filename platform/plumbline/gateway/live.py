@@ -140,6 +140,8 @@ class LiveWriter:
             one.task = asyncio.create_task(self._write(one))
 
     async def _ask(self, here: Sequence[Writing], room: int) -> tuple[set[int], list[Writing]]:
+        # In one order everywhere, so that nobody waits for a row while holding another's.
+        here = sorted(here, key=lambda one: one.pk)
         told = [(one.pk, one.attempt, one.fields() if one.changed else None) for one in here]
         for one in here:
             one.changed = False
@@ -191,17 +193,16 @@ class LiveWriter:
             return set()
         now = timezone.now()
         mine = LiveAnswer.objects.filter(writer=self._me, state=State.WRITING)
-        kept = dict(mine.values_list("pk", "beat_at"))
-        with transaction.atomic():
-            for pk, attempt, fields in told:
-                if pk not in kept:
-                    continue
-                row = mine.filter(pk=pk, attempt=attempt)
-                if fields is not None:
-                    if not row.update(**fields, beat_at=now, grown_at=now):
+        kept = {
+            pk: now - beat_at > BEAT for pk, beat_at in mine.values_list("pk", "beat_at") if beat_at
+        }
+        due = [one for one in told if one[0] in kept and (one[2] is not None or kept[one[0]])]
+        if due:
+            with transaction.atomic():
+                for pk, attempt, fields in due:
+                    news = {} if fields is None else {**fields, "grown_at": now}
+                    if not mine.filter(pk=pk, attempt=attempt).update(**news, beat_at=now):
                         del kept[pk]
-                elif now - (kept[pk] or now) > BEAT:
-                    row.update(beat_at=now)
         return {pk for pk, _, _ in told if pk not in kept}
 
     def _take(self, room: int) -> list[Writing]:

@@ -30,6 +30,7 @@ TROUBLES = {
     BROKEN: "This answer broke off. The other one is not affected.",
 }
 MOST_ATTEMPTS = 10
+Seen = tuple[int, int]  # of a side: which attempt, and how much of it
 AHEAD = 160  # characters that one side may show more than the other while both are written,
 PATIENCE = timedelta(seconds=3)  # unless the other has not grown for so long
 
@@ -52,7 +53,7 @@ def unfinished(comparison: Comparison) -> bool:
     return comparison.kind == Comparison.Kind.LIVE and comparison.only_for_id is not None
 
 
-def sides(ballot: Ballot, have: Sequence[tuple[int, int]] = ((0, 0), (0, 0))) -> list[Side]:
+def sides(ballot: Ballot, have: Sequence[Seen] = ((0, 0), (0, 0))) -> list[Side]:
     """Both sides as they may be shown now, in the order on the screen. `have`: the attempt of each
     that a browser shows already, and how much of it; that is not taken back."""
     answers = {one.slot: one for one in ballot.comparison.live_answers.all()}
@@ -60,36 +61,42 @@ def sides(ballot: Ballot, have: Sequence[tuple[int, int]] = ((0, 0), (0, 0))) ->
     return [_side(a, b, have[0]), _side(b, a, have[1])]
 
 
-def again(ballot: Ballot, place: int, attempt: int) -> None:
-    """Have a side that failed written anew. Asked twice for one attempt it is done once."""
+def again(ballot: Ballot, place: int, attempt: int) -> bool:
+    """Have a side that failed written anew. Asked twice for one attempt it is done once; False
+    after the last that there is."""
     failed = LiveAnswer.objects.filter(
         comparison=ballot.comparison_id,
         slot=ballot.shown[place],
         state=State.FAILED,
         attempt=attempt,
-        attempt__lt=MOST_ATTEMPTS,
     )
-    if not ballot.outcome:
-        failed.update(
-            state=State.WAITING,
-            attempt=F("attempt") + 1,
-            text="",
-            trouble="",
-            writer=None,
-            grown_at=timezone.now(),
-        )
+    if attempt >= MOST_ATTEMPTS or ballot.outcome:
+        return False
+    failed.update(
+        state=State.WAITING,
+        attempt=F("attempt") + 1,
+        text="",
+        trouble="",
+        writer=None,
+        grown_at=timezone.now(),
+    )
+    return True
 
 
-def seen(ballot: Ballot, given: Mapping[str, str]) -> dict[int, int]:
+def read(given: str) -> Seen:
+    """ "ATTEMPT.UPTO", as a browser tells how far it is with a side; (0, 0) for anything else."""
+    attempt, _, upto = given.partition(".")
+    if attempt.isdecimal() and upto.isdecimal() and len(given) < 16:
+        return int(attempt), int(upto)
+    return 0, 0
+
+
+def seen(ballot: Ballot, given: Mapping[str, str]) -> dict[int, Seen]:
     """How much of each slot a form says its sender has seen."""
-    found = {}
-    for place, slot in enumerate(ballot.shown):
-        value = given.get(f"seen_{place}", "")
-        found[slot] = int(value) if value.isdecimal() and len(value) < 8 else 0
-    return found
+    return {slot: read(given.get(f"seen_{place}", "")) for place, slot in enumerate(ballot.shown)}
 
 
-def cast(ballot: Ballot, verdict: Verdict, key: UUID, seen: Mapping[int, int]) -> Ballot:
+def cast(ballot: Ballot, verdict: Verdict, key: UUID, seen: Mapping[int, Seen]) -> Ballot:
     """`queue.cast`, of a live comparison on what was seen. Raises ValueError while there is no
     answer to judge on one side."""
     with transaction.atomic():
@@ -109,7 +116,7 @@ def flag(ballot: Ballot, reason: str, words: str, key: UUID) -> Ballot:
         return queue.flag(ballot, reason, words, key)
 
 
-def _settle(ballot: Ballot, seen: Mapping[int, int] | None) -> None:
+def _settle(ballot: Ballot, seen: Mapping[int, Seen] | None) -> None:
     """Keep both answers as far as they were seen, and stop them. Without `seen` nobody judges
     them: what there is stays with the skip or flag, and the comparison is asked of nobody else."""
     if ballot.comparison.kind != Comparison.Kind.LIVE:
@@ -118,15 +125,25 @@ def _settle(ballot: Ballot, seen: Mapping[int, int] | None) -> None:
     if unfinished(comparison):
         answers = LiveAnswer.objects.select_for_update().filter(comparison=comparison)
         for answer in answers.order_by("slot"):
-            shown = answer.upto if seen is None else min(seen.get(answer.slot, 0), answer.upto)
-            completion = _keep(comparison, answer, shown)
+            completion = _keep(comparison, answer, _shown(answer, seen))
             Candidate.objects.create(comparison=comparison, completion=completion, slot=answer.slot)
-        LiveAnswer.objects.filter(comparison=comparison).update(state=State.KEPT)
+        LiveAnswer.objects.filter(comparison=comparison).update(
+            state=State.KEPT, text="", token_ids=None
+        )
         comparison.only_for = None
         comparison.retired_at = None if seen is not None else timezone.now()
         comparison.save(update_fields=["only_for", "retired_at"])
     if seen is not None:
         _check_there_is_something(comparison)
+
+
+def _shown(answer: LiveAnswer, seen: Mapping[int, Seen] | None) -> int:
+    if seen is None:
+        return answer.upto
+    attempt, upto = seen.get(answer.slot, (0, 0))
+    if upto and attempt != answer.attempt:
+        raise ValueError("One of the answers has been written anew since. Look at it first.")
+    return min(upto, answer.upto)
 
 
 def _keep(comparison: Comparison, answer: LiveAnswer, shown: int) -> Completion:
@@ -151,7 +168,7 @@ def _check_there_is_something(comparison: Comparison) -> None:
         )
 
 
-def _side(answer: LiveAnswer, other: LiveAnswer, have: tuple[int, int]) -> Side:
+def _side(answer: LiveAnswer, other: LiveAnswer, have: Seen) -> Side:
     """A policy that writes faster than the other must not be known by it: they keep pace."""
     text = answer.text
     both = answer.state == State.WRITING and other.state in (State.WRITING, State.WAITING)

@@ -29,7 +29,7 @@ def news(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
     row = _ballot(request, ballot)
     if row.outcome or not answers.unfinished(row.comparison):
         return JsonResponse({"open": False})
-    have = [_have(request.GET.get(name, "")) for name in NAMES]
+    have = [answers.read(request.GET.get(name, "")) for name in NAMES]
     told = [
         _told(side, *before) for side, before in zip(answers.sides(row, have), have, strict=True)
     ]
@@ -42,8 +42,8 @@ def again(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
     place, attempt = NAMES.find(request.POST.get("place", "")), request.POST.get("attempt", "")
     if place not in (0, 1) or not attempt.isdecimal() or row.comparison.kind != "live":
         raise Http404
-    answers.again(row, place, int(attempt[:4]))
-    return HttpResponse(status=204)
+    can_be = answers.again(row, place, int(attempt[:4]))
+    return HttpResponse(status=204 if can_be else 409)
 
 
 @never_cache
@@ -106,13 +106,6 @@ def _told(side: answers.Side, attempt: int, seen: int) -> dict[str, Any]:
     if side.trouble:
         told["trouble"] = side.trouble
     return told
-
-
-def _have(given: str) -> tuple[int, int]:
-    attempt, _, seen = given.partition(".")
-    if attempt.isdecimal() and seen.isdecimal() and len(given) < 16:
-        return int(attempt), int(seen)
-    return 0, 0
 
 
 def _ballot(request: PlumblineRequest, pk: UUID) -> Ballot:

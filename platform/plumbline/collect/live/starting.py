@@ -28,7 +28,7 @@ from plumbline.collect.models import (
     PromptSet,
 )
 from plumbline.collect.prompts import digest
-from plumbline.collect.queue import Refused, gate, history, seats
+from plumbline.collect.queue import Refused, gate, history, seats, training
 from plumbline.policies.models import Policy
 
 LIVE = Comparison.Kind.LIVE
@@ -148,6 +148,8 @@ def _start(user: User, campaign: Campaign, live: settings.Live, prompt: Prompt) 
     if begun.count() >= MOST_BEGUN:
         raise Refused("That was a lot at once. Wait a minute, then go on.")
     theirs = gate.join(user, campaign)
+    if theirs.trained_at is None and training.of_campaign(campaign).exists():
+        raise Refused("The training comes first; begin it on the campaign’s page.")
     comparison = Comparison.objects.create(
         campaign=campaign, prompt=prompt, kind=LIVE, strategy="live", only_for=user
     )
