@@ -15,13 +15,17 @@ const livePanes = () => [...document.querySelectorAll("#ballot[data-live] [data-
 function beginLive() {
   const page = document.querySelector("#ballot[data-live]");
   if (live) clearTimeout(live.timer);
-  live = page && { url: page.dataset.live, pause: PACE_MS, begun: performance.now(), timer: 0 };
+  live = page && { url: page.dataset.live, pause: PACE_MS, begun: performance.now(), timer: 0, asking: false, stale: false };
   for (const pane of livePanes()) pane.querySelector(".pane-text").setAttribute("aria-busy", "true");
   if (live) look();
 }
 
+/* One question at a time: two would bring the same words twice. */
 async function look() {
   const asked = live;
+  clearTimeout(asked.timer);
+  if (asked.asking) return;
+  asked.asking = true;
   const [a, b] = livePanes().map((pane) => pane.querySelector("[data-seen]"));
   const query = new URLSearchParams({ a: a.value, b: b.value });
   let news = null;
@@ -31,7 +35,12 @@ async function look() {
   } catch {
     /* no network: the answers go on, and are shown when it is back */
   }
+  asked.asking = false;
   if (live !== asked || !document.contains(a)) return;
+  if (asked.stale) {
+    asked.stale = false; // asked before an answer was begun anew: ask again
+    return look();
+  }
   asked.pause = news ? PACE_MS : Math.min(SLOWEST_MS, asked.pause * 2);
   if (news && !news.open) return closed();
   if (news) livePanes().forEach((pane, n) => showNews(pane, news.answers[n]));
@@ -113,8 +122,9 @@ async function writeAgain(button) {
     toast("Offline; try again when the network is back.");
   }
   button.disabled = false;
-  clearTimeout(live?.timer);
-  if (live) look();
+  if (!live) return;
+  live.stale = live.asking;
+  look();
 }
 
 document.addEventListener("click", (event) => {

@@ -84,6 +84,7 @@ def babbling(project: Any, engine: Any, settings: Any, commit_weights: Callable)
 
 
 def begin(page, campaign) -> None:
+    page.set_default_timeout(40_000)  # an engine on a busy machine
     page.goto(f"/p/alpha/campaigns/{campaign.pk}/")
     page.get_by_role("button", name="Start comparing").click()
     page.wait_for_url("**/ballots/**")
