@@ -11,10 +11,10 @@ from typing import Any
 
 class FaultyEngine:
     """`pause`: seconds before each piece. `break_off`: requests to come that end in the middle of
-    their answer, after `pieces` of it."""
+    their answer, after `pieces` of it, or, with `garble`, say nonsense there."""
 
     def __init__(self, port: int) -> None:
-        self.pause, self.break_off, self.pieces = 0.0, 0, 4
+        self.pause, self.break_off, self.pieces, self.garble = 0.0, 0, 4, False
         self.bodies: list[bytes] = []
         self.left: list[bool] = []  # whether the caller hung up, request by request
         self._lock = threading.Lock()
@@ -58,6 +58,8 @@ class FaultyEngine:
         try:
             for n, line in enumerate(reply):
                 if breaks and n >= 2 * self.pieces:
+                    if self.garble:
+                        caller.wfile.write(b'data: {"choices": [1]}\n\n')
                     break
                 if self.pause and line.strip():
                     time.sleep(self.pause)

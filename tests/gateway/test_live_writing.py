@@ -86,11 +86,12 @@ def test_text_grows_in_its_row_and_a_verdict_stops_the_engine(
     assert kept == lengths
 
 
+@pytest.mark.parametrize("garble", [False, True])
 def test_one_side_breaks_off_alone_and_is_written_again(
-    project: Any, bob: Any, faulty: FaultyEngine, start_gateway: Any
+    project: Any, bob: Any, faulty: FaultyEngine, start_gateway: Any, garble: bool
 ) -> None:
     start_gateway(faulty.url)
-    faulty.break_off = 1
+    faulty.break_off, faulty.garble = 1, garble
     ballot = live.begin(bob, live_campaign(project, max_tokens=32))
     until(lambda: sorted(states()) == ["done", "failed"])
     failed = LiveAnswer.objects.get(state="failed")

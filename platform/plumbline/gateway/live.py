@@ -31,6 +31,7 @@ from plumbline.policies.serving import engine_name
 log = logging.getLogger(__name__)
 
 BUSY, IDLE = 0.12, 0.3  # seconds between looks, while something is written and while nothing is
+AWAY = 1.0  # after a look that failed
 MOST = 128  # answers at once
 BEAT = timedelta(seconds=2)  # a quiet writer says that it lives
 GONE = timedelta(seconds=12)  # a writer that has not said so for this long is dead
@@ -123,6 +124,10 @@ class LiveWriter:
                 await self._look()
             except DatabaseError as error:
                 log.warning("live answers wait until the database answers: %s", error)
+                await asyncio.sleep(AWAY)
+            except Exception:
+                log.exception("looking for live answers failed")
+                await asyncio.sleep(AWAY)
 
     async def _look(self) -> None:
         """Store what has come, begin what waits, let go of what nobody wants any more."""
@@ -170,11 +175,11 @@ class LiveWriter:
             log.warning("a live answer broke off: %s", error)
             code = error.body["error"]["code"]
             one.end(LONG if code == "context_length_exceeded" else BROKEN)
-        except DatabaseError as error:
-            log.warning("a live answer could not begin: %s", error)
-            one.end(BROKEN)
         except TimeoutError:
             log.warning("a live answer broke off: the engine fell silent")
+            one.end(BROKEN)
+        except Exception:  # the row must not say for ever that it is being written
+            log.exception("a live answer broke off")
             one.end(BROKEN)
 
     def _exchange(
