@@ -84,7 +84,7 @@ def again(ballot: Ballot, place: int, attempt: int) -> bool:
 
 
 def read(given: str) -> Seen:
-    """ "ATTEMPT.UPTO", as a browser tells how far it is with a side; (0, 0) for anything else."""
+    """How far a browser is with a side, as ATTEMPT.UPTO; (0, 0) for anything else."""
     attempt, _, upto = given.partition(".")
     if attempt.isdecimal() and upto.isdecimal() and len(given) < 16:
         return int(attempt), int(upto)
