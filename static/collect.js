@@ -5,6 +5,7 @@
 
 const IDLE_MS = 30_000; // reading without a touch for longer is being away
 const DRAFT_MS = 700; // of no typing before a draft is sent
+const NOT_DRAFTED = ["key", "active_ms", "csrfmiddlewaretoken", "seen_0", "seen_1"];
 const SCALE = ["A3", "A2", "A1", "tie", "B1", "B2", "B3"];
 const CYCLE = { A: ["A2", "A3", "A1"], B: ["B2", "B3", "B1"] };
 
@@ -133,6 +134,7 @@ function submit() {
 }
 
 function lacking() {
+  if (all("[data-seen]").some((one) => one.value.endsWith(".0"))) return "Wait until both answers have begun, or skip.";
   if (find("[data-scale]") && !choice()) {
     return marked() && step() ? "Say how good the best one is, too: good, ok or bad." : "Choose A, B, tie or both bad first.";
   }
@@ -259,7 +261,7 @@ function touch() {
 /* Drafts: the server keeps them; what it could not take waits in this browser. */
 function fields() {
   const data = new URLSearchParams(new FormData(form()));
-  for (const name of ["key", "active_ms", "csrfmiddlewaretoken"]) data.delete(name);
+  for (const name of NOT_DRAFTED) data.delete(name);
   for (const area of all("textarea.in-place")) {
     const original = area.closest(".pane").querySelector(".raw").textContent.replace(/\r\n?/g, "\n");
     if (area.value === original) data.delete(area.name);
@@ -324,7 +326,7 @@ function restoreDraft() {
   kept ??= outboxBody(page().dataset.ballot);
   if (!kept || !form()) return;
   for (const [name, value] of new URLSearchParams(kept)) {
-    if (["key", "active_ms", "csrfmiddlewaretoken"].includes(name)) continue;
+    if (NOT_DRAFTED.includes(name)) continue;
     for (const field of form().querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
       if (field.type === "radio" || field.type === "checkbox") field.checked = field.value === value || field.checked;
       else field.value = value;

@@ -34,7 +34,8 @@ def test_imported_text_is_closed_exactly_once(encoder: data.Encoder) -> None:
 
 
 def test_text_that_was_cut_off_is_not_closed(encoder: data.Encoder) -> None:
-    assert END not in encoder.response(response("fine", finish_reason="length"))
+    for cut_off in ("length", "cut"):  # at the limit, or by a person who had seen enough
+        assert END not in encoder.response(response("fine", finish_reason=cut_off))
 
 
 def test_sampled_token_ids_are_kept_as_they_are(encoder: data.Encoder) -> None:

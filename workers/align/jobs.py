@@ -38,6 +38,8 @@ CHECKPOINTS = "checkpoints"  # TrainJob, RewardJob: resumable states, newest ver
 WEIGHTS = "weights"  # TrainJob, RewardJob, MergeJob out: the committed folder with its manifest
 CANDIDATES = "candidates"  # TrainJob out: earlier weights of the same round, committed the same way
 
+CUT_OFF = ("length", "cut")  # finish reasons of answers that nothing closes: no end of turn
+
 SCHEMA = 2  # bump when a field changes its meaning; a worker refuses what it does not know
 
 
@@ -53,7 +55,7 @@ class ResponseRow(TypedDict):
     id: str
     text: str
     token_ids: list[int] | None
-    finish_reason: str | None  # "stop", "length", or None for imported text
+    finish_reason: str | None  # "stop", one of CUT_OFF, or None for imported text
 
 
 class PromptRow(TypedDict):

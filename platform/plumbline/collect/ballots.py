@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
-from plumbline.collect import keys, kinds, queue, screen
+from plumbline.collect import keys, kinds, live, queue, screen
 from plumbline.collect.changes import lines_as_python
 from plumbline.collect.forms import (
     FLAG_REASONS,
@@ -99,11 +99,11 @@ def skip(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
         messages.warning(request, "Choose a reason to skip.")
         return _go(request, row)
     try:
-        queue.skip(row, form.cleaned_data["reason"], form.cleaned_data["key"])
+        live.skip(row, form.cleaned_data["reason"], form.cleaned_data["key"])
         messages.success(request, "Skipped. You will not be asked this one again.")
     except queue.Refused as refused:
         messages.warning(request, str(refused))
-    return _next(request, row.comparison.campaign)
+    return _next(request, row.comparison.campaign, row)
 
 
 def flag(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
@@ -115,11 +115,11 @@ def flag(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
         return _go(request, row)
     said = form.cleaned_data
     try:
-        queue.flag(row, said["reason"], said["words"], said["key"])
+        live.flag(row, said["reason"], said["words"], said["key"])
         messages.success(request, "Flagged. A researcher will look at it.")
     except queue.Refused as refused:
         messages.warning(request, str(refused))
-    return _next(request, row.comparison.campaign)
+    return _next(request, row.comparison.campaign, row)
 
 
 def reopen(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
@@ -176,12 +176,13 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
             return JsonResponse({"refused": found[0]}, status=422)
         return _show(request, row, request.POST, found)
     try:
-        stored = queue.cast(row, form.verdict(), form.cleaned_data["key"])
+        seen = live.seen(row, request.POST)
+        stored = live.cast(row, form.verdict(), form.cleaned_data["key"], seen)
     except queue.Refused as refused:
         if again:
             return JsonResponse({"refused": str(refused)}, status=409)
         messages.warning(request, str(refused))
-        return _next(request, row.comparison.campaign)
+        return _next(request, row.comparison.campaign, row)
     except ValueError as wrong:  # it fits the form but not the campaign, which has changed since
         if again:
             return JsonResponse({"refused": str(wrong)}, status=422)
@@ -192,15 +193,26 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     if queue.feedback(stored) is not None:  # training: what was expected, before going on
         url = reverse("ballot", args=[request.project.slug, row.pk])
         return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
-    return _next(request, row.comparison.campaign)
+    return _next(request, row.comparison.campaign, row)
 
 
-def _next(request: PlumblineRequest, campaign: Campaign) -> HttpResponse:
-    """On to the next comparison, or to the campaign's page when nothing is left."""
-    row = queue.claim_next(request.user, campaign)
+def _next(
+    request: PlumblineRequest, campaign: Campaign, before: Ballot | None = None
+) -> HttpResponse:
+    """On to the next comparison, or to where one is begun by writing, or to the campaign's page.
+    Whoever has answered what they wrote themselves, `before`, writes again."""
+    place, row = "campaign", queue.claim_next(request.user, campaign)
+    writing = before is not None and live.written(before)
+    if row is None and not writing:
+        try:
+            row = live.begin(request.user, campaign)
+        except queue.Refused as refused:
+            messages.warning(request, str(refused))
     if row is not None:
         return _go(request, row)
-    url = reverse("campaign", args=[request.project.slug, campaign.pk])
+    if writing and live.writes(request.user, campaign):
+        place = "live-write"
+    url = reverse(place, args=[request.project.slug, campaign.pk])
     return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
 
 
@@ -255,6 +267,7 @@ def _reading(request: PlumblineRequest, row: Ballot) -> dict[str, Any]:
     return {
         "ballot": row,
         "campaign": row.comparison.campaign,
+        "live": live.unfinished(row.comparison),
         "turns": row.comparison.prompt.messages,
         "panes": screen.panes(row),
     }

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from plumbline.accounts.models import Project
 from plumbline.collect import asking
+from plumbline.collect.live.form import LiveForm
 from plumbline.collect.models import Campaign
 from plumbline.collect.quality import settings
 from plumbline.collect.quality.settings import Quality
@@ -215,6 +216,7 @@ class CampaignForm(forms.Form):
         self.project, self.campaign = project, campaign
         for one in fields(Quality):
             self.fields[QUALITY + one.name] = _quality_field(one.name, one.default)
+        self.live = LiveForm(project, campaign, data)
         self.sets = {
             "criteria": _rows(CriteriaSet, "criteria", campaign.criteria if campaign else [], data),
             "examples": _rows(ExampleSet, "examples", campaign.examples if campaign else [], data),
@@ -234,7 +236,7 @@ class CampaignForm(forms.Form):
     @property
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """(label, sentence, id of the field) of everything refused."""
-        for field in self:
+        for field in (*self, *self.live):
             for error in field.errors:
                 yield str(field.label), str(error), field.id_for_label
         for error in self.non_field_errors():
@@ -252,7 +254,7 @@ class CampaignForm(forms.Form):
     def is_valid(self) -> bool:
         # Both are asked, so that everything wrong is told at once.
         rows = [one.is_valid() for one in self.sets.values()]
-        return super().is_valid() and all(rows)
+        return super().is_valid() and all(rows) and self.live.is_valid()
 
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"].strip()
@@ -296,6 +298,11 @@ class CampaignForm(forms.Form):
                 asking.check_asks(given["asks"], scales)
             except ValueError as error:
                 self.add_error("asks", str(error))
+        if self.live.is_valid() and {"asks", "purpose"} <= given.keys():
+            try:
+                self.live.check(given["asks"], given["purpose"])
+            except ValueError as error:
+                self.live.add_error("on", str(error))
         if not any(name.startswith(QUALITY) for name in self.errors):
             try:
                 settings.read(self._quality())
@@ -322,6 +329,7 @@ class CampaignForm(forms.Form):
             "lease_seconds": self._lease(given["lease_minutes"]),
             "criteria": self.criteria(),
             "examples": examples,
+            "live": self.live.values(),
             "quality": quality,
         }
 

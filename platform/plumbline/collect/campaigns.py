@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from plumbline.collect import filling, lifecycle, queue, throughput, versions
 from plumbline.collect.campaign_forms import CampaignForm
+from plumbline.collect.live import settings as live
 from plumbline.collect.models import Ballot, Campaign, CampaignVersion, Comparison, Flag
 from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
@@ -50,6 +51,9 @@ def new(request: PlumblineRequest) -> HttpResponse:
     form = CampaignForm(request.project, None, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         made = versions.create(Campaign(project=request.project, **form.values()), request.user)
+        if made.live:
+            messages.success(request, f"{made} is open.")
+            return redirect("campaign-manage", request.project.slug, made.pk)
         messages.success(request, f"{made} is open. Add the comparisons people should see.")
         return redirect("campaign-fill", request.project.slug, made.pk)
     status = 422 if form.is_bound else 200
@@ -87,6 +91,7 @@ def manage(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "chart": (throughput.WIDTH, throughput.HEIGHT, throughput.HOURS),
         "kinds": _kinds(row),
         "training": training.of_campaign(row).count(),
+        "live": live.words(row.live) if row.live else "",
     }
     name = "collect/campaigns/manage.html" + ("#live" if request.htmx else "")
     return render(request, name, context)

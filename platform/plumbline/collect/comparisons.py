@@ -61,7 +61,7 @@ def comparisons(request: PlumblineRequest, campaign: int) -> HttpResponse:
 
 
 def filtered(campaign: Campaign, show: str) -> QuerySet[Comparison]:
-    every = Comparison.objects.filter(campaign=campaign)
+    every = _listed(campaign)
     asked = every.filter(kind__in=votes.COUNTED, retired_at=None)
     match show:
         case "open":
@@ -290,9 +290,14 @@ def known(row: Comparison) -> str:
 
 def _comparison(request: PlumblineRequest, campaign: int, pk: int) -> Comparison:
     return get_object_or_404(
-        Comparison.objects.select_related("campaign", "prompt"),
-        pk=pk,
-        campaign=campaigns.find(request, campaign),
+        _listed(campaigns.find(request, campaign)).select_related("campaign", "prompt"), pk=pk
+    )
+
+
+def _listed(campaign: Campaign) -> QuerySet[Comparison]:
+    """Without live ones that are still being written: they have no answers yet."""
+    return Comparison.objects.filter(campaign=campaign).exclude(
+        kind=Kind.LIVE, only_for__isnull=False
     )
 
 

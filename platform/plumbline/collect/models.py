@@ -8,6 +8,7 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Q
 
+from align import jobs
 from plumbline.accounts.models import Invitation, Project, User
 from plumbline.policies.models import Policy
 
@@ -57,7 +58,8 @@ class Completion(models.Model):
     origin = models.CharField(max_length=120, blank=True)
     text = models.TextField()
     token_ids = models.JSONField(null=True)
-    finish_reason = models.CharField(max_length=12, blank=True)  # stop, length; "" when imported
+    # stop, length, cut (a person had seen enough of a live answer); "" when imported
+    finish_reason = models.CharField(max_length=12, blank=True)
     sampling = models.JSONField(default=dict)
     batch = models.UUIDField(null=True)  # the sampling job
     draw = models.PositiveIntegerField(default=0)  # 0..n-1 within the prompt and the batch
@@ -73,6 +75,11 @@ class Completion(models.Model):
 
     def __str__(self) -> str:
         return self.text[:80]
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether its writer would have gone on: nothing is learned of how it ends."""
+        return self.finish_reason in jobs.CUT_OFF
 
 
 class Campaign(models.Model):
@@ -91,6 +98,7 @@ class Campaign(models.Model):
     warning = models.CharField(max_length=200, blank=True)  # of content; texts are blurred first
     examples = models.JSONField(default=list)  # beside the guidelines: prompt, better, worse, why
     training_pass = models.PositiveSmallIntegerField(default=80)  # % right, to pass the training
+    live = models.JSONField(default=dict)  # fields of collect.live.settings.Live; {}: not live
     settings_version = models.PositiveIntegerField(default=1)  # stamped on each ballot
     overlap = models.PositiveSmallIntegerField(default=1)  # people wanted a comparison
     overlap_applied = models.PositiveSmallIntegerField(null=True)  # the one `full` was set by
@@ -181,8 +189,9 @@ class Comparison(models.Model):
 
     Gold, repeats and training comparisons look like any other and never train a model: `expected`
     is what a gold or training one should be answered, as the fields of a verdict; `only_for` is who
-    a repeat is meant for. `full` says, for the queue, that no more votes are wanted; it is written
-    under the comparison's lock with every vote.
+    a repeat is meant for, and who alone sees a live one until their first word on it (see
+    `collect.live`). `full` says, for the queue, that no more votes are wanted; it is written under
+    the comparison's lock with every vote.
     """
 
     class Kind(models.TextChoices):
@@ -359,3 +368,6 @@ class Flag(models.Model):
 
     def __str__(self) -> str:
         return f"{self.reason} on {self.ballot_id}"
+
+
+from plumbline.collect.live_models import LiveAnswer as LiveAnswer  # noqa: E402  # for Django

@@ -12,25 +12,32 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any
 
-from plumbline.collect import asking
+from plumbline.collect import asking, live
 from plumbline.collect.changes import lines_as_python
 from plumbline.collect.kinds.pair import STRENGTHS
 from plumbline.collect.models import Ballot
+
+CUT_OFF = {"length": "Cut off at the length limit.", "cut": "Kept as far as it was seen."}
 
 
 @dataclass(frozen=True)
 class Pane:
     letter: str
     text: str
-    cut_off: bool  # generation stopped at the length limit
+    cut_off: str = ""  # why it does not end
+    live: live.Side | None = None  # while it is being written
 
 
 def panes(ballot: Ballot) -> list[Pane]:
     """The answers in the order they are shown, and nothing that says who wrote them."""
+    if live.unfinished(ballot.comparison):
+        sides = zip(ascii_uppercase, live.sides(ballot), strict=False)
+        return [Pane(letter, side.text, side.cut_off, side) for letter, side in sides]
     slots = {slot.slot: slot for slot in ballot.comparison.slots.select_related("completion")}
+    answers = [slots[slot].completion for slot in ballot.shown]
     return [
-        Pane(letter, slots[slot].completion.text, slots[slot].completion.finish_reason == "length")
-        for letter, slot in zip(ascii_uppercase, ballot.shown, strict=False)
+        Pane(letter, answer.text, CUT_OFF.get(answer.finish_reason, ""))
+        for letter, answer in zip(ascii_uppercase, answers, strict=False)
     ]
 
 

@@ -6,6 +6,7 @@ from django.urls import path
 
 from plumbline.collect import ballots, campaigns, comparisons, preferences, views
 from plumbline.collect import campaign_people as people
+from plumbline.collect.live import pages as live
 from plumbline.collect.quality import pages as quality
 from plumbline.collect.training import page as training
 
@@ -49,5 +50,8 @@ urlpatterns = [
     path("ballots/<uuid:ballot>/skip/", ballots.skip, name="ballot-skip"),
     path("ballots/<uuid:ballot>/flag/", ballots.flag, name="ballot-flag"),
     path("ballots/<uuid:ballot>/reopen/", ballots.reopen, name="ballot-reopen"),
+    path("ballots/<uuid:ballot>/news/", live.news, name="ballot-news"),
+    path("ballots/<uuid:ballot>/again/", live.again, name="ballot-again"),
+    path(CAMPAIGN + "write/", live.write, name="live-write"),
     path("my-keys/", preferences.my_keys, name="my-keys"),
 ]

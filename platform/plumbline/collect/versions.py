@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect import asking
+from plumbline.collect.live import settings as live
 from plumbline.collect.models import Campaign, CampaignVersion
 from plumbline.collect.queue import seats, stale
 
@@ -39,6 +40,7 @@ SETTINGS = {
     "invited_only": "Invited people only",
     "deadline": "Deadline",
     "training_pass": "Training passed at",
+    "live": "Live answers",
     "quality": "Quality",
     "paused_at": "Paused",
     "closed_at": "Closed",
@@ -181,7 +183,7 @@ def _text(value: Any) -> str:
 
 def _words(name: str, value: Any) -> str:
     """A setting's value as people read it."""
-    if value is None or value == "" or value == []:
+    if value in (None, "", [], {}):
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -190,6 +192,8 @@ def _words(name: str, value: Any) -> str:
             return "; ".join(asking.ASKS.get(ask, ask) for ask in value)
         case "criteria":
             return "; ".join(f"{row['name']} {row['least']}–{row['most']}" for row in value)
+        case "live":
+            return live.words(value)
         case "reasons":
             return "; ".join(value)
         case "deadline" | "paused_at" | "closed_at":

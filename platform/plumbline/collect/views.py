@@ -9,7 +9,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 
 from plumbline.accounts.models import Role
-from plumbline.collect import queue
+from plumbline.collect import live, queue
 from plumbline.collect.ballots import campaign_of
 from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
@@ -46,5 +46,7 @@ def campaign(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "progress": queue.progress(request.user, row),
         "why_not": queue.why_not(request.user, row),
         "training": training.of_campaign(row).exists(),
+        "live_prompts": live.prompts_left(row),
+        "writes": live.writes(request.user, row),
     }
     return render(request, "collect/campaign.html", context)

@@ -31,6 +31,7 @@ from plumbline.gateway.directory import Caller, Directory, Listed, Target
 from plumbline.gateway.engine import DONE, RETRY_AFTER, Chunks, Engine
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
+from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.models import Exchange
 from plumbline.gateway.wire import LARGEST_BODY, ApiError, Asked, parse
 
@@ -89,6 +90,7 @@ class Gateway:
         self.directory = Directory()
         self.gate = Gate(self.directory)
         self.journal = Journal()
+        self.live = LiveWriter(self.engine, self.gate)
 
     async def health(self, request: Request) -> Response:
         if await self.directory.lent():
@@ -213,7 +215,9 @@ def create_app() -> Starlette:
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gateway.journal.start()
+        gateway.live.start()
         yield
+        await gateway.live.close()
         await gateway.gate.close()
         await gateway.engine.close()
         await gateway.journal.close()

@@ -242,7 +242,7 @@ def _answer(completion: Completion, score: float | None, sources: dict[Any, str]
         id=str(completion.pk),
         text=completion.text,
         tokens=len(tokens) if tokens is not None else len(completion.text.split()),
-        truncated=completion.finish_reason == "length",
+        truncated=completion.cut_off,
         score=score,
         source=sources.get(completion.batch, drawn),
     )

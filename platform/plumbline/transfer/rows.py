@@ -6,13 +6,13 @@ that every database can hold (no NUL, no lone surrogates), of a bounded size.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from align.jobs import Message
+from plumbline.collect.prompts import digest as digest  # a row's prompt is known by it
 
 LONGEST_TEXT = 200_000  # characters of one message or answer
 MOST_MESSAGES = 200
@@ -118,12 +118,6 @@ class ImportedRow:
 def user(text: str) -> tuple[Message, ...]:
     """A conversation that is one question."""
     return ({"role": "user", "content": text},)
-
-
-def digest(messages: Sequence[Message]) -> str:
-    """SHA-256 of the canonical messages: the identity of a prompt in its set."""
-    canonical = [[message["role"], message["content"]] for message in messages]
-    return hashlib.sha256(json.dumps(canonical).encode()).hexdigest()
 
 
 def text_field(record: Mapping[str, Any], name: str) -> str:

@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
+from align import jobs
+
 MARK = "answer"
 
 
@@ -43,7 +45,8 @@ class Encoder:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def response(self, row: Mapping[str, Any]) -> list[int]:
-        """A response's token ids, as sampled; or its text, closed unless it was cut off.
+        """A response's token ids, as sampled; or its text, closed unless it was cut off, at the
+        length limit or by a reader who had seen enough.
 
         Control tokens spelled out inside the text stay plain text.
         """
@@ -53,7 +56,7 @@ class Encoder:
         ids = list(
             self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         )
-        return ids if row["finish_reason"] == "length" else [*ids, self.end]
+        return ids if row["finish_reason"] in jobs.CUT_OFF else [*ids, self.end]
 
     def example(
         self,
