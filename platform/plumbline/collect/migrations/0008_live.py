@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('collect', '0006_campaigns'),
+        ('collect', '0007_upkeep'),
         ('policies', '0004_temperature'),
     ]
 
