@@ -239,7 +239,7 @@ def test_an_outbox_gets_a_sentence_and_sending_again_changes_nothing(ballot, bob
     form, wants = vote("B3"), {"Accept": "application/json"}
     for _ in range(2):
         assert bobs.post(url(ballot), form, headers=wants).json() == {
-            "saved": "B much better than A"
+            "saved": "Saved: B much better than A"
         }
     again = bobs.post(url(ballot), vote("A1"), headers=wants)
     assert (again.status_code, list(again.json())) == (409, ["refused"])

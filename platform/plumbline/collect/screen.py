@@ -24,6 +24,10 @@ class Pane:
     text: str
     cut_off: bool  # generation stopped at the length limit
 
+    @property
+    def empty(self) -> bool:
+        return not self.text.strip()
+
 
 def panes(ballot: Ballot) -> list[Pane]:
     """The answers in the order they are shown, and nothing that says who wrote them."""

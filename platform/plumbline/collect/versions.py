@@ -96,6 +96,7 @@ def change(campaign: Campaign, values: Mapping[str, Any], author: User) -> Campa
         )
     campaign.refresh_from_db()
     seats.settle(campaign)  # a changed overlap reaches the comparisons
+    seats.recount_flagged(campaign)
     return version
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import Prefetch, Q
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 
 from plumbline.accounts.models import Role
-from plumbline.collect import queue
-from plumbline.collect.ballots import campaign_of
+from plumbline.collect import enrolment, queue
+from plumbline.collect.ballots import SeeOther, campaign_of
 from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
@@ -24,7 +26,7 @@ def project(request: PlumblineRequest) -> HttpResponse:
     campaigns = list(every[:50])
     context: dict[str, Any] = {
         "campaigns": [
-            (campaign, queue.progress(request.user, campaign))
+            (campaign, queue.seen(request.user, campaign))
             for campaign in campaigns
             if campaign.closed_at is None
         ],
@@ -43,8 +45,17 @@ def campaign(request: PlumblineRequest, campaign: int) -> HttpResponse:
     row = campaign_of(request, campaign)
     context = {
         "campaign": row,
-        "progress": queue.progress(request.user, row),
+        "progress": queue.seen(request.user, row),
         "why_not": queue.why_not(request.user, row),
+        "may_leave": request.user.enrolments.filter(campaign=row, left_at=None).exists(),
         "training": training.of_campaign(row).exists(),
     }
     return render(request, "collect/campaign.html", context)
+
+
+def leave(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """Leave a campaign for good; what one has said stays. A researcher can let one in again."""
+    row = campaign_of(request, campaign)
+    enrolment.leave(row, request.user)
+    messages.info(request, f"You have left {row.name}. What you said stays.")
+    return SeeOther(reverse("project", args=[request.project.slug]))
