@@ -23,7 +23,8 @@ def text(client, path: str) -> str:
 def test_an_annotator_sees_campaigns_with_their_progress(campaign, bob, prefer, client_for):
     prefer(queue.claim_next(bob, campaign))
     page = text(client_for(bob), "/p/alpha/")
-    assert "30 % of all votes are in · 1 yours · a few left for you" in page
+    assert "A few left for you · 1 is yours" in page
+    assert "30 %" in page
     assert "Serving now" not in page
 
 

@@ -24,12 +24,13 @@ def project(request: PlumblineRequest) -> HttpResponse:
         here = request.user.enrolments.filter(left_at=None).values("campaign")
         every = every.filter(Q(invited_only=False) | Q(pk__in=here))
     campaigns = list(every[:50])
+    open_ones = [
+        (campaign, queue.seen(request.user, campaign))
+        for campaign in campaigns
+        if campaign.closed_at is None
+    ]
     context: dict[str, Any] = {
-        "campaigns": [
-            (campaign, queue.seen(request.user, campaign))
-            for campaign in campaigns
-            if campaign.closed_at is None
-        ],
+        "campaigns": sorted(open_ones, key=lambda one: one[1].left == 0),  # something to do first
         "closed": [campaign for campaign in campaigns if campaign.closed_at is not None],
     }
     if request.role != Role.ANNOTATOR:
