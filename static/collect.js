@@ -11,7 +11,6 @@ const CYCLE = { A: ["A2", "A3", "A1"], B: ["B2", "B3", "B1"] };
 let activeMs = 0;
 let lastTick = performance.now();
 let lastTouch = lastTick;
-let view = { raw: false, diff: false, scroll: false, stacked: false };
 let half = { step: "", mark: "" }; // of a marked scale: what is said so far
 let announce = ""; // what the server said of a vote that an outbox sent
 let keptAt = 0;
@@ -77,42 +76,6 @@ function showChoice() {
 function changed() {
   showChoice();
   keepDraft();
-}
-
-/* How the texts are shown. */
-function showView() {
-  for (const text of all(".pane-text")) {
-    const diff = view.diff && !view.raw && text.querySelector(".diff")?.textContent;
-    text.querySelector(".raw").hidden = !view.raw;
-    text.querySelector(".rendered").hidden = view.raw || Boolean(diff);
-    text.querySelector(".diff").hidden = !diff;
-  }
-  for (const name of Object.keys(view)) find(`[data-${name}]`)?.setAttribute("aria-pressed", String(view[name]));
-  find(".panes")?.classList.toggle("together", view.scroll);
-  find(".panes")?.classList.toggle("stacked", view.stacked);
-}
-
-function toggleView(name) {
-  if (!find(`[data-${name}]`)) return;
-  view[name] = !view[name];
-  if (name === "diff" && view.diff) view.raw = false;
-  if (name === "raw" && view.raw) view.diff = false;
-  if (view.diff && !find(".diff").textContent) find("[data-diff]").dispatchEvent(new Event("differ"));
-  showView();
-  say({ raw: view.raw ? "Raw text" : "Rendered text", diff: view.diff ? "Differences shown" : "Differences hidden",
-    scroll: view.scroll ? "Answers scroll together" : "The page scrolls",
-    stacked: view.stacked ? "Answers one under the other" : "Answers side by side" }[name]);
-}
-
-let scrolling = null; // the pane that the person scrolls
-function scrollTogether(event) {
-  if (!view.scroll || !event.target.matches?.(".pane-text") || (scrolling && scrolling !== event.target)) return;
-  scrolling = event.target;
-  const share = scrolling.scrollTop / Math.max(1, scrolling.scrollHeight - scrolling.clientHeight);
-  for (const other of all(".pane-text")) {
-    if (other !== scrolling) other.scrollTop = share * (other.scrollHeight - other.clientHeight);
-  }
-  requestAnimationFrame(() => requestAnimationFrame(() => (scrolling = null)));
 }
 
 function toggle(details) {
@@ -377,7 +340,6 @@ document.addEventListener("keydown", onKey);
 for (const kind of ["keydown", "pointermove", "pointerdown", "scroll", "touchstart"]) {
   document.addEventListener(kind, touch, { passive: true, capture: true });
 }
-document.addEventListener("scroll", scrollTogether, { passive: true, capture: true });
 document.addEventListener("visibilitychange", tick);
 document.addEventListener("outbox:sent", onSent);
 setInterval(showKept, 1000);
@@ -428,11 +390,6 @@ document.addEventListener("htmx:afterSwap", (event) => {
   begin();
   page().focus({ preventScroll: true });
   say(`${find("[data-echo]").textContent.trim()} Next comparison.`);
-});
-document.addEventListener("htmx:oobAfterSwap", showView);
-document.addEventListener("htmx:afterRequest", (event) => {
-  if (!event.target.matches?.("[data-diff]") || !event.detail.successful || find(".diff mark")) return;
-  toast("The answers are the same, word for word.", "hint");
 });
 document.addEventListener("htmx:historyRestore", begin);
 document.addEventListener("toggle", (event) => {

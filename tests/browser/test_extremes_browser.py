@@ -11,11 +11,15 @@ from tests.comparisons import open_campaign
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 FITS = "document.documentElement.scrollWidth <= innerWidth"
-CODE = "```python\n" + "result = call(" + ", ".join(f"argument_{n}={n}" for n in range(40)) + ")\n```"
+CODE = (
+    "```python\n" + "result = call(" + ", ".join(f"argument_{n}={n}" for n in range(40)) + ")\n```"
+)
 TABLE = "|" + "|".join(f" Heading {n} " for n in range(12)) + "|\n|" + "---|" * 12
 TABLE += "\n|" + "|".join(" some value " for _ in range(12)) + "|"
 WIDE = f"{CODE}\n\n{TABLE}\n\nhttps://example.com/" + "a" * 300
-LONG = "\n\n".join(f"Paragraph {n}. " + "One sentence follows another here. " * 9 for n in range(60))
+LONG = "\n\n".join(
+    f"Paragraph {n}. " + "One sentence follows another here. " * 9 for n in range(60)
+)
 EXAMPLES = [{"prompt": "How long?", "better": "A week.", "worse": "It depends.", "why": "Plain."}]
 
 

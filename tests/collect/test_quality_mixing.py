@@ -221,7 +221,9 @@ def test_a_working_day_has_its_share_of_tests_none_twice_and_repeats_that_are_du
         assert again == first[::-1]
 
 
-def test_no_count_that_a_person_sees_tells_a_hidden_test_from_a_vote(project, bob, prefer, client_for):
+def test_no_count_that_a_person_sees_tells_a_hidden_test_from_a_vote(
+    project, bob, prefer, client_for
+):
     often = {"gold_start": 0.5, "gold_end": 0.5, "repeat_share": 0.5, "repeat_gap": 2}
     campaign = open_campaign(project, comparisons=24, quality=often)
     for number in range(6):

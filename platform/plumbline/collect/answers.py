@@ -55,7 +55,9 @@ def answers(request: PlumblineRequest, campaign: int) -> HttpResponse:
 def _latest(user: User, campaign: Campaign) -> QuerySet[Ballot]:
     """The person's newest word on each comparison, and the claims they hold."""
     mine = Ballot.objects.filter(annotator=user, comparison__campaign=campaign)
-    said = mine.exclude(outcome__in=("", Ballot.Outcome.WITHDRAWN)).filter(~history.later_revision(said=True))
+    said = mine.exclude(outcome__in=("", Ballot.Outcome.WITHDRAWN)).filter(
+        ~history.later_revision(said=True)
+    )
     held = mine.filter(outcome="", expires_at__gt=timezone.now())
     both = mine.filter(Q(pk__in=said.values("pk")) | Q(pk__in=held.values("pk")))
     return both.select_related("comparison__prompt", "draft").order_by("-claimed_at", "-cast_at")

@@ -184,9 +184,7 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     return _stored(request, stored)
 
 
-def _decline(
-    request: PlumblineRequest, row: Ballot, say: Callable[[], Ballot]
-) -> HttpResponse:
+def _decline(request: PlumblineRequest, row: Ballot, say: Callable[[], Ballot]) -> HttpResponse:
     try:
         return _stored(request, say())
     except queue.Refused as refused:
