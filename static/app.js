@@ -74,8 +74,11 @@ document.addEventListener("keydown", (event) => {
 // A poll saves nothing and comes again by itself, so its failure needs other words.
 function complain(event, status) {
   const polls = event.target.getAttribute?.("hx-trigger")?.includes("every");
-  if (event.target.matches?.("[data-verdict]") && (!status || status >= 500)) {
-    return toast("Not sent yet: the server cannot be reached. Your answer is kept here and goes by itself.");
+  if (event.target.matches?.("[data-says]") && (!status || status >= 500)) {
+    return toast("Not sent yet: the server cannot be reached. What you said is kept here and goes by itself.");
+  }
+  if (event.target.matches?.("[data-says]") && status === 403) {
+    return toast("Not sent yet: your session has changed. What you said is kept here; reload the page and it goes.");
   }
   toast(polls ? "Live updates are interrupted. Trying again…" : failure(status));
 }
@@ -89,6 +92,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   const url = event.detail.xhr.responseURL;
   if (url && new URL(url).pathname.startsWith("/accounts/login")) {
     event.detail.shouldSwap = false;
-    location.assign(url);
+    const signIn = new URL(url);
+    signIn.searchParams.set("next", location.pathname); // back to this page, whatever was asked
+    location.assign(signIn);
   }
 });

@@ -12,7 +12,6 @@ const CYCLE = { A: ["A2", "A3", "A1"], B: ["B2", "B3", "B1"] };
 let activeMs = 0;
 let lastTick = performance.now();
 let lastTouch = lastTick;
-let view = { raw: false, diff: false, scroll: false };
 let half = { step: "", mark: "" }; // of a marked scale: what is said so far
 let announce = ""; // what the server said of a vote that an outbox sent
 let keptAt = 0;
@@ -80,40 +79,6 @@ function changed() {
   keepDraft();
 }
 
-/* How the texts are shown. */
-function showView() {
-  for (const text of all(".pane-text")) {
-    const diff = view.diff && !view.raw && text.querySelector(".diff")?.textContent;
-    text.querySelector(".raw").hidden = !view.raw;
-    text.querySelector(".rendered").hidden = view.raw || Boolean(diff);
-    text.querySelector(".diff").hidden = !diff;
-  }
-  for (const name of ["raw", "diff", "scroll"]) find(`[data-${name}]`)?.setAttribute("aria-pressed", String(view[name]));
-  find(".panes")?.classList.toggle("together", view.scroll);
-}
-
-function toggleView(name) {
-  if (!find(`[data-${name}]`)) return;
-  view[name] = !view[name];
-  if (name === "diff" && view.diff) view.raw = false;
-  if (name === "raw" && view.raw) view.diff = false;
-  if (view.diff && !find(".diff").textContent) find("[data-diff]").dispatchEvent(new Event("differ"));
-  showView();
-  say({ raw: view.raw ? "Raw text" : "Rendered text", diff: view.diff ? "Differences shown" : "Differences hidden",
-    scroll: view.scroll ? "Answers scroll together" : "The page scrolls" }[name]);
-}
-
-let scrolling = null; // the pane that the person scrolls
-function scrollTogether(event) {
-  if (!view.scroll || !event.target.matches?.(".pane-text") || (scrolling && scrolling !== event.target)) return;
-  scrolling = event.target;
-  const share = scrolling.scrollTop / Math.max(1, scrolling.scrollHeight - scrolling.clientHeight);
-  for (const other of all(".pane-text")) {
-    if (other !== scrolling) other.scrollTop = share * (other.scrollHeight - other.clientHeight);
-  }
-  requestAnimationFrame(() => requestAnimationFrame(() => (scrolling = null)));
-}
-
 function toggle(details) {
   if (!details) return;
   details.open = !details.open;
@@ -149,7 +114,7 @@ function say(text) {
 }
 
 function closeAll() {
-  for (const details of all("details.menu[open], .note[open]")) details.open = false;
+  for (const details of all("details.menu[open], .note[open], .guide[open]")) details.open = false;
   if (document.activeElement?.matches("textarea, input")) document.activeElement.blur();
 }
 
@@ -176,6 +141,7 @@ const ACTIONS = {
   raw: () => toggleView("raw"),
   diff: () => toggleView("diff"),
   scroll: () => toggleView("scroll"),
+  stacked: () => toggleView("stacked"),
   help: () => find("[data-keys-dialog]").showModal(),
 };
 
@@ -340,7 +306,7 @@ function begin() {
   activeMs = keptAt = 0;
   half = { step: "", mark: "" };
   lastTick = lastTouch = performance.now();
-  for (const button of all("[data-view], [data-spans]")) button.hidden = false;
+  for (const button of all("[data-view], [data-spans], [data-copy]")) button.hidden = false;
   restoreDraft();
   revealAgain();
   showChoice();
@@ -361,8 +327,8 @@ function revealAgain() {
 function onSent(event) {
   const { entry, answer } = event.detail;
   store(`draft:${entry.ballot}`, null);
-  if (entry.ballot !== page()?.dataset.ballot) return;
-  announce = answer.saved ? `Saved: ${answer.saved}` : answer.refused;
+  if (entry.page !== page()?.dataset.ballot || !form()) return;
+  announce = answer.saved ?? answer.refused;
   const token = form().csrfmiddlewaretoken.value;
   htmx.ajax("POST", form().dataset.next, {
     target: "#ballot", swap: "outerHTML", headers: { "X-CSRFToken": token },
@@ -376,7 +342,6 @@ document.addEventListener("keydown", onKey);
 for (const kind of ["keydown", "pointermove", "pointerdown", "scroll", "touchstart"]) {
   document.addEventListener(kind, touch, { passive: true, capture: true });
 }
-document.addEventListener("scroll", scrollTogether, { passive: true, capture: true });
 document.addEventListener("visibilitychange", tick);
 document.addEventListener("outbox:sent", onSent);
 setInterval(showKept, 1000);
@@ -389,7 +354,7 @@ document.addEventListener("input", (event) => {
   if (event.target.closest("[data-verdict]")) keepDraft();
 });
 document.addEventListener("click", (event) => {
-  for (const name of ["raw", "diff", "scroll"]) if (event.target.closest(`[data-${name}]`)) toggleView(name);
+  for (const name of Object.keys(view)) if (event.target.closest(`[data-${name}]`)) toggleView(name);
   if (event.target.closest(".menu [data-keys]")) ACTIONS.help();
 });
 document.addEventListener("htmx:configRequest", (event) => {
@@ -403,17 +368,22 @@ document.addEventListener("submit", () => {
   if (field) field.value = Math.round(activeMs);
 }, true);
 document.addEventListener("htmx:beforeRequest", (event) => {
-  if (!event.target.matches("[data-verdict]")) return;
-  clearTimeout(draftTimer);
-  draftTimer = 0;
-  hold(event.target, page().dataset.ballot);
+  if (!event.target.matches("[data-says]")) return;
+  if (event.target.matches("[data-verdict]")) {
+    clearTimeout(draftTimer);
+    draftTimer = 0;
+  }
+  hold(event.target, page().dataset.ballot, event.detail.requestConfig.triggeringEvent?.submitter);
 });
 document.addEventListener("htmx:afterRequest", (event) => {
-  if (!event.target.matches?.("[data-verdict]")) return;
+  if (!event.target.matches?.("[data-says]")) return;
   if (settled(event.detail.xhr)) {
-    release(event.target.elements.key.value);
-    store(`draft:${event.target.action.split("/").at(-2)}`, null);
-  } else showUnsynced();
+    release(keyOf(event.target));
+    if (event.target.matches("[data-verdict]")) store(`draft:${event.target.action.split("/").at(-2)}`, null);
+  } else {
+    closeAll();
+    showUnsynced();
+  }
 });
 document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target?.id !== "ballot") return; // history swaps name no target
@@ -423,9 +393,12 @@ document.addEventListener("htmx:afterSwap", (event) => {
   page().focus({ preventScroll: true });
   say(`${find("[data-echo]").textContent.trim()} Next comparison.`);
 });
-document.addEventListener("htmx:oobAfterSwap", showView);
 document.addEventListener("htmx:historyRestore", begin);
 document.addEventListener("toggle", (event) => {
   if (event.target.matches(".note[open], .correct[open]")) event.target.querySelector("textarea").focus();
+  if (event.target.matches(":is([data-skip], [data-flag])[open]") && draftTimer) {
+    clearTimeout(draftTimer);
+    sendDraft(); // what is typed comes back with an undo
+  }
 }, true);
 document.addEventListener("DOMContentLoaded", begin);

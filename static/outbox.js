@@ -1,6 +1,7 @@
-/* Votes on their way. A vote is written here before it is sent and leaves only on the server's word,
-   so neither a lost network nor a closed tab nor a session that ended can lose it. Each carries the
-   key that makes sending it twice the same as once, and the person whose vote it is. */
+/* Answers on their way: votes, skips, flags and undos. Each is written here before it is sent and
+   leaves only on the server's word, so neither a lost network nor a closed tab nor a session that
+   ended can lose it. Each carries what makes sending it twice the same as once (a vote, a skip and
+   a flag their key, an undo the answer it names), and the person whose it is. */
 "use strict";
 
 const BOX = "outbox";
@@ -16,39 +17,41 @@ function box() {
   }
 }
 
-function fill(votes) {
+function fill(entries) {
   try {
-    localStorage.setItem(BOX, JSON.stringify(votes));
+    localStorage.setItem(BOX, JSON.stringify(entries));
   } catch {
     /* see box */
   }
   showUnsynced();
 }
 
-function hold(form, ballot) {
-  const data = new URLSearchParams(new FormData(form));
+/* `page` is the ballot that was on the screen. An undo names another one, which it brings back. */
+function hold(form, page, button) {
+  const data = new URLSearchParams(new FormData(form, button?.form === form ? button : null));
   data.delete("csrfmiddlewaretoken");
-  const entry = { url: form.getAttribute("action"), body: data.toString(), ballot, user: whose() };
-  const votes = Object.values(box()).some((one) => one.ballot === ballot) ? without(ballot) : box();
-  fill({ ...votes, [data.get("key")]: entry });
+  const says = form.dataset.says;
+  const ballot = says === "undo" ? data.get("ballot") : page;
+  const entry = { says, url: form.getAttribute("action"), body: data.toString(), ballot, page, user: whose() };
+  const kept = Object.entries(box()).filter(([, one]) => one.ballot !== ballot); // the newest only
+  fill({ ...Object.fromEntries(kept), [keyOf(form)]: entry });
 }
 
-/* A ballot answered again before it was sent holds the newest answer only. */
-function without(ballot) {
-  return Object.fromEntries(Object.entries(box()).filter(([, one]) => one.ballot !== ballot));
-}
+const keyOf = (form) => (form.dataset.says === "undo" ? `undo:${form.elements.ballot.value}` : form.elements.key.value);
 
 function release(key) {
-  const votes = box();
-  delete votes[key];
-  fill(votes);
+  const entries = box();
+  delete entries[key];
+  fill(entries);
 }
 
+/* The vote on a ballot that waits here, to fill its form again. */
 function outboxBody(ballot) {
-  return Object.values(box()).find((one) => one.ballot === ballot && one.user === whose())?.body ?? null;
+  const mine = Object.values(box()).find((one) => one.ballot === ballot && one.user === whose());
+  return mine?.says === "vote" ? mine.body : null;
 }
 
-/* Whether the server has taken or refused the vote, rather than not heard of it. */
+/* Whether the server has taken or refused it, rather than not heard of it. */
 function settled(answer) {
   const url = answer.responseURL ?? answer.url;
   if (url && new URL(url).pathname.startsWith("/accounts/login")) return false;
@@ -56,12 +59,18 @@ function settled(answer) {
 }
 
 function showUnsynced() {
+  const entries = Object.values(box());
   const mark = document.querySelector("[data-unsynced]");
-  if (!mark) return;
-  const votes = Object.values(box());
-  mark.hidden = !votes.length || sending;
-  const others = votes.some((one) => one.user !== whose());
-  mark.textContent = `${votes.length} unsynced${others ? " (of another person)" : ""}`;
+  if (mark) {
+    mark.hidden = !entries.length || sending;
+    const others = whose() && entries.some((one) => one.user !== whose());
+    mark.textContent = `${entries.length} unsynced${others ? " (of another person)" : ""}`;
+  }
+  const waiting = document.querySelector("[data-waiting]"); // where one signs in
+  if (!waiting) return;
+  waiting.hidden = !entries.length;
+  const what = entries.length === 1 ? "One answer waits" : `${entries.length} answers wait`;
+  waiting.textContent = `${what} in this browser and ${entries.length === 1 ? "is" : "are"} sent once you are signed in.`;
 }
 
 let sending = false; // by the form itself: not late yet
@@ -98,7 +107,7 @@ function csrf() {
 }
 
 document.addEventListener("htmx:beforeSend", (event) => {
-  if (event.target.matches?.("[data-verdict]")) sending = true;
+  if (event.target.matches?.("[data-says]")) sending = true;
   showUnsynced();
 });
 document.addEventListener("htmx:afterRequest", () => (sending = false), true);

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed
+from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
 
 from plumbline.accounts.models import RANK, Membership, Project, Role, User
@@ -40,6 +42,8 @@ TABLE: dict[str, dict[str, str]] = {
     # collect
     "campaign": {"GET": ANNOTATOR},
     "claim": {"POST": ANNOTATOR},
+    "my-answers": {"GET": ANNOTATOR},
+    "campaign-leave": {"POST": ANNOTATOR},
     "ballot": {"GET": ANNOTATOR, "POST": ANNOTATOR},
     "ballot-draft": {"POST": ANNOTATOR},
     "ballot-changes": {"POST": ANNOTATOR},
@@ -138,7 +142,7 @@ class PermissionMiddleware:
         if least == PUBLIC:
             return None
         if not request.user.is_authenticated:
-            return redirect_to_login(request.get_full_path())
+            return redirect_to_login(_page_of(request, "GET" in methods))
         if least == SIGNED_IN:
             return None
         self._enter_project(request, kwargs.pop("project"), least)
@@ -155,3 +159,15 @@ class PermissionMiddleware:
         if not allows(membership.role, least):
             raise PermissionDenied
         request.project, request.role = membership.project, Role(membership.role)
+
+
+def _page_of(request: HttpRequest, readable: bool) -> str:
+    """Where to go after signing in: the page asked for, or the one it was asked from where only a
+    form can ask for it."""
+    if readable:
+        return request.get_full_path()
+    before = request.headers.get("Referer", "")
+    known = url_has_allowed_host_and_scheme(
+        before, {request.get_host()}, require_https=request.is_secure()
+    )
+    return urlsplit(before).path if known else "/"

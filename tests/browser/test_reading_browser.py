@@ -25,10 +25,10 @@ def period(length, g=9.81):
 ARABIC = "خط الشاقول مستقيم لأن الجاذبية تسحبه إلى الأسفل."
 
 
-def rich(project, *texts: str, **settings):
+def rich(project, *texts: str, ask: str = "Why does it hang straight?", **settings):
     campaign = open_campaign(project, comparisons=1, answers=len(texts), **settings)
     prompts = campaign.comparisons.get().prompt.set
-    compare(campaign, prompts, "Why does it hang straight?", texts, priority=1)
+    compare(campaign, prompts, ask, texts, priority=1)
     return campaign
 
 

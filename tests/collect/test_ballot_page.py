@@ -239,11 +239,46 @@ def test_an_outbox_gets_a_sentence_and_sending_again_changes_nothing(ballot, bob
     form, wants = vote("B3"), {"Accept": "application/json"}
     for _ in range(2):
         assert bobs.post(url(ballot), form, headers=wants).json() == {
-            "saved": "B much better than A"
+            "saved": "Saved: B much better than A"
         }
     again = bobs.post(url(ballot), vote("A1"), headers=wants)
     assert (again.status_code, list(again.json())) == (409, ["refused"])
     assert Ballot.objects.exclude(outcome="").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "told"),
+    [
+        ("skip", "skipped", "Skipped. You will not be asked this one again."),
+        ("flag", "flagged", "Flagged. A researcher will look at it."),
+    ],
+)
+def test_a_skip_or_a_flag_from_an_outbox_is_taken_once(what, said, told, ballot, bobs):
+    form = {"key": str(uuid4()), "reason": "Another reason"}
+    wants = {"Accept": "application/json"}
+    for _ in range(2):
+        assert bobs.post(f"{url(ballot)}{what}/", form, headers=wants).json() == {"saved": told}
+    assert Ballot.objects.filter(outcome=said).count() == 1
+    assert bobs.post(f"{url(ballot)}{what}/", {"key": "?"}, headers=wants).status_code == 422
+    other = {**form, "key": str(uuid4())}
+    assert bobs.post(f"{url(ballot)}{what}/", other, headers=wants).status_code == 409
+
+
+def test_a_skip_sent_after_the_vote_of_the_same_form_says_what_is_stored(ballot, bobs):
+    form = vote("A1")
+    bobs.post(url(ballot), form)
+    sent = {"key": form["key"], "reason": "I cannot decide"}
+    answer = bobs.post(f"{url(ballot)}skip/", sent, headers={"Accept": "application/json"})
+    assert answer.json() == {"saved": "Saved: A slightly better than B"}
+
+
+def test_an_undo_from_an_outbox_takes_back_one_answer(campaign, ballot, bobs):
+    bobs.post(url(ballot), vote())
+    undo = f"/p/alpha/campaigns/{campaign.pk}/undo/"
+    for _ in range(2):
+        answer = bobs.post(undo, {"ballot": ballot.pk}, headers={"Accept": "application/json"})
+        assert answer.json()["saved"].startswith("Taken back.")
+    assert Ballot.objects.filter(outcome="withdrawn").count() == 1
 
 
 def test_a_draft_is_kept_until_the_vote_and_fills_the_form_again(ballot, bobs, carol, client_for):

@@ -99,7 +99,7 @@ def test_every_quality_setting_has_help(project):
     from plumbline.collect.campaign_forms import QUALITY, CampaignForm
 
     shown = [field for field in CampaignForm(project, None) if field.name.startswith(QUALITY)]
-    assert len(shown) == 13
+    assert len(shown) == 14
     assert all(field.help_text for field in shown)
 
 

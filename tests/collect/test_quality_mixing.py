@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from plumbline.accounts.models import User
+from plumbline.collect import queue
 from plumbline.collect.models import Comparison
 from plumbline.collect.quality import mixing, settings
 from plumbline.collect.quality.settings import Quality
@@ -218,3 +219,23 @@ def test_a_working_day_has_its_share_of_tests_none_twice_and_repeats_that_are_du
         (then, first), (now, again) = places[one.repeats_id], places[one.pk]
         assert now - then > quality.repeat_gap
         assert again == first[::-1]
+
+
+def test_no_count_that_a_person_sees_tells_a_hidden_test_from_a_vote(
+    project, bob, prefer, client_for
+):
+    often = {"gold_start": 0.5, "gold_end": 0.5, "repeat_share": 0.5, "repeat_gap": 2}
+    campaign = open_campaign(project, comparisons=24, quality=often)
+    for number in range(6):
+        crowd.gold(campaign, number)
+    client, kinds = client_for(bob), set()
+    for answered in range(1, 21):
+        ballot = prefer(queue.claim_next(bob, campaign))
+        kinds.add(ballot.comparison.kind)
+        seen = queue.seen(bob, campaign)
+        assert seen.answered == answered, "it counts like any other"
+        assert seen.left % 5 == seen.share % 5 == 0, "and what is left is told roughly"
+        page = client.get("/p/alpha/lab/my-work/").content.decode()
+        assert f">{answered}</a>" in page
+        assert client.get("/p/alpha/lab/my-work/").context["repeats"].n == 0, "not on the same day"
+    assert kinds == {"ordinary", "gold", "repeat"}

@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from plumbline.collect import queue
+from plumbline.collect import queue, versions
 from plumbline.collect.models import Draft, Flag
+from tests.collect import crowd
 from tests.collect.test_queue_settings import enrol
 from tests.comparisons import open_campaign
 
@@ -138,7 +139,50 @@ def test_a_flag_is_a_skip_that_a_researcher_looks_into(campaign, bob, carol):
     assert (flag.ballot, flag.reason, flag.resolved_at) == (flagged, "Harmful", None)
     assert (flagged.outcome, flagged.seat) == ("flagged", None)
     assert queue.claim_next(bob, campaign).comparison != ballot.comparison
-    assert queue.claim_next(carol, campaign).comparison == ballot.comparison
+
+
+def test_what_somebody_flagged_is_asked_of_nobody_until_a_researcher_has_looked(
+    campaign, bob, carol, alice
+):
+    flagged = queue.flag(queue.claim_next(bob, campaign), "Harmful", "", uuid4())
+    assert queue.claim_next(carol, campaign).comparison != flagged.comparison
+    assert queue.resolve(Flag.objects.get(), alice, "It is harmless.", retire=False)
+    assert queue.claim_next(alice, campaign).comparison == flagged.comparison
+    assert not queue.resolve(Flag.objects.get(), alice, "Twice.", retire=True)
+
+
+def test_what_a_researcher_retires_is_asked_no_more(project, bob, carol, alice):
+    campaign = open_campaign(project, comparisons=1, overlap=2)
+    queue.flag(queue.claim_next(bob, campaign), "Harmful", "", uuid4())
+    assert queue.complete(campaign), "a flag holds no round up"
+    queue.resolve(Flag.objects.get(), alice, "It is.", retire=True)
+    assert queue.claim_next(carol, campaign) is None
+
+
+def test_a_campaign_may_go_on_asking_what_was_flagged(project, bob, carol, alice):
+    campaign = open_campaign(project, comparisons=1, overlap=2)
+    flagged = queue.flag(queue.claim_next(bob, campaign), "Harmful", "", uuid4())
+    assert queue.claim_next(carol, campaign) is None
+    versions.change(campaign, {"quality": {"ask_flagged": True}}, alice)
+    assert queue.claim_next(carol, campaign).comparison == flagged.comparison
+
+
+def test_a_flagged_hidden_test_is_asked_of_nobody_else(project, bob, carol, prefer):
+    often = {"gold_start": 0.5, "gold_end": 0.5, "repeat_share": 0}
+    campaign = open_campaign(project, comparisons=15, quality=often)
+    known = crowd.gold(campaign)
+    flagged = crowd.vote(bob, known, outcome="flagged", seat=None, reason="Harmful")
+    Flag.objects.create(ballot=flagged, reason="Harmful")
+    asked = [prefer(queue.claim_next(carol, campaign)).comparison for _ in range(15)]
+    assert known not in asked
+
+
+def test_a_skip_taken_back_finds_what_was_typed(campaign, bob):
+    ballot = queue.claim_next(bob, campaign)
+    queue.save_draft(ballot, {"comment": "Half a thought"})
+    skipped = queue.skip(ballot, "I cannot decide", uuid4())
+    queue.undo(bob, campaign)
+    assert queue.draft(skipped) == {"comment": "Half a thought"}
 
 
 def test_taking_a_flag_back_settles_it(campaign, bob):

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from plumbline.collect import queue
+from plumbline.collect import enrolment, queue
 from plumbline.collect.models import Campaign, Comparison, Enrolment
 from plumbline.collect.quality import people
 from tests.collect.crowd import gold
@@ -226,3 +226,14 @@ def test_who_misses_the_hidden_tests_is_paused_with_the_vote(project, bob, prefe
         prefer(ballot, 1)
     assert Enrolment.objects.get(user=bob).paused_at is not None
     assert "paused" in queue.why_not(bob, campaign)
+
+
+def test_whoever_leaves_gets_nothing_more_and_frees_what_they_had_open(project, bob, carol, prefer):
+    campaign = open_campaign(project, comparisons=2)
+    prefer(queue.claim_next(bob, campaign))
+    held = queue.claim_next(bob, campaign)
+    enrolment.leave(campaign, bob)
+    assert queue.claim_next(bob, campaign) is None
+    assert queue.why_not(bob, campaign) == "You have left this campaign."
+    assert queue.claim_next(carol, campaign).comparison == held.comparison
+    assert queue.standing(campaign.comparisons.all()).count() == 1, "what they said stays"

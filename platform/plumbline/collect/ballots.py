@@ -7,12 +7,12 @@ an outbox sends again gets a sentence as JSON instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -31,9 +31,15 @@ from plumbline.collect.forms import (
     sentences,
 )
 from plumbline.collect.models import Ballot, Campaign
+from plumbline.collect.votes import VOTES
 from plumbline.permissions import PlumblineRequest
 
 UNKEPT = "Not kept: "
+UNDONE = "Taken back. Answer again when you are ready."
+TOLD = {
+    Ballot.Outcome.SKIPPED.value: "Skipped. You will not be asked this one again.",
+    Ballot.Outcome.FLAGGED.value: "Flagged. A researcher will look at it.",
+}
 
 
 class SeeOther(HttpResponseRedirect):
@@ -96,14 +102,9 @@ def skip(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
     row = _ballot(request, ballot)
     form = SkipForm(request.POST)
     if not form.is_valid():
-        messages.warning(request, "Choose a reason to skip.")
-        return _go(request, row)
-    try:
-        live.skip(row, form.cleaned_data["reason"], form.cleaned_data["key"])
-        messages.success(request, "Skipped. You will not be asked this one again.")
-    except queue.Refused as refused:
-        messages.warning(request, str(refused))
-    return _next(request, row.comparison.campaign, row)
+        return _unclear(request, row, "Choose a reason to skip.")
+    said = form.cleaned_data
+    return _decline(request, row, lambda: live.skip(row, said["reason"], said["key"]))
 
 
 def flag(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
@@ -111,15 +112,11 @@ def flag(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
     row = _ballot(request, ballot)
     form = FlagForm(request.POST)
     if not form.is_valid():
-        messages.warning(request, "Choose a reason to flag it.")
-        return _go(request, row)
+        return _unclear(request, row, "Choose a reason to flag it.")
     said = form.cleaned_data
-    try:
-        live.flag(row, said["reason"], said["words"], said["key"])
-        messages.success(request, "Flagged. A researcher will look at it.")
-    except queue.Refused as refused:
-        messages.warning(request, str(refused))
-    return _next(request, row.comparison.campaign, row)
+    return _decline(
+        request, row, lambda: live.flag(row, said["reason"], said["words"], said["key"])
+    )
 
 
 def reopen(request: PlumblineRequest, ballot: UUID) -> HttpResponse:
@@ -140,16 +137,19 @@ def undo(request: PlumblineRequest, campaign: int) -> HttpResponse:
     row = campaign_of(request, campaign)
     form = UndoForm(request.POST)
     latest = queue.last_said(request.user, row)
-    if not form.is_valid() or latest is None or latest.pk != form.cleaned_data["ballot"]:
-        return _next(request, row)
-    try:
-        reopened = queue.undo(request.user, row)
-    except queue.Refused as refused:
-        messages.warning(request, str(refused))
-        return _next(request, row)
+    reopened = None
+    if form.is_valid() and latest is not None and latest.pk == form.cleaned_data["ballot"]:
+        try:
+            reopened = queue.undo(request.user, row)
+        except queue.Refused as refused:
+            if _from_outbox(request):
+                return JsonResponse({"refused": str(refused)}, status=409)
+            messages.warning(request, str(refused))
+    if _from_outbox(request):
+        return JsonResponse({"saved": UNDONE})
     if reopened is None:
         return _next(request, row)
-    messages.info(request, "Taken back. Answer again when you are ready.")
+    messages.info(request, UNDONE)
     return _go(request, reopened)
 
 
@@ -169,31 +169,63 @@ def _ballot(request: PlumblineRequest, pk: UUID) -> Ballot:
 
 def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     form = BallotForm(row, request.POST)
-    again = request.headers.get("Accept") == "application/json"  # from an outbox
     if not form.is_valid():
-        found = sentences(form)
-        if again:
-            return JsonResponse({"refused": found[0]}, status=422)
-        return _show(request, row, request.POST, found)
+        return _unclear(request, row, *sentences(form), sent=request.POST)
     try:
         seen = live.seen(row, request.POST)
         stored = live.cast(row, form.verdict(), form.cleaned_data["key"], seen)
     except queue.Refused as refused:
-        if again:
-            return JsonResponse({"refused": str(refused)}, status=409)
-        messages.warning(request, str(refused))
-        return _next(request, row.comparison.campaign, row)
+        return _refused(request, row, refused)
     except ValueError as wrong:  # it fits the form but not the campaign, which has changed since
-        if again:
-            return JsonResponse({"refused": str(wrong)}, status=422)
-        return _show(request, row, request.POST, [str(wrong)])
-    if again:
-        return JsonResponse({"saved": screen.sentence(stored)})
-    messages.success(request, f"Saved: {screen.sentence(stored)}")
-    if queue.feedback(stored) is not None:  # training: what was expected, before going on
+        return _unclear(request, row, str(wrong), sent=request.POST)
+    if not _from_outbox(request) and queue.feedback(stored) is not None:
+        messages.success(request, _told(stored))  # training: what was expected, before going on
         url = reverse("ballot", args=[request.project.slug, row.pk])
         return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
+    return _stored(request, stored)
+
+
+def _decline(request: PlumblineRequest, row: Ballot, say: Callable[[], Ballot]) -> HttpResponse:
+    try:
+        return _stored(request, say())
+    except queue.Refused as refused:
+        return _refused(request, row, refused)
+
+
+def _stored(request: PlumblineRequest, stored: Ballot) -> HttpResponse:
+    """What is stored, told from the row, and on to the next comparison."""
+    if _from_outbox(request):
+        return JsonResponse({"saved": _told(stored)})
+    messages.success(request, _told(stored))
+    return _next(request, stored.comparison.campaign, stored)
+
+
+def _refused(request: PlumblineRequest, row: Ballot, why: queue.Refused) -> HttpResponse:
+    if _from_outbox(request):
+        return JsonResponse({"refused": str(why)}, status=409)
+    messages.warning(request, str(why))
     return _next(request, row.comparison.campaign, row)
+
+
+def _unclear(
+    request: PlumblineRequest, row: Ballot, *why: str, sent: QueryDict | None = None
+) -> HttpResponse:
+    """What was sent cannot be taken as it is: the same comparison again, and why."""
+    if _from_outbox(request):
+        return JsonResponse({"refused": why[0]}, status=422)
+    if sent is not None:
+        return _show(request, row, sent, list(why))
+    messages.warning(request, why[0])
+    return _go(request, row)
+
+
+def _told(stored: Ballot) -> str:
+    return TOLD.get(stored.outcome) or f"Saved: {screen.sentence(stored)}"
+
+
+def _from_outbox(request: PlumblineRequest) -> bool:
+    """Whether a browser sends what it kept (static/outbox.js): it wants a sentence as JSON."""
+    return request.headers.get("Accept") == "application/json"
 
 
 def _next(
@@ -236,7 +268,7 @@ def _show(
         "keys": keys.bound(request.user),
         "skip_reasons": SKIP_REASONS,
         "flag_reasons": FLAG_REASONS,
-        "progress": queue.progress(request.user, row.comparison.campaign),
+        "progress": queue.seen(request.user, row.comparison.campaign),
         "last": queue.last_said(request.user, row.comparison.campaign),
         "previous": queue.previous(row),
         "drafted": bool(queue.draft(row)),
@@ -274,10 +306,13 @@ def _reading(request: PlumblineRequest, row: Ballot) -> dict[str, Any]:
 
 
 def _said_before(row: Ballot) -> Mapping[str, Any]:
-    """What the form starts with: the draft, or what this ballot takes back or changes."""
+    """What the form starts with: the draft, or what this ballot takes back or changes. Of a skip
+    that is the draft it left behind."""
     if drafted := queue.draft(row):
         return drafted
     before = row.revises
     while before is not None and before.outcome in ("", Ballot.Outcome.WITHDRAWN):
         before = before.revises
-    return kinds.fill(before) if before is not None else {}
+    if before is None:
+        return {}
+    return kinds.fill(before) if before.outcome in VOTES else queue.draft(before)

@@ -38,6 +38,7 @@ QUALITY_HELP = {
     "pause_certainty": "How sure the rule must be that they are below it.",
     "prior_right": "Right answers a new person is credited with, so that one slip pauses nobody.",
     "prior_wrong": "Wrong answers a new person is credited with.",
+    "ask_flagged": "Off: what somebody flagged waits until a researcher has looked at it.",
     "left_bias": "Log-odds of choosing the left side that raise an alert, when surely not zero.",
 }
 

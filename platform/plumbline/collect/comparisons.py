@@ -236,18 +236,12 @@ def resolve(request: PlumblineRequest, campaign: int, pk: int) -> HttpResponse:
     )
     words = request.POST.get("resolution", "").strip()[:300]
     do = request.POST.get("do")
-    if row.resolved_at is not None:
-        messages.info(request, "Somebody has resolved this flag already.")
-    elif do not in ("keep", "retire") or not words:
+    if do not in ("keep", "retire") or not words:
         messages.error(request, "Resolution: say in a few words what you decided and why.")
-    else:
-        row.resolved_at, row.resolved_by, row.resolution = timezone.now(), request.user, words
-        row.save(update_fields=["resolved_at", "resolved_by", "resolution"])
-        if do == "retire":
-            asked = row.ballot.comparison
-            asked.retired_at = asked.retired_at or timezone.now()
-            asked.save(update_fields=["retired_at"])
+    elif queue.resolve(row, request.user, words, retire=do == "retire"):
         messages.success(request, "Resolved.")
+    else:
+        messages.info(request, "Somebody has resolved this flag already.")
     return redirect("campaign-flags", request.project.slug, campaign)
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from plumbline.accounts import invitations
 from plumbline.accounts.models import Invitation, Membership, Role, User
-from plumbline.collect.models import Campaign, CampaignInvitation, Enrolment
+from plumbline.collect.models import Ballot, Campaign, CampaignInvitation, Enrolment
 
 
 def enrol(campaign: Campaign, user: User) -> Enrolment:
@@ -30,6 +30,17 @@ def remove(campaign: Campaign, user: User) -> None:
     Enrolment.objects.filter(campaign=campaign, user=user, left_at=None).update(
         left_at=timezone.now()
     )
+
+
+def leave(campaign: Campaign, user: User) -> None:
+    """They go of their own accord. Whoever never began gets a place that says they left; seats of
+    what they had open are free for others."""
+    with transaction.atomic():
+        Enrolment.objects.get_or_create(campaign=campaign, user=user)
+        remove(campaign, user)
+        Ballot.objects.filter(annotator=user, comparison__campaign=campaign, outcome="").update(
+            seat=None
+        )
 
 
 def invite(campaign: Campaign, by: User) -> tuple[CampaignInvitation, str]:

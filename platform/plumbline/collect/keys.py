@@ -62,6 +62,7 @@ ACTIONS = (
     Action("raw", "Raw text", ("r",)),
     Action("diff", "What differs between the answers", ("d",)),
     Action("scroll", "Scroll answers together", ("y",)),
+    Action("stacked", "Answers one under the other", ("o",)),
     Action("help", "This list", ("?",)),
 )
 BY_NAME = {action.name: action for action in ACTIONS}

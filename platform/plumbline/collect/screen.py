@@ -27,6 +27,10 @@ class Pane:
     cut_off: str = ""  # why it does not end
     live: live.Side | None = None  # while it is being written
 
+    @property
+    def empty(self) -> bool:
+        return not self.text.strip()
+
 
 def panes(ballot: Ballot) -> list[Pane]:
     """The answers in the order they are shown, and nothing that says who wrote them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.collect import ballots, campaigns, comparisons, preferences, views
+from plumbline.collect import answers, ballots, campaigns, comparisons, preferences, views
 from plumbline.collect import campaign_people as people
 from plumbline.collect.live import pages as live
 from plumbline.collect.quality import pages as quality
@@ -37,6 +37,8 @@ urlpatterns = [
     path(CAMPAIGN + "flags/<int:pk>/", comparisons.resolve, name="flag-resolve"),
     path(CAMPAIGN + "training/", training, name="training"),
     path("campaigns/<int:campaign>/", views.campaign, name="campaign"),
+    path(CAMPAIGN + "answers/", answers.answers, name="my-answers"),
+    path(CAMPAIGN + "leave/", views.leave, name="campaign-leave"),
     path("campaigns/<int:campaign>/claim/", ballots.claim, name="claim"),
     path("campaigns/<int:campaign>/undo/", ballots.undo, name="ballot-undo"),
     path("campaigns/<int:campaign>/quality/", quality.campaign_page, name="quality"),

@@ -102,6 +102,7 @@ def change(campaign: Campaign, values: Mapping[str, Any], author: User) -> Campa
     seats.settle(campaign)  # a changed overlap reaches the comparisons
     if campaign.stale_days != before["stale_days"]:
         stale.begin_anew(campaign)
+    seats.recount_flagged(campaign)
     return version
 
 

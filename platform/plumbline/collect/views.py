@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import Prefetch, Q
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 
 from plumbline.accounts.models import Role
-from plumbline.collect import live, queue
-from plumbline.collect.ballots import campaign_of
+from plumbline.collect import enrolment, live, queue
+from plumbline.collect.ballots import SeeOther, campaign_of
 from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
@@ -22,12 +24,13 @@ def project(request: PlumblineRequest) -> HttpResponse:
         here = request.user.enrolments.filter(left_at=None).values("campaign")
         every = every.filter(Q(invited_only=False) | Q(pk__in=here))
     campaigns = list(every[:50])
+    open_ones = [
+        (campaign, queue.seen(request.user, campaign))
+        for campaign in campaigns
+        if campaign.closed_at is None
+    ]
     context: dict[str, Any] = {
-        "campaigns": [
-            (campaign, queue.progress(request.user, campaign))
-            for campaign in campaigns
-            if campaign.closed_at is None
-        ],
+        "campaigns": sorted(open_ones, key=lambda one: one[1].left == 0),  # something to do first
         "closed": [campaign for campaign in campaigns if campaign.closed_at is not None],
     }
     if request.role != Role.ANNOTATOR:
@@ -43,10 +46,19 @@ def campaign(request: PlumblineRequest, campaign: int) -> HttpResponse:
     row = campaign_of(request, campaign)
     context = {
         "campaign": row,
-        "progress": queue.progress(request.user, row),
+        "progress": queue.seen(request.user, row),
         "why_not": queue.why_not(request.user, row),
+        "may_leave": request.user.enrolments.filter(campaign=row, left_at=None).exists(),
         "training": training.of_campaign(row).exists(),
         "live_prompts": live.prompts_left(row),
         "writes": live.writes(request.user, row),
     }
     return render(request, "collect/campaign.html", context)
+
+
+def leave(request: PlumblineRequest, campaign: int) -> HttpResponse:
+    """Leave a campaign for good; what one has said stays. A researcher can let one in again."""
+    row = campaign_of(request, campaign)
+    enrolment.leave(row, request.user)
+    messages.info(request, f"You have left {row.name}. What you said stays.")
+    return SeeOther(reverse("project", args=[request.project.slug]))

@@ -12,7 +12,7 @@ from itertools import combinations
 
 from django.db.models import Exists, OuterRef, QuerySet
 
-from plumbline.collect.models import Ballot, Comparison, Enrolment
+from plumbline.collect.models import Ballot, Comparison, Enrolment, Flag
 
 VOTES = (Ballot.Outcome.RANKED, Ballot.Outcome.ALL_BAD, Ballot.Outcome.ABSOLUTE)
 SAID = (*VOTES, Ballot.Outcome.SKIPPED, Ballot.Outcome.FLAGGED)
@@ -32,6 +32,12 @@ def kept(ballots: QuerySet[Ballot]) -> QuerySet[Ballot]:
         excluded_at__isnull=False,
     )
     return ballots.filter(~Exists(excluded))
+
+
+def in_doubt() -> Exists:
+    """Whether somebody has flagged the comparison of the outer query and no researcher has looked
+    at it yet."""
+    return Exists(Flag.objects.filter(ballot__comparison=OuterRef("pk"), resolved_at=None))
 
 
 def preferences(ballots: Iterable[Ballot]) -> list[tuple[int, int, float, float]]:

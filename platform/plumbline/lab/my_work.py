@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db.models import Count, Prefetch, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.utils import timezone
 
 from plumbline.accounts.models import Project, User
 from plumbline.collect import queue
@@ -20,13 +21,13 @@ from plumbline.collect.quality import reading, report
 from plumbline.collect.quality.intervals import Estimate
 from plumbline.collect.quality.report import Material
 from plumbline.collect.quality.settings import Quality
-from plumbline.collect.votes import counted
 from plumbline.loop.models import Evaluation, Round, Stage
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy
 
 ROUNDS, CAMPAIGNS = 30, 50  # the latest
+TRAINING = Comparison.Kind.TRAINING
 SHARED_FROM = 10  # shared comparisons below which agreement would tell what one other person said
 FEW = f"It takes {SHARED_FROM} comparisons that somebody else has judged as well."
 
@@ -46,31 +47,33 @@ class Part:
 def my_work(request: PlumblineRequest) -> HttpResponse:
     """My progress, my agreement with others and with myself, and what my votes did."""
     user, project = request.user, request.project
-    asked = counted(Comparison.objects.filter(campaign__project=project))
-    votes = queue.standing(asked).filter(annotator=user)
+    asked = Comparison.objects.filter(campaign__project=project).exclude(kind=TRAINING)
+    votes = queue.standing(asked).filter(annotator=user)  # hidden tests count like any other
     ids = list(project.campaigns.values_list("pk", flat=True)[:CAMPAIGNS])
     mine = reading.said_by(user.pk, ids)
     material = Material(mine, {}, {}, Quality())
-    others = Material(reading.beside(user.pk, ids), {}, {}, Quality())
-    agreed = report.with_others(others.labels, user.pk)
+    # As of yesterday, so that no vote shows at once as a hidden test.
+    today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    before = Material([one for one in mine if one.at < today], {}, {}, Quality())
+    beside = [one for one in reading.beside(user.pk, ids) if one.at < today]
+    agreed = report.with_others(Material(beside, {}, {}, Quality()).labels, user.pk)
     context = {
         "figures": report.figures(material, mine, None, agreed),
+        "repeats": report.figures(before, before.said, None, agreed).repeats,
         "agreement": agreed if agreed.n >= SHARED_FROM else Estimate(None, n=agreed.n, why=FEW),
         "votes": votes.count(),
         "judged": votes.filter(comparison__campaign__purpose=Campaign.Purpose.EVALUATE).count(),
-        "campaigns": _campaigns(votes),
+        "campaigns": _campaigns(votes, user),
         "parts": _parts(user, project),
     }
     return render(request, "lab/my_work.html", context)
 
 
-def _campaigns(votes: QuerySet[Ballot]) -> list[tuple[Campaign, int, int]]:
-    """The campaigns one has voted in, latest first: the votes that stand, of how many asked."""
-    mine = dict(votes.order_by().values_list("comparison__campaign").annotate(votes=Count("pk")))
-    asked = counted(Comparison.objects.filter(campaign__in=mine)).order_by()
-    totals = dict(asked.values_list("campaign").annotate(asked=Count("pk")))
+def _campaigns(votes: QuerySet[Ballot], user: User) -> list[tuple[Campaign, queue.Seen]]:
+    """The campaigns one has voted in, latest first, as one may see them."""
+    mine = votes.order_by().values("comparison__campaign")
     found = Campaign.objects.filter(pk__in=mine)[:CAMPAIGNS]
-    return [(campaign, mine[campaign.pk], totals[campaign.pk]) for campaign in found]
+    return [(campaign, queue.seen(user, campaign)) for campaign in found]
 
 
 def _parts(user: User, project: Project) -> list[Part]:

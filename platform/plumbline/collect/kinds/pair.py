@@ -83,6 +83,7 @@ class Pair(Part):
         steps = []
         for value, label in choices():
             step: dict[str, Any] = {"value": value, "label": label, "values": [value], "cells": []}
+            step["short"] = label.removesuffix(" better")  # beside it the word is for wide screens
             if self.marked and value != ALL_BAD:
                 step["values"] = [f"{value}.{mark}" for mark in asking.MARKS]
                 step["cells"] = [

@@ -19,7 +19,7 @@ from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
 from plumbline.collect.quality import settings
 from plumbline.collect.quality.settings import Quality
-from plumbline.collect.votes import SAID
+from plumbline.collect.votes import SAID, in_doubt
 
 Special = Literal["gold", "repeat"]
 Kind = Comparison.Kind
@@ -81,6 +81,8 @@ def _gold(user: User, campaign: Campaign) -> Comparison | None:
     open_ones = Comparison.objects.filter(
         campaign=campaign, kind=Kind.GOLD, retired_at__isnull=True, only_for__isnull=True
     )
+    if not settings.of(campaign).ask_flagged:
+        open_ones = open_ones.filter(~in_doubt())
     left = open_ones.filter(~_answered(user)).values_list("pk", flat=True)
     first = min(left, key=lambda pk: _uniform(f"{user.pk}:{pk}"), default=None)
     return None if first is None else Comparison.objects.get(pk=first)

@@ -28,6 +28,7 @@ class Quality:
     pause_certainty: float = 0.95  # with more than this probability
     prior_right: int = 4  # the Beta prior of an accuracy: answers taken as seen before the first
     prior_wrong: int = 1
+    ask_flagged: bool = False  # whether others are asked what somebody flagged, before a look at it
     left_bias: float = 0.2  # log-odds of the left side that raise an alert, when surely not zero
 
     def __post_init__(self) -> None:

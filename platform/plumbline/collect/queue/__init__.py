@@ -11,7 +11,7 @@ from __future__ import annotations
 from plumbline.collect.queue.casting import cast, flag, skip
 from plumbline.collect.queue.claims import claim_next
 from plumbline.collect.queue.drafts import draft, save_draft
-from plumbline.collect.queue.figures import Progress, complete, progress
+from plumbline.collect.queue.figures import Progress, Seen, complete, progress, seen
 from plumbline.collect.queue.gate import why_not
 from plumbline.collect.queue.history import (
     following,
@@ -20,6 +20,7 @@ from plumbline.collect.queue.history import (
     last_said,
     previous,
     reopen,
+    resolve,
     standing,
     undo,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "Frozen",
     "Progress",
     "Refused",
+    "Seen",
     "Tally",
     "TooLate",
     "Verdict",
@@ -63,7 +65,9 @@ __all__ = [
     "previous",
     "progress",
     "reopen",
+    "resolve",
     "save_draft",
+    "seen",
     "set_overlap",
     "skip",
     "standing",

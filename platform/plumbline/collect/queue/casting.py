@@ -69,6 +69,7 @@ def flag(ballot: Ballot, reason: str, words: str, key: UUID) -> Ballot:
             Flag.objects.get_or_create(
                 ballot=ballot, defaults={"reason": reason[:300], "words": words}
             )
+            seats.recount(ballot.comparison)  # nobody else is asked it until somebody has looked
         return ballot
 
 
@@ -116,7 +117,8 @@ def _say(
     if active_ms is not None:
         ballot.active_ms = min(max(active_ms, 0), MOST_ACTIVE_MS)
     ballot.save()
-    Draft.objects.filter(ballot=ballot).delete()
+    if ballot.outcome in VOTES:  # a skip that is taken back finds what was typed
+        Draft.objects.filter(ballot=ballot).delete()
     history.replaced(before, comparison, by=ballot)
     seats.recount(comparison)
     training.review(ballot)

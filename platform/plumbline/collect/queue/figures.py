@@ -16,13 +16,14 @@ from django.db.models.lookups import LessThan
 from django.utils import timezone
 
 from plumbline.accounts.models import Membership, User
-from plumbline.collect.models import Ballot, Campaign, Enrolment
+from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.queue import gate, history, order, seats, tally, training
 from plumbline.collect.votes import SAID, VOTES, counted, kept
 
 SMALL = 250  # comparisons of a campaign that is counted at each look
 SECONDS, SECONDS_WANTED = 10, 300  # that counts of a larger one are kept
 MOST_LEFT = 1000  # of what is left for somebody, counted
+STEP = 5  # that rough figures go by
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,41 @@ def progress(user: User, campaign: Campaign) -> Progress:
         votes=_kept(f"{key}:votes", lambda: _votes(user, campaign)),
         wanted=wanted,
         left=_kept(f"{key}:{user.pk}", lambda: _left(user, campaign, theirs)),
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The same as a person who answers sees it. Hidden tests count like anything else, and what
+    would move only with an earnest vote is told roughly, so that no count says which was a test."""
+
+    answered: int  # my standing votes, hidden tests among them
+    share: int  # of everybody's votes, in percent, by fives
+    left: int  # what I could still answer, by fives
+
+    @property
+    def to_go(self) -> str:
+        """What is left in words; "" for nothing."""
+        if self.left == 0:
+            return ""
+        return "a few" if self.left <= STEP else f"about {self.left:,}"
+
+
+def seen(user: User, campaign: Campaign) -> Seen:
+    """A person's progress for that person's eyes."""
+    exact = progress(user, campaign)
+    tests = Comparison.objects.filter(campaign=campaign).filter(
+        Q(kind=Comparison.Kind.GOLD) | Q(kind=Comparison.Kind.REPEAT, only_for=user)
+    )
+    said = history.standing(tests).order_by()
+    if exact.wanted > SMALL:  # there one vote of everybody's does not show
+        said = said.filter(annotator=user)
+    found = said.aggregate(all=Count("pk"), own=Count("pk", filter=Q(annotator=user)))
+    share = 100 * (exact.votes + found["all"]) // max(1, exact.wanted + found["all"])
+    return Seen(
+        answered=exact.mine + found["own"],
+        share=100 if exact.votes >= exact.wanted > 0 else min(95, share // STEP * STEP),
+        left=-(-exact.left // STEP) * STEP,
     )
 
 

@@ -225,6 +225,22 @@ def replaced(before: Ballot | None, comparison: Comparison, by: Ballot) -> None:
         )
 
 
+def resolve(flag: Flag, by: User, words: str, *, retire: bool) -> bool:
+    """A researcher has looked at a flag: the comparison is asked again, or never more. False where
+    the flag is settled already."""
+    with transaction.atomic():
+        comparison = seats.lock_comparison(flag.ballot.comparison_id)
+        now = timezone.now()
+        looked = {"resolved_at": now, "resolved_by": by, "resolution": words}
+        if not Flag.objects.filter(pk=flag.pk, resolved_at=None).update(**looked):
+            return False
+        if retire and comparison.retired_at is None:
+            comparison.retired_at = now
+            comparison.save(update_fields=["retired_at"])
+        seats.recount(comparison)
+        return True
+
+
 def prepare(campaign: Campaign) -> None:
     """Before a decision: what is derived from the ballots is as the campaign's overlap has it."""
     if seats.settle(campaign):

@@ -31,8 +31,9 @@ from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
+from plumbline.collect.quality import settings
 from plumbline.collect.quality.planting import EVERYBODY
-from plumbline.collect.votes import VOTES
+from plumbline.collect.votes import VOTES, in_doubt
 
 FOR_ALL = (Comparison.Kind.GOLD, Comparison.Kind.TRAINING)  # wanted of all who come by
 
@@ -54,6 +55,10 @@ UPDATE collect_comparison SET "full" = (
     SELECT count(*) FROM collect_ballot AS b WHERE b.comparison_id = collect_comparison.id
         AND b.seat IS NOT NULL AND b.outcome IN ('ranked', 'all_bad', 'absolute')
 ) >= COALESCE(overlap, (SELECT c.overlap FROM collect_campaign AS c WHERE c.id = campaign_id))
+OR %s AND EXISTS (
+    SELECT 1 FROM collect_flag AS f JOIN collect_ballot AS b ON b.id = f.ballot_id
+        WHERE b.comparison_id = collect_comparison.id AND f.resolved_at IS NULL
+)
 WHERE id = %s
 """
 
@@ -116,11 +121,23 @@ def _filled() -> Coalesce:
     return count(held.filter(outcome__in=VOTES))
 
 
+def waits_for_a_look(campaign: Campaign) -> bool:
+    """Whether what somebody flagged is asked of nobody else until a researcher has looked."""
+    return not settings.of(campaign).ask_flagged
+
+
 def recount(comparison: Comparison) -> None:
     """Write `full` as the seats have it now. For a locked comparison, after its ballots."""
     if wanted(comparison) < EVERYBODY:
         with connection.cursor() as cursor:
-            cursor.execute(RECOUNT, [comparison.pk])
+            cursor.execute(RECOUNT, [waits_for_a_look(comparison.campaign), comparison.pk])
+
+
+def recount_flagged(campaign: Campaign) -> None:
+    """After a change of whether flagged comparisons are asked of others."""
+    for pk in campaign.comparisons.filter(in_doubt()).order_by("pk").values_list("pk", flat=True):
+        with transaction.atomic():
+            recount(lock_comparison(pk))
 
 
 def set_overlap(comparison: Comparison, people: int | None) -> None:
@@ -152,7 +169,10 @@ def settle(campaign: Campaign) -> bool:
         if fresh.overlap_applied != fresh.overlap:
             here = Comparison.objects.filter(campaign=fresh)
             people = wanted_in(Value(fresh.overlap))
-            here.filter(LessThan(_filled(), people), full=True).update(full=False)
+            wanting = here.filter(LessThan(_filled(), people), full=True)
+            if waits_for_a_look(fresh):
+                wanting = wanting.filter(~in_doubt())
+            wanting.update(full=False)
             voted = Ballot.objects.filter(comparison=OuterRef("pk"), seat__isnull=False)
             here.filter(Exists(voted), GreaterThanOrEqual(_filled(), people), full=False).update(
                 full=True
