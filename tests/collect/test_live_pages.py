@@ -172,7 +172,8 @@ def settings_form(client, **changed) -> dict[str, str]:
         for one in bound:
             for field in one:
                 value = field.value()
-                if field.name not in ("asks", "name") and value not in (None, False):
+                blank = value is None or value is False
+                if field.name not in ("asks", "name") and not blank:
                     sent[field.html_name] = value
     return {**sent, **changed}
 
