@@ -43,7 +43,7 @@ def lines(*rows: Any) -> bytes:
 
 def give(client, *data: bytes, name: str = "mine.jsonl", **said: Any):
     files = [SimpleUploadedFile(name, one) for one in data]
-    return client.post(URL, {"files": files, "set_name": "pairs", "heldout": "0", **said})
+    return client.post(URL, {"chosen": files, "set_name": "pairs", "heldout": "0", **said})
 
 
 def given(client, data: bytes, **said: Any) -> Upload:

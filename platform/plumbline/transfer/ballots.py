@@ -75,10 +75,10 @@ class BallotWriter:
         casts = {one.id: one for one in found}
         known = Ballot.objects.filter(idempotency_key__in=casts)
         self.written = []
-        for key, ballot in known.values_list("idempotency_key", "id"):
+        for key, there in known.values_list("idempotency_key", "id"):
             assert key is not None
             del casts[key]
-            self.written.append(ballot)
+            self.written.append(there)
         if not casts:
             return
         comparisons = self._comparisons(casts.values())

@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from plumbline.transfer import detecting, formats, uploads
 from plumbline.transfer.formats import Format
-from plumbline.transfer.models import Import, Upload
+from plumbline.transfer.models import Upload
 from plumbline.transfer.publish import Source, publish
 from plumbline.transfer.rows import ImportedRow
 from plumbline.transfer.showing import shown
@@ -104,9 +104,7 @@ def _write(upload: Upload) -> None:
     """All good rows in one transaction, at the end of which the upload is done."""
     format: Format = formats.find(upload.format)
     tell = _teller(upload, upload.path.stat().st_size, "bytes read")
-    source = Source(
-        upload.format, upload.filename, upload.heldout, upload.source, upload.licence
-    )
+    source = Source(upload.format, upload.filename, upload.heldout, upload.source, upload.licence)
     with stage(
         upload.path,
         format,
@@ -123,10 +121,10 @@ def _write(upload: Upload) -> None:
 
 
 def _undo(upload: Upload) -> None:
-    record = Import.objects.filter(pk=upload.made_id).first()
+    record = upload.made
+    if record is None:
+        raise Overtaken
     with transaction.atomic():
-        if record is None:
-            raise Overtaken
         together = list(record.uploads.exclude(pk=upload.pk).values_list("pk", flat=True))
         gone = undo(record)
         Upload.objects.filter(pk__in=together).update(state=State.UNDONE)

@@ -16,7 +16,7 @@ from plumbline.transfer import formats
 from plumbline.transfer.lines import GZIP, Lines
 
 LOOKED_AT, BYTES = 50, 8 << 20  # of a file, at most
-ENOUGH = 0.5  # of the lines must be in the format
+ENOUGH, MANY = 0.5, 0.8  # of the lines must be in the format, and for certainty
 OTHER = {
     b"PAR1": "It is a Parquet file. Save it as JSON lines first.",
     b"PK\x03\x04": "It is a zip archive. Unpack it, and give the files in it.",
@@ -28,7 +28,7 @@ OTHER = {
 
 @dataclass(frozen=True)
 class Guess:
-    """format: "" when there is none. sure: nothing else reads the lines. reasons: sentences."""
+    """format: "" when there is none. sure: it reads almost all lines, and none does as well."""
 
     format: str
     sure: bool
@@ -55,19 +55,16 @@ def detect(path: Path) -> Guess:
         said = f"Line {found[0][0]}: {found[0][1]}." if found else "It has no lines."
         return Guess("", False, ["Its first lines are not JSON objects.", said])
     fits = [_fit(name, rows) for name in formats.names()]
-    fits.sort(key=lambda one: (-one.good, -one.known, one.name))
+    enough = ENOUGH * len(rows)
+    fits.sort(key=lambda one: (one.good < enough, -one.known, -one.good, one.name))
     best = fits[0]
-    if best.good < ENOUGH * len(rows):
+    if best.good < enough:
         near = max(fits, key=lambda one: one.known)
         names = ", ".join(sorted({str(name) for row in rows for name in row})[:12])
-        return Guess(
-            "",
-            False,
-            [
-                f"No format reads its first lines, which have the fields {names}.",
-                f"{title(near.name)} comes nearest; {near.trouble}.",
-            ],
-        )
+        reasons = [f"No format reads its first lines, which have the fields {names}."]
+        if near.known:
+            reasons.append(f"{title(near.name)} comes nearest; {near.trouble}.")
+        return Guess("", False, reasons)
     return _chosen(best, fits[1:], rows)
 
 
@@ -79,16 +76,16 @@ def title(name: str) -> str:
 def _chosen(best: _Fit, others: list[_Fit], rows: list[Mapping[str, Any]]) -> Guess:
     many = "its first line" if len(rows) == 1 else f"{best.good} of its first {len(rows)} lines"
     reasons = [f"{title(best.name)} reads {many}."]
-    rivals = [one for one in others if one.good == best.good]
+    rivals = [one for one in others if one.good >= best.good]
     equal = [title(one.name) for one in rivals if one.known == best.known]
     if equal:
         reasons.append(f"So does {' and '.join(equal)}, which knows the same fields.")
     for one in rivals:
         if one.known < best.known:
             reasons.append(f"{title(one.name)} would read it too, but drop some of its fields.")
-    if best.good < len(rows):
+    if best.good < MANY * len(rows):
         reasons.append(f"The others do not fit; {best.trouble}.")
-    return Guess(best.name, not equal and best.good == len(rows), reasons)
+    return Guess(best.name, not equal and best.good >= MANY * len(rows), reasons)
 
 
 def _fit(name: str, rows: list[Mapping[str, Any]]) -> _Fit:

@@ -1,4 +1,4 @@
-"""What a researcher says of files that come in: what they are, where they go, where they are from."""
+"""What a researcher says of files that come in: what they are, where they go, where from."""
 
 from __future__ import annotations
 
@@ -63,25 +63,25 @@ class PlaceForm(forms.Form):
 class FilesForm(PlaceForm):
     """Files to begin with."""
 
-    files = ManyFilesField(
+    chosen = ManyFilesField(
         label="Files",
         help_text="JSON lines, plain or gzipped, up to 256 MB each. "
         "Nothing is imported before you have seen what was found.",
         widget=ManyFilesInput(attrs={"accept": ".jsonl,.ndjson,.json,.gz"}),
     )
     format = forms.ChoiceField(required=False)
-    field_order = ("files", "format", "set_name", "heldout", "source", "licence")
+    field_order = ("chosen", "format", "set_name", "heldout", "source", "licence")
 
     def __init__(
-        self, data: Any = None, files: MultiValueDict[str, UploadedFile] | None = None
+        self, data: Any = None, files: MultiValueDict[str, UploadedFile[Any]] | None = None
     ) -> None:
         super().__init__(data, files)
         choices = [("", "Find out from the file"), *formats.titles()]
         self.fields["format"] = forms.ChoiceField(required=False, choices=choices)
         self.order_fields(self.field_order)
 
-    def clean_files(self) -> list[UploadedFile]:
-        given: list[UploadedFile] = self.cleaned_data["files"]
+    def clean_chosen(self) -> list[UploadedFile[Any]]:
+        given: list[UploadedFile[Any]] = self.cleaned_data["chosen"]
         if len(given) > MOST_FILES:
             raise forms.ValidationError(f"At most {MOST_FILES} files at once.")
         for one in given:

@@ -34,7 +34,7 @@ def imports(request: PlumblineRequest) -> HttpResponse:
     said = {name: form.cleaned_data[name] for name in ("format", "set_name", "heldout")}
     said |= {name: form.cleaned_data[name] for name in ("source", "licence")}
     made = []
-    for file in form.cleaned_data["files"]:
+    for file in form.cleaned_data["chosen"]:
         try:
             made.append(
                 uploads.receive(

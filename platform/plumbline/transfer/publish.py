@@ -54,9 +54,7 @@ def publish(
         "licence": source.licence or format.LICENCE,
     }
     with transaction.atomic():
-        target, _ = PromptSet.objects.get_or_create(
-            project=project, name=set_name, defaults=origin
-        )
+        target, _ = PromptSet.objects.get_or_create(project=project, name=set_name, defaults=origin)
         record, new = Import.objects.get_or_create(
             set=target,
             format=source.format,

@@ -24,9 +24,7 @@ def shown(row: ImportedRow) -> dict[str, Any]:
     answers = []
     for slot, one in enumerate(row.answers):
         said, tone = _of_answer(vote, slot, len(row.answers)) if vote else ("", "")
-        answers.append(
-            {"text": _cut(one.text), "origin": one.origin, "said": said, "tone": tone}
-        )
+        answers.append({"text": _cut(one.text), "origin": one.origin, "said": said, "tone": tone})
     return {
         "messages": [
             {"role": one["role"], "text": _cut(one["content"])}

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, Model, OuterRef, QuerySet
@@ -20,6 +21,7 @@ from plumbline.collect.models import Ballot, Campaign, Comparison, Completion, P
 from plumbline.transfer.models import Import
 
 CHUNK = 500
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,7 @@ def refusal(record: Import) -> str:
         votes = "one of its votes" if frozen == 1 else f"{frozen} of its votes"
         return f"A round has trained on {votes}; what a round froze stays."
     linked = any(
-        one.exists()
-        for one in (record.says_prompts, record.says_completions, record.says_ballots)
+        one.exists() for one in (record.says_prompts, record.says_completions, record.says_ballots)
     )
     return "" if linked else "It was imported before it was kept what each import says."
 
@@ -71,7 +72,7 @@ def _alone(said: QuerySet[Any], record: Import) -> QuerySet[Any]:
     return said.exclude(Exists(others))
 
 
-def _drop_votes(ballots: Sequence[object]) -> None:
+def _drop_votes(ballots: Sequence[UUID]) -> None:
     """The ballots, then those of their comparisons on which nobody else has voted."""
     compared: set[int] = set()
     for some in _chunks(ballots):
@@ -80,8 +81,8 @@ def _drop_votes(ballots: Sequence[object]) -> None:
         # Later revisions point at earlier ones, and that is protected.
         Ballot.objects.filter(revises__in=some).update(revises=None)
         here.delete()
-    for some in _chunks(sorted(compared)):
-        Comparison.objects.filter(pk__in=some, ballots=None).delete()
+    for few in _chunks(sorted(compared)):
+        Comparison.objects.filter(pk__in=few, ballots=None).delete()
 
 
 def _drop_unused(model: type[Model], keys: Sequence[object]) -> int:
@@ -122,7 +123,7 @@ def _drop_empty(target: PromptSet) -> None:
         _drop_unused(PromptSet, [target.pk])
 
 
-def _chunks(keys: Iterable[object]) -> Iterator[list[object]]:
+def _chunks(keys: Iterable[Key]) -> Iterator[list[Key]]:
     left = iter(keys)
     while some := list(islice(left, CHUNK)):
         yield some
