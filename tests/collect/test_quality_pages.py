@@ -117,5 +117,6 @@ def test_the_campaign_page_leads_researchers_to_quality_and_annotators_not(
     researcher, campaign, bob, client_for
 ):
     page = f"/p/alpha/campaigns/{campaign.pk}/"
-    assert address(campaign) in researcher.get(page).content.decode()
-    assert address(campaign) not in client_for(bob).get(page).content.decode()
+    assert f"{page}manage/" in researcher.get(page).content.decode()
+    assert address(campaign) in researcher.get(f"{page}manage/").content.decode()
+    assert f"{page}manage/" not in client_for(bob).get(page).content.decode()

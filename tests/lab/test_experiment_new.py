@@ -347,7 +347,7 @@ def test_as_many_prompts_compared_as_there_are_may_train_on_votes(researcher, se
 def test_a_wrong_field_is_told_once(researcher, sent):
     page = text(researcher.post(URL, sent | {"prompts_per_round": 0, "prompts_compared": 3}))
     assert "Prompts a round must be between 1 and 100000." in page
-    assert "cannot compare answers" not in page
+    assert "people cannot compare answers to 3" not in page
 
 
 def test_an_averaged_reference_needs_a_second_policy(researcher, sent):
