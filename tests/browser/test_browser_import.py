@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from django.conf import settings
+from django.db import connection
 
 from plumbline.collect.models import Ballot
 from plumbline.transfer.porter import Porter
@@ -45,7 +45,7 @@ def porter(shared_db, monkeypatch) -> Iterator[Porter]:
     """The loop's part in it, with processes on the test's database."""
     url = f"sqlite:///{shared_db}"
     if shared_db is None:
-        url = f"postgresql://postgres@/{settings.DATABASES['default']['NAME']}"
+        url = f"postgresql://postgres@/{connection.settings_dict['NAME']}"
     monkeypatch.setenv("DATABASE_URL", url)
     found = Porter()
     yield found
