@@ -85,6 +85,9 @@ TABLE: dict[str, dict[str, str]] = {
     "export": {"GET": RESEARCHER},
     "export-download": {"GET": RESEARCHER},
     "export-check": {"POST": RESEARCHER},
+    "imports": {"GET": RESEARCHER, "POST": RESEARCHER},
+    "import-file": {"GET": RESEARCHER, "POST": RESEARCHER},
+    "import-undo": {"POST": RESEARCHER},
     # lab
     "my-work": {"GET": ANNOTATOR},
     "experiments": {"GET": RESEARCHER},

@@ -24,7 +24,7 @@ from tests.bench.quality import page
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
 GOAL = 0.5
-SEEDS, QUICK_SEEDS = 5, 2
+SEEDS, QUICK_SEEDS = 10, 2
 RESAMPLES = 1000
 YARDSTICK = "random"
 Curves = Sequence[Sequence[float]]  # by seed, the accuracy at each count

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from plumbline.collect.models import Completion
 
@@ -24,20 +25,26 @@ REFUSES = re.compile(
 
 def different(answers: Sequence[Completion]) -> list[Completion]:
     """Answers between any two of which people could have a preference."""
-    kept: list[Completion] = []
+    return [answers[at] for at in _kept(tuple(answer.text for answer in answers))]
+
+
+@lru_cache(maxsize=2048)  # a round asks several times about the same answers
+def _kept(texts: tuple[str, ...]) -> tuple[int, ...]:
+    """The places of those texts."""
+    kept: list[int] = []
     seen: list[frozenset[str]] = []
     nothing = False
-    for answer in answers:
-        if says_nothing(answer.text):
+    for at, text in enumerate(texts):
+        if says_nothing(text):
             if nothing:
                 continue
             nothing = True
-        tokens = _tokens(answer.text)
+        tokens = _tokens(text)
         if any(_similarity(tokens, other) > NEAR for other in seen):
             continue
-        kept.append(answer)
+        kept.append(at)
         seen.append(tokens)
-    return kept
+    return tuple(kept)
 
 
 def says_nothing(text: str) -> bool:

@@ -16,8 +16,8 @@ from django.db.models import Max
 from django.utils import timezone
 
 from plumbline.accounts.models import User
-from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison, PromptSet
-from plumbline.transfer.models import ImportedComparison
+from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
+from plumbline.transfer.models import Import, ImportedComparison
 from plumbline.transfer.rows import Asked, ImportedRow, Vote
 
 STRONG, CLEAR = 0.9, 0.5  # |2p - 1| from which a graded preference is much or clearly better
@@ -42,8 +42,9 @@ class Cast:
 class BallotWriter:
     """Writes the votes of one import. `identity` makes UUIDs of strings within the set."""
 
-    def __init__(self, target: PromptSet, format: str, identity: Callable[..., uuid.UUID]) -> None:
-        self._set, self._format, self._identity = target, format, identity
+    def __init__(self, record: Import, identity: Callable[..., uuid.UUID]) -> None:
+        self._set, self._format, self._identity = record.set, record.format, identity
+        self.written: list[uuid.UUID] = []  # ballots that the last rows say, new or known
         self._now = timezone.now()
         self._campaigns: dict[str, Campaign] = {}
         self._voters: dict[str, User] = {}
@@ -73,9 +74,11 @@ class BallotWriter:
         """The ballots that are not there yet, with what they need."""
         casts = {one.id: one for one in found}
         known = Ballot.objects.filter(idempotency_key__in=casts)
-        for key in known.values_list("idempotency_key", flat=True):
-            if key is not None:
-                del casts[key]
+        self.written = []
+        for key, there in known.values_list("idempotency_key", "id"):
+            assert key is not None
+            del casts[key]
+            self.written.append(there)
         if not casts:
             return
         comparisons = self._comparisons(casts.values())
@@ -93,6 +96,7 @@ class BallotWriter:
                 )
             made[key] = ballot
         Ballot.objects.bulk_create(made.values())
+        self.written += [ballot.pk for ballot in made.values()]
 
     def _comparisons(self, casts: Iterable[Cast]) -> dict[uuid.UUID, Comparison]:
         """By ballot, its comparison; the missing ones are made."""

@@ -88,10 +88,9 @@ class FileForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        written = formats.exporters()
-        rest = [(name, name) for name in formats.names() if name not in written]
-        choices = [*((name, one.TITLE) for name, one in written.items()), *rest]
-        self.fields["against"] = forms.ChoiceField(label="Format", choices=choices, initial=FIRST)
+        self.fields["against"] = forms.ChoiceField(
+            label="Format", choices=formats.titles(), initial=FIRST
+        )
 
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]

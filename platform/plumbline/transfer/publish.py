@@ -1,17 +1,19 @@
 """The second half of an import: everything a checked file says, in one transaction.
 
 Prompts are one per digest and set, answers one per prompt, writer and text, ballots one per vote,
-whichever import they came by. Imported ballots are ordinary ballots on ordinary comparisons of a
-closed campaign, so reward models and training use them like any others.
+whichever import they came by; each import keeps which of them it says. Imported ballots are
+ordinary ballots on ordinary comparisons of a closed campaign, so reward models and training use
+them like any others.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from django.db import transaction
+from django.db.models import Model
 
 from plumbline.accounts.models import Project
 from plumbline.collect.models import Ballot, Completion, Prompt, PromptSet
@@ -29,9 +31,13 @@ Rows = Sequence[tuple[str, ImportedRow]]
 
 @dataclass(frozen=True)
 class Source:
+    """Where rows come from. source, licence: as the person who imports says; "": as the format."""
+
     format: str
     filename: str
     heldout: float  # fraction of prompts
+    source: str = ""
+    licence: str = ""
 
 
 def publish(
@@ -43,19 +49,21 @@ def publish(
     advanced: Callable[[int], object] = lambda n: None,
 ) -> tuple[Import, bool]:
     """Write it all, or find the import of the same lines. Gives the import, and if it is new."""
+    origin = {
+        "source": source.source or format.SOURCE,
+        "licence": source.licence or format.LICENCE,
+    }
     with transaction.atomic():
-        target, _ = PromptSet.objects.get_or_create(
-            project=project,
-            name=set_name,
-            defaults={"source": format.SOURCE, "licence": format.LICENCE},
-        )
+        target, _ = PromptSet.objects.get_or_create(project=project, name=set_name, defaults=origin)
         record, new = Import.objects.get_or_create(
             set=target,
             format=source.format,
             sha256=staged.sha256,
             defaults={
+                **origin,
                 "filename": source.filename[:255],
                 "rows": staged.rows,
+                "left_out": staged.bad,
                 "prompts": 0,
                 "completions": 0,
                 "ballots": 0,
@@ -64,7 +72,7 @@ def publish(
         if not new:
             return record, False
         before = _counts(target)
-        writer = _Writer(target, source)
+        writer = _Writer(record, source)
         for chunk in staged.chunks(CHUNK):
             writer.write(chunk)
             advanced(len(chunk))
@@ -77,10 +85,11 @@ def publish(
 
 
 class _Writer:
-    def __init__(self, target: PromptSet, source: Source) -> None:
-        self._set = target
+    def __init__(self, record: Import, source: Source) -> None:
+        self._record = record
+        self._set = record.set
         self._source = source
-        self._ballots = BallotWriter(target, source.format, self._identity)
+        self._ballots = BallotWriter(record, self._identity)
 
     def write(self, rows: Rows) -> None:
         prompts = self._prompts(rows)
@@ -90,6 +99,7 @@ class _Writer:
             for key, row in rows
         )
         self._ballots.write(cast for cast in casts if cast is not None)
+        _says(self._record, Ballot, self._ballots.written)
 
     def _prompts(self, rows: Rows) -> dict[str, int]:
         """Ids of the rows' prompts by digest; the missing ones are made."""
@@ -107,7 +117,9 @@ class _Writer:
         Prompt.objects.bulk_create(
             [prompt for key, prompt in wanted.items() if key not in known], ignore_conflicts=True
         )
-        return dict(here.values_list("digest", "id"))
+        found = dict(here.values_list("digest", "id"))
+        _says(self._record, Prompt, found.values())
+        return found
 
     def _completions(self, rows: Rows, prompts: dict[str, int]) -> None:
         found = {}
@@ -123,6 +135,7 @@ class _Writer:
                     sampling=answer.sampling,
                 )
         Completion.objects.bulk_create(found.values(), ignore_conflicts=True)
+        _says(self._record, Completion, found)
 
     def _answer_ids(self, row: ImportedRow) -> list[uuid.UUID]:
         """The same answer by the same writer to the same prompt of a set has the same id, unless
@@ -135,6 +148,16 @@ class _Writer:
 
     def _identity(self, *parts: str) -> uuid.UUID:
         return uuid.uuid5(IDENTITIES, "\0".join([str(self._set.pk), *parts]))
+
+
+def _says(record: Import, model: type[Model], keys: Iterable[object]) -> None:
+    """Keep what an import says, each thing once."""
+    name = model._meta.model_name
+    through = getattr(Import, f"says_{name}s").through
+    through.objects.bulk_create(
+        [through(**{"import_id": record.pk, f"{name}_id": key}) for key in keys],
+        ignore_conflicts=True,
+    )
 
 
 def _counts(target: PromptSet) -> tuple[int, int, int]:

@@ -16,11 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from plumbline.transfer.formats import Format
+from plumbline.transfer.checks import Problem
+from plumbline.transfer.formats import Format, problems
 from plumbline.transfer.lines import Lines
 from plumbline.transfer.rows import Answer, Asked, ImportedRow, Vote, digest
 
 SHOWN_ERRORS = 20
+Finding = tuple[int, Problem]  # with the number of the line
 
 
 class BadFile(ValueError):
@@ -33,7 +35,8 @@ class BadFile(ValueError):
 
 
 class Staged:
-    """The rows of a file that was read to its end without an error; a context manager."""
+    """The rows of a file that were found good, and what is wrong with the others; a context
+    manager. `whole`: the file was read as far as was asked for."""
 
     def __init__(self) -> None:
         self._store = sqlite3.connect("", isolation_level=None)  # "": private, temporary
@@ -43,6 +46,9 @@ class Staged:
         self._store.execute("BEGIN")
         self.rows = 0
         self.duplicates = 0
+        self.bad = 0
+        self.findings: list[Finding] = []  # the first ones
+        self.whole = True
         self.sha256 = ""
 
     def __enter__(self) -> Self:
@@ -90,24 +96,50 @@ def stage(
     format: Format,
     limit: int | None = None,
     advanced: Callable[[int], object] = lambda n: None,
+    *,
+    leave_out: bool = False,
+    most: int | None = None,
 ) -> Staged:
-    """Read all of `path`, or its first `limit` rows. Raises BadFile naming the rows with errors."""
-    staged, errors, bad = Staged(), [], 0
-    lines = Lines(path, advanced)
+    """Read all of `path`, or its first `limit` rows. Raises BadFile naming the rows with errors;
+    with `leave_out` only for a file that cannot be read to its end or holds nothing good."""
+    staged = read(path, format, limit, advanced, most=most)
+    if not staged.bad and not staged.rows:
+        staged.bad, staged.findings = 1, [(1, Problem("", "the file has no rows"))]
+    if staged.bad and not (leave_out and staged.whole and staged.rows):
+        staged.__exit__(None, None, None)
+        first: dict[int, str] = {}
+        for number, problem in staged.findings:
+            first.setdefault(number, f"row {number}: {problem}")
+        raise BadFile(list(first.values())[:SHOWN_ERRORS], staged.bad)
+    return staged
+
+
+def read(
+    path: Path,
+    format: Format,
+    limit: int | None = None,
+    advanced: Callable[[int], object] = lambda n: None,
+    *,
+    most: int | None = None,
+    shown: int = SHOWN_ERRORS,
+) -> Staged:
+    """Read all of `path`, or its first `limit` rows, or `most` bytes; the good rows are kept, and
+    what is wrong with the first `shown` others."""
+    staged = Staged()
+    lines = Lines(path, advanced, most)
+    taken = 0
     for number, record in islice(lines, limit):
+        taken += 1
         try:
             if isinstance(record, str):
                 raise ValueError(record)
             staged.add(format.parse(record))
         except ValueError as error:
-            bad += 1
-            if bad <= SHOWN_ERRORS:
-                errors.append(f"row {number}: {error}")
-    if not bad and not staged.rows:
-        bad, errors = 1, ["row 1: the file has no rows"]
-    if bad:
-        staged.__exit__(None, None, None)
-        raise BadFile(errors, bad)
+            staged.bad += 1
+            if staged.bad <= shown:
+                told = [] if isinstance(record, str) else list(problems(format, record))
+                staged.findings += [(number, one) for one in told or [Problem("", str(error))]]
+    staged.whole = lines.whole or taken == limit
     staged.sha256 = lines.sha256
     return staged
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import torch
@@ -80,15 +80,19 @@ class Learner:
         self, strategy: str, seed: int, left: Sequence[int], asked: Sequence[tuple[int, int]]
     ) -> dict[int, tuple[int, int]]:
         """The rows of the two answers that people are asked about, by prompt."""
-        members = torch.stack([self.fitted(some) for some in resampled(asked, seed)], 1)  # (D, M)
-        scores = self.pool.features @ members
         batch = Batch(
             prompts={p: [self.answers[row] for row in self.pool.prompts[p]] for p in left},
             wanted=self.plan.batch,
             seed=f"{seed}:{len(asked)}",
-            known={prompt: self.known(self.pool.prompts[prompt], scores) for prompt in left},
-            before=[self.before(pair, scores) for pair in asked],
         )
+        if selection.find(strategy).needs:
+            members = [self.fitted(some) for some in resampled(asked, seed)]
+            scores = self.pool.features @ torch.stack(members, 1)  # (R, M)
+            batch = replace(
+                batch,
+                known={prompt: self.known(self.pool.prompts[prompt], scores) for prompt in left},
+                before=[self.before(pair, scores) for pair in asked],
+            )
         return {
             prompt: self.rows(picked.answers)
             for prompt, (picked,) in selection.choose_batch(strategy, batch).items()

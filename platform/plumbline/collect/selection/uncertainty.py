@@ -1,7 +1,7 @@
 """The pairs that the last reward model is least sure of, for nine in ten.
 
 The entropy of the vote that its members foretell together. It does not tell doubt from a toss-up,
-and yet was the most accurate of all on the demo's simulated raters, over five seeds. One prompt in
+and yet was the most accurate of all on the demo's simulated raters, over ten seeds. One prompt in
 ten gets a random pair; in a first round all do.
 """
 

@@ -2,11 +2,12 @@
 
 A format is a module that reads, and most also write:
 
-- SOURCE and LICENCE, what a new prompt set is labelled with ("" where the file does not tell), and
+- TITLE for people, SOURCE and LICENCE, what a new prompt set is labelled with ("" where the file
+  does not tell), FIELDS, the names in a line that it reads, by which it is known, and
   `parse(record)`, which turns one JSON object of the file into an ImportedRow or raises ValueError
   with a sentence about what is wrong with it;
-- TITLE and ABOUT for people, TAKES (the options it has a place for), TIES (the rules for ties it
-  can express, of those) and `rows(item, export)`, which yields the JSON objects that a comparison's
+- ABOUT for people, TAKES (the options it has a place for), TIES (the rules for ties it can
+  express, of those) and `rows(item, export)`, which yields the JSON objects that a comparison's
   votes become and counts in `export.left` what becomes none;
 - `check(record)`, which yields a Problem for each field that is wrong. Without one, what `parse`
   says is the problem of the line.
@@ -27,14 +28,15 @@ Row = dict[str, Any]
 
 
 class Format(Protocol):
+    TITLE: str
     SOURCE: str
     LICENCE: str
+    FIELDS: tuple[str, ...]
 
     def parse(self, record: Mapping[str, Any]) -> ImportedRow: ...
 
 
 class Exporter(Format, Protocol):
-    TITLE: str
     ABOUT: str
     TAKES: tuple[str, ...]
     TIES: tuple[str, ...]
@@ -53,6 +55,13 @@ def find(name: str) -> Format:
     if name not in names():
         raise ValueError(f"no format {name!r}; there are {', '.join(names())}")
     return cast(Format, import_module(f"{__name__}.{name}"))
+
+
+def titles() -> list[tuple[str, str]]:
+    """(name, title) of all, to choose from; those that are written as well come first."""
+    written = exporters()
+    order = [*written, *(name for name in names() if name not in written)]
+    return [(name, find(name).TITLE) for name in order]
 
 
 def exporters() -> dict[str, Exporter]:

@@ -13,6 +13,16 @@ from plumbline.transfer.rows import Answer, ImportedRow, text_field, user
 
 SOURCE = "https://github.com/tatsu-lab/alpaca_eval"
 LICENCE = "Apache-2.0"
+TITLE = "AlpacaEval annotations"
+FIELDS = (
+    "index",
+    "instruction",
+    "output_1",
+    "generator_1",
+    "output_2",
+    "generator_2",
+    "preference",
+)
 
 
 def parse(record: Mapping[str, Any]) -> ImportedRow:

@@ -18,6 +18,7 @@ from plumbline.transfer.rows import Answer, ImportedRow, text_field
 
 SOURCE = "https://github.com/anthropics/hh-rlhf"
 LICENCE = "MIT"
+FIELDS = ("chosen", "rejected")
 TITLE = "HH-RLHF"
 ABOUT = "Two whole conversations as text, chosen and rejected, that differ in the last answer."
 TAKES = ("votes", "ties", "corrections")

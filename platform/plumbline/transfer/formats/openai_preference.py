@@ -17,6 +17,7 @@ from plumbline.transfer.rows import Answer, ImportedRow
 
 SOURCE = ""
 LICENCE = ""
+FIELDS = ("input", "preferred_output", "non_preferred_output")
 TITLE = "OpenAI preference"
 ABOUT = "For preference fine-tuning at OpenAI, Azure, Together or Fireworks."
 TAKES = ("votes", "ties", "corrections")

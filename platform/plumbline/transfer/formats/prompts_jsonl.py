@@ -10,6 +10,8 @@ from plumbline.transfer.rows import ImportedRow, text_field, user
 
 SOURCE = ""
 LICENCE = ""
+TITLE = "Prompts"
+FIELDS = ("prompt", "messages", "split")
 
 
 def parse(record: Mapping[str, Any]) -> ImportedRow:

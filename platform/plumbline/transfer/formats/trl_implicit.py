@@ -18,6 +18,7 @@ from plumbline.transfer.rows import Answer, ImportedRow
 
 SOURCE = ""
 LICENCE = ""
+FIELDS = ("chosen", "rejected", "weight", "vote")
 TITLE = "TRL preference, implicit prompt"
 ABOUT = "For TRL's RewardTrainer: chosen and rejected, the whole conversation in each."
 TAKES = ("layout", "votes", "ties", "corrections", "extras")

@@ -18,6 +18,7 @@ from plumbline.transfer.rows import Answer, ImportedRow
 
 SOURCE = ""
 LICENCE = ""
+FIELDS = ("prompt", "chosen", "rejected", "weight", "vote")
 TITLE = "TRL preference, explicit prompt"
 ABOUT = "For TRL's DPOTrainer and most others: prompt, chosen, rejected."
 TAKES = ("layout", "votes", "ties", "corrections", "extras")

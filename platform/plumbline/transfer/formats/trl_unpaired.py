@@ -17,6 +17,7 @@ from plumbline.transfer.rows import Answer, ImportedRow, Vote
 
 SOURCE = ""
 LICENCE = ""
+FIELDS = ("prompt", "completion", "label", "vote")
 TITLE = "TRL unpaired"
 ABOUT = "For TRL's KTOTrainer: prompt, completion, and whether it is good."
 TAKES = ("layout", "votes", "ties", "pairs", "extras")

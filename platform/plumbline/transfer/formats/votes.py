@@ -35,6 +35,7 @@ READ = (
     *(*SAID, "kind", "strategy", "p_select", "why", "claimed_at", "cast_at", "annotator"),
     *("id", "standing", "revises", "comparison", "campaign", "prompt", "answers"),
 )
+FIELDS = ("schema", *READ)
 OUTCOMES = tuple(Ballot.Outcome.values)
 
 

@@ -1,7 +1,8 @@
 """`manage.py runloop`: look at every round each TICK_SECONDS and do the next thing, until SIGTERM.
 
-Also brings back what the aliases point at when the engine has restarted. Holds nothing in memory,
-so it may be killed and started at any time.
+Also brings back what the aliases point at when the engine has restarted, and has files imported, in
+a process of their own. Holds nothing in memory that counts, so it may be killed and started at any
+time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django.db import close_old_connections
 
 from plumbline.loop import advance
 from plumbline.policies import serving
+from plumbline.transfer.porter import Porter
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +35,19 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         pause = float(settings.TICK_SECONDS)
-        engine = Engine()
+        engine, porter = Engine(), Porter()
         while not stopping.wait(pause):
             close_old_connections()
             try:
                 engine.look()
+                porter.look()
                 advance.tick()
             except Exception:  # the loop must outlive whatever one round does to it
                 log.exception("this tick failed; the next one is in %g s", 2 * pause)
                 pause = min(LONGEST_PAUSE, 2 * pause)
             else:
                 pause = float(settings.TICK_SECONDS)
+        porter.stop()
 
 
 class Engine:
