@@ -53,34 +53,69 @@ def quality_picture(result: Mapping[str, Any]) -> str:
 
 
 def overopt_tables(result: Mapping[str, Any]) -> str:
-    out = [
-        "| reading | n | sqrt(KL bound) | sqrt(KL), estimated | gold gain (95 %) | win rate |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        out.append(
-            f"| {row['reading']} | {row['n']} | {row['d_bound']:.2f} | {row['d']:.2f} "
-            f"| {span(row['gold'])} | {row['win_rate']:.3f} |"
-        )
-    fits = ["| reading | gold at the largest n less the single model's (95 %) | peak of the fit |",
-            "|---|---|---|"]  # fmt: skip
-    for name, one in result["readings"].items():
-        fit = one["fit"]
-        peak = f"sqrt(KL) {fit['peak']:.2f}" if fit["identified"] else fit["why"]
-        fits.append(f"| {name} | {span(one['against_single'])} | {peak} |")
-    return "\n".join(out) + "\n\n" + "\n".join(fits)
+    """Gold at a few n and after each round, and every reading against the single model."""
+    parts = []
+    picked, trained = result["best_of_n"], result["rounds"]
+    counts = sorted({row["n"] for row in picked["rows"]})[2::2]
+    counts = sorted({*counts, picked["answers"]})
+    parts.append(
+        [
+            "| best of n, gold gain by | " + " | ".join(f"n = {n}" for n in counts)
+            + " | less the single model's (95 %) | apart |",
+            "|---" * (len(counts) + 3) + "|",
+        ]
+    )  # fmt: skip
+    for name, one in picked["readings"].items():
+        found = {row["n"]: row for row in picked["rows"] if row["reading"] == name}
+        cells = [f"{found[n]['gold']['value']:.2f}" for n in counts[:-1]]
+        cells.append(short(one["gold"]))
+        parts[-1].append(f"| {name} | {' | '.join(cells)} | {versus(one)} |")
+    numbers = sorted({row["round"] for row in trained["rows"]})[1:]
+    parts.append(
+        [
+            "| DPO rounds, gold gain by | " + " | ".join(f"round {n}" for n in numbers)
+            + " | KL, nats | win rate | less the single model's (95 %) | apart |",
+            "|---" * (len(numbers) + 5) + "|",
+        ]
+    )  # fmt: skip
+    for name, one in trained["readings"].items():
+        found = {row["round"]: row for row in trained["rows"] if row["reading"] == name}
+        cells = [f"{found[n]['gold']['mean']:.2f}" for n in numbers[:-1]]
+        end = found[numbers[-1]]
+        cells += [short(one["gold"]), f"{end['kl']:.1f}", f"{end['gold_win_rate']:.3f}"]
+        parts[-1].append(f"| {name} | {' | '.join(cells)} | {versus(one)} |")
+    fits = ["| best of n | peak of Gao's fit, sqrt(KL) |", "|---|---|"]
+    for name, one in picked["readings"].items():
+        peak = f"{one['fit']['peak']:.2f}" if one["fit"]["identified"] else one["fit"]["why"]
+        fits.append(f"| {name} | {peak} |")
+    return "\n\n".join("\n".join(part) for part in (*parts, fits))
+
+
+def versus(one: Mapping[str, Any]) -> str:
+    """The last two cells of a reading's row."""
+    if "against_single" not in one:
+        return " | "
+    apart = "yes" if one["apart"] else "paired only" if one["paired"] else "no"
+    return f"{short(one['against_single'])} | {apart}"
 
 
 def overopt_picture(result: Mapping[str, Any]) -> str:
-    lines: dict[str, list[tuple[float, float, float, float]]] = {}
-    for row in result["rows"]:
-        gold = row["gold"]
-        point = (row["d_bound"], gold["value"], gold["low"], gold["high"])
-        lines.setdefault(row["reading"], []).append(point)
-    highest = max(point[3] for points in lines.values() for point in points)
-    lowest = min(0.0, *(point[2] for points in lines.values() for point in points))
-    panel = [("gold gain against sqrt(KL), upper bound", lines)]
-    return panels_svg("Gold gain of the best of n, 95 % intervals", panel, (lowest, highest))
+    panels = []
+    for about, rows in (
+        ("best of n: gold gain against sqrt(KL), upper bound", result["best_of_n"]["rows"]),
+        ("DPO rounds: gold gain against sqrt(KL)", result["rounds"]["rows"]),
+    ):
+        lines: dict[str, list[tuple[float, float, float, float]]] = {}
+        for row in rows:
+            gold = row["gold"]
+            value = gold["value"] if "value" in gold else gold["mean"]
+            ends = [value if math.isnan(gold[end]) else gold[end] for end in ("low", "high")]
+            point = (row.get("d_bound", row["d"]), value, *ends)
+            lines.setdefault(row["reading"], []).append(point)
+        panels.append((about, lines))
+    points = [point for _, lines in panels for line in lines.values() for point in line]
+    reach = (min(0.0, *(point[2] for point in points)), max(point[3] for point in points))
+    return panels_svg("Gold gain, 95 % intervals", panels, reach)
 
 
 def panels_svg(
@@ -152,3 +187,10 @@ def span(one: Mapping[str, float] | None) -> str:
     if one is None:
         return ""
     return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+
+
+def short(one: Mapping[str, float]) -> str:
+    value = one["value"] if "value" in one else one["mean"]
+    if math.isnan(one["low"]):
+        return f"{value:.2f} (one seed)"
+    return f"{value:.2f} ({one['low']:.2f} to {one['high']:.2f})"

@@ -25,7 +25,7 @@ from tests.bench.alignment.workshop import Workshop
 from tests.bench.alignment.workshop import response as drawn
 from tests.bench.alignment.world import BASE
 
-LONGEST = 384  # tokens, prompt and answer together: of what is longer nothing is used
+LONGEST = 256  # tokens, prompt and answer together: of what is longer nothing is used
 HELD_OUT = 4  # one prompt in four
 
 
@@ -67,23 +67,29 @@ def sources(data: Path, workshop: Workshop, count: int, heldout: int) -> Iterato
         yield split("alpaca_eval", found, count, heldout)
 
 
-def simulated(workshop: Workshop, count: int, heldout: int) -> Source:
-    """Answers of the demo's base, one noisy vote a pair."""
-    parts = []
-    for asked, wanted, seed in (("train", count, 11), ("heldout", heldout, 12)):
-        questions = prompts.texts(asked)
-        random.Random(seed).shuffle(questions)
-        questions = (questions * (1 + wanted // len(questions)))[:wanted]
-        replies = workshop.draw(BASE, questions, 2, 1.0, seed)
-        part = []
-        for k, (question, (one, two)) in enumerate(zip(questions, replies, strict=True)):
-            draw = random.Random(f"{seed}:{k}")
-            messages = world.messages(question)
-            said = world.LABELLER.vote(messages, [one.text, two.text], draw)
-            p = 0.5 if len(said.ranking) == 1 else float(said.ranking[0] == [0])
-            part.append(Voted(f"{asked}-{k}", messages, drawn(one), drawn(two), p))
-        parts.append(part)
-    return Source("simulated", *parts)
+def simulated(workshop: Workshop, count: int, heldout: int, seed: int = 11) -> Source:
+    """Answers of the demo's base, one noisy vote a pair; held-out questions are the demo's."""
+    return Source(
+        "simulated",
+        voted(workshop, prompts.texts("train"), count, seed),
+        voted(workshop, prompts.texts("heldout"), heldout, seed + 1),
+    )
+
+
+def voted(workshop: Workshop, questions: Sequence[str], count: int, seed: int) -> list[Voted]:
+    """`count` single votes, on every question in turn before any is asked again."""
+    order = random.Random(seed).sample(questions, len(questions))
+    asked = (order * (1 + count // len(order)))[:count]
+    found = []
+    replies = workshop.draw(BASE, asked, 2, 1.0, seed)
+    for k, (question, (one, two)) in enumerate(zip(asked, replies, strict=True)):
+        messages = world.messages(question)
+        said = world.LABELLER.vote(
+            messages, [one.text, two.text], random.Random(f"{seed}:{k}")
+        )
+        p = 0.5 if len(said.ranking) == 1 else float(said.ranking[0] == [0])
+        found.append(Voted(f"{seed}-{k}", messages, drawn(one), drawn(two), p))
+    return found
 
 
 def split(
