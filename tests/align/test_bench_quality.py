@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from tests.bench import overopt, reward_quality
-from tests.bench.overopt import Answers, Size
-from tests.bench.quality import page, sources
+from tests.bench.quality import best_of, followed, page, sides, sources
+from tests.bench.quality.best_of import Answers
+from tests.bench.quality.followed import Rounds
+from tests.bench.quality.proxies import ALONE, READINGS, Recipe, noisy
 
 
 def row(source: str, side: str, high: float, ece: float, labels: int = 10) -> dict[str, Any]:
@@ -43,25 +45,75 @@ def test_two_transcripts_are_the_turns_they_share_and_two_answers(tmp_path: Path
     assert (chosen, rejected) == ("Yes.", "No.")
 
 
-def test_an_ensemble_that_sees_through_its_members_flaws_is_found_to_be_better() -> None:
-    """Each member overrates one answer of its own; the worst case of all is the truth."""
+def picked(worth: float) -> dict[str, Any]:
+    """Each member overrates one answer of its own by 20; every reading sees the truth."""
     found = {}
     for prompt in range(20):
-        gold = [float(k) for k in range(8)]
-        members = [
-            [value + 20.0 * (k == who) for who in range(overopt.MEMBERS)]
-            for k, value in enumerate(gold)
+        gold = [worth * k for k in range(8)]
+        alone = [[value + 20.0 * (k == who) for k, value in enumerate(gold)] for who in range(5)]
+        scores = {ALONE: alone, **{name: [gold] for name in READINGS}}
+        found[str(prompt)] = Answers([str(k) for k in range(8)], gold, scores, prompt % 2)
+    return best_of.report(found, 8)
+
+
+def followed_run(seed: int, reading: str, member: int, ends: float) -> dict[str, Any]:
+    rounds = [
+        {"gold": 1.0 + ends * k / 2, "kl": float(k * k), "kl_k3": 0.0, "gold_win_rate": 0.5}
+        for k in range(3)
+    ]
+    return {"seed": seed, "reading": reading, "member": member, "rounds": rounds}
+
+
+def followed_by(gain: float) -> dict[str, Any]:
+    """Three seeds: the single model ends 0.3 up, a reading by `gain` more."""
+    return followed.report(
+        [
+            followed_run(seed, name, member, 0.3 + 0.01 * seed + gain * (name != ALONE))
+            for seed in (1, 2, 3)
+            for name in (ALONE, *followed.READINGS)
+            for member in range(2 if name == ALONE else 1)
         ]
-        found[str(prompt)] = Answers([str(k) for k in range(8)], gold, members)
-    result = overopt.report(found, Size(1, 20, 8))
-    assert result["met"] == 1
-    last = {one["reading"]: one for one in result["rows"] if one["n"] == 8}
+    )
+
+
+def test_an_ensemble_that_sees_through_its_members_flaws_is_found_to_be_better() -> None:
+    result = overopt.report(picked(1.0), followed_by(0.4), Recipe(labels=1), Rounds())
+    assert (result["met"], result["apart"], result["paired"]) == (1, [True, True], [True, True])
+    last = {one["reading"]: one for one in result["best_of_n"]["rows"] if one["n"] == 8}
     assert last["worst case"]["gold"]["value"] == pytest.approx(3.5)
-    assert last["single"]["gold"]["value"] == pytest.approx(2 - 3.5)
-    assert "| worst case |" in page.overopt_tables(result)
+    assert last[ALONE]["gold"]["value"] == pytest.approx(2 - 3.5)
+    assert last[ALONE]["proxy"] > last[ALONE]["gold"]["value"]
+    assert set(result["best_of_n"]["by_world"]) == {0, 1}
+    mean = result["rounds"]["readings"]["mean"]
+    assert mean["against_single"]["mean"] == pytest.approx(0.4)
+    assert mean["same_kl"]["mean"] == pytest.approx(0.4)
+    tables = page.overopt_tables(result)
+    assert "| worst case |" in tables
+    assert "| yes |" in tables
     assert page.overopt_picture(result).startswith("<svg")
 
 
-def test_scores_of_members_are_put_on_one_scale() -> None:
-    found = overopt.standard({"a": 1.0, "b": 2.0, "c": 3.0})
-    assert found == {"a": -1.0, "b": 0.0, "c": 1.0}
+def test_the_goal_is_missed_where_policies_trained_by_an_ensemble_are_no_better() -> None:
+    result = overopt.report(picked(1.0), followed_by(0.0), Recipe(labels=1), Rounds())
+    assert (result["met"], result["apart"]) == (0, [True, False])
+    assert "| no |" in page.overopt_tables(result)
+
+
+def test_a_quarter_of_the_votes_is_turned_around_and_always_the_same_ones() -> None:
+    answer = {"id": "", "text": "Yes.", "token_ids": None, "finish_reason": None}
+    votes = [sources.Voted(str(k), [], answer, answer, 1.0) for k in range(400)]
+    rows = noisy(votes, 0.25, seed=1)
+    turned = sum(row["preferences"][0][2] == 0.0 for row in rows)
+    assert 75 <= turned <= 125
+    assert rows == noisy(votes, 0.25, seed=1)
+    assert rows != noisy(votes, 0.25, seed=2)
+
+
+def test_objectives_that_only_read_ties_differently_are_left_out_where_there_are_none() -> None:
+    everything, without = ({one.name for one in sides.ours(ties=t)} for t in (True, False))
+    assert everything - without == {"davidson", "plackett_luce", "rao_kupper"}
+
+
+def test_calibration_is_compared_at_each_sources_largest_count() -> None:
+    rows = [row("a", "TRL", 0, 0.3, 10), row("a", "TRL", 0, 0.1, 20), row("b", "TRL", 0, 0.2, 15)]
+    assert reward_quality.calibration(rows, "TRL") == pytest.approx(0.15)

@@ -4,8 +4,8 @@ Held-out accuracy with its interval against the number of labels, for every obje
 for TRL's RewardTrainer on the same base; on simulated raters, on HH-RLHF's people and on
 AlpacaEval's judge. The last line on stdout is the result as JSON; `met` is 1 when our Bradley-Terry
 model is at no count surely below TRL's (paired, 95 %) and is calibrated better at the largest one,
-over all sources. Everybody is tried at two learning rates and shown at the better one. What ours
-computed is kept, and a bench that was stopped goes on where it was.
+over all sources. Each learner chooses its learning rate on simulated votes that are not reported.
+What was computed is kept, and a bench that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -15,19 +15,34 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from align.measure import intervals, pairs
 from align.measure.pairs import Pair
 from tests.bench.quality import page
 
+if TYPE_CHECKING:
+    from tests.bench.alignment.workshop import Workshop
+
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
-COUNTS, QUICK = (100, 300, 1000), (40, 120)
-HELD_OUT, QUICK_HELD_OUT = 300, 100
+TUNING = 5_011  # the seed of the votes that learning rates are chosen on
 OURS = "bradley_terry"  # what a round's reward model is unless somebody chooses otherwise
+
+
+@dataclass(frozen=True)
+class Size:
+    """`tuned_on`: votes that learning rates are chosen on. Where a source has fewer votes than a
+    count, all of its votes stand in for it."""
+
+    counts: tuple[int, ...]
+    heldout: int
+    tuned_on: int
+
+
+FULL, QUICK = Size((100, 300, 900), 300, 300), Size((40, 120), 100, 40)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,12 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--docs", type=Path, help="write the tables and the picture here as well")
     asked = parser.parse_args(arguments)
     started = time.process_time()
-    result = measure(
-        asked.folder.resolve(),
-        asked.data,
-        QUICK if asked.quick else COUNTS,
-        QUICK_HELD_OUT if asked.quick else HELD_OUT,
-    )
+    size = QUICK if asked.quick else FULL
+    result = measure(asked.folder.resolve(), asked.data, size)
     result["cpu_seconds"] = round(time.process_time() - started)
     if asked.docs:
         page.write(asked.docs, "reward-quality", page.quality_tables(result))
@@ -51,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     print(json.dumps(page.plain(result)))
 
 
-def measure(folder: Path, data: Path, counts: Sequence[int], heldout: int) -> dict[str, Any]:
+def measure(folder: Path, data: Path, size: Size) -> dict[str, Any]:
     import torch
 
     from tests.bench.alignment.sampler import Sampler
@@ -61,39 +72,53 @@ def measure(folder: Path, data: Path, counts: Sequence[int], heldout: int) -> di
 
     torch.set_num_threads(1)
     workshop = Workshop(folder, Sampler(BASE.base))
+    rates = choose(workshop, size)
     rows: list[dict[str, Any]] = []
-    for source in sources.sources(data, workshop, max(counts), heldout):
-        for count in counts:
-            found: dict[str, tuple[float, list[Pair]]] = {}
-            for side in (*sides.ours(), sides.TRL):
-                name = f"{source.name}, {count} labels, {side.name}"
-                tried = []
-                for rate in side.rates:
-                    try:
-                        part = source.trained[:count]
-                        seen = sides.learn(side, rate, workshop, part, source.heldout)
-                    except ValueError as error:
-                        print(f"{name}: not from such votes ({error})", file=sys.stderr)
-                        break
-                    tried.append((pairs.accuracy(seen) or 0.0, rate, seen))
-                    print(f"{name}, {rate:g}: {tried[-1][0]:.3f}", file=sys.stderr, flush=True)
-                if tried:
-                    _, rate, seen = max(tried, key=lambda one: one[0])
-                    found[side.name] = rate, seen
-            _, theirs = found[sides.TRL.name]
-            for side_name, (rate, seen) in found.items():
-                gap = intervals.difference(seen, theirs, pairs.accuracy)
+    for source in sources.sources(data, workshop, max(size.counts), size.heldout):
+        several = sides.ours(ties=any(one.p == 0.5 for one in source.trained))
+        for count in sorted({min(count, len(source.trained)) for count in size.counts}):
+            found: dict[str, list[Pair]] = {}
+            for side in (*several, sides.TRL):
+                if side.name in rates:
+                    part = source.trained[:count]
+                    seen = sides.learn(side, rates[side.name], workshop, part, source.heldout)
+                    found[side.name] = seen
+                    about = f"{source.name}, {count} labels, {side.name}"
+                    print(f"{about}: {pairs.accuracy(seen):.3f}", file=sys.stderr, flush=True)
+            for name, seen in found.items():
+                gap = intervals.difference(seen, found[sides.TRL.name], pairs.accuracy)
                 rows.append(
                     {
                         "source": source.name,
                         "labels": count,
-                        "side": side_name,
-                        "learning_rate": rate,
+                        "side": name,
                         **figures(seen),
                         "against_trl": asdict(gap) if gap else None,
                     }
                 )
-    return {"bench": "reward_quality", "met": int(met(rows)), "held_out": heldout, "rows": rows}
+    return {"bench": "reward_quality", "met": int(met(rows)), "learning_rates": rates, "rows": rows}
+
+
+def choose(workshop: Workshop, size: Size) -> dict[str, float]:
+    """Each learner's rate: that of the least log-loss on simulated votes of their own. Learners
+    that cannot learn from single votes are not among them."""
+    from tests.bench.quality import sides, sources
+
+    source = sources.simulated(workshop, size.tuned_on, size.heldout // 2, seed=TUNING)
+    rates = {}
+    for side in (*sides.ours(), sides.TRL):
+        tried: dict[float, float] = {}
+        for rate in side.rates:
+            try:
+                seen = sides.learn(side, rate, workshop, source.trained, source.heldout)
+            except ValueError as error:
+                print(f"{side.name}: not from such votes ({error})", file=sys.stderr)
+                break
+            tried[rate] = pairs.log_loss(seen) or 0.0
+        if tried:
+            rates[side.name] = min(tried, key=lambda rate: tried[rate])
+            print(f"{side.name}: {tried}", file=sys.stderr, flush=True)
+    return rates
 
 
 def figures(seen: Sequence[Pair]) -> dict[str, Any]:
@@ -115,8 +140,14 @@ def figures(seen: Sequence[Pair]) -> dict[str, Any]:
 def met(rows: Sequence[Mapping[str, Any]]) -> bool:
     """See the module. Calibration is the mean error over sources, without a temperature."""
     mine = [row for row in rows if row["side"] == OURS]
-    last = max(row["labels"] for row in rows)
     never_below = all(row["against_trl"] and row["against_trl"]["high"] >= 0 for row in mine)
-    ours = fmean(row["ece"] for row in mine if row["labels"] == last)
-    theirs = fmean(row["ece"] for row in rows if row["labels"] == last and row["side"] == "TRL")
-    return never_below and ours < theirs
+    return never_below and calibration(rows, OURS) < calibration(rows, "TRL")
+
+
+def calibration(rows: Sequence[Mapping[str, Any]], side: str) -> float:
+    """A side's mean ECE over the sources, each at its largest count."""
+    mine = [row for row in rows if row["side"] == side]
+    most: dict[str, int] = {}
+    for row in mine:
+        most[row["source"]] = max(most.get(row["source"], 0), row["labels"])
+    return fmean(row["ece"] for row in mine if row["labels"] == most[row["source"]])

@@ -27,72 +27,75 @@ Marks = Sequence[Sequence[float]]  # of one prompt's answers, by each proxy of a
 
 @dataclass(frozen=True)
 class Answers:
-    """One prompt's answers in one world: what is in them, what they are worth, and their scores,
-    by reading; the single model's are each member's in turn."""
+    """One prompt's answers: what is in them, what they are worth, and their scores by reading in
+    one of the worlds; the single model's are each member's in turn."""
 
     texts: Sequence[str]
     gold: Sequence[float]
     scores: Mapping[str, Marks]
+    world: int = 0
 
 
 def drawn(
     workshop: Workshop, worlds: Sequence[Proxies], questions: Sequence[str], count: int
-) -> list[dict[str, Answers]]:
-    """`count` answers to each question, scored by the proxies of each world."""
+) -> dict[str, Answers]:
+    """`count` answers to each question, which the worlds share out among them, by question."""
     replies = workshop.draw(BASE, questions, count, 1.0, SEED)
-    items = [
-        {"id": f"{k}:{d}", "messages": world.messages(question), "response": response(reply)}
-        for k, (question, row) in enumerate(zip(questions, replies, strict=True))
-        for d, reply in enumerate(row)
-    ]
-    found = []
-    for one in worlds:
-        said = one.said(items)
+    found: dict[str, Answers] = {}
+    for place, judges in enumerate(worlds):
+        mine = list(zip(questions, replies, strict=True))[place :: len(worlds)]
+        items = [
+            {"id": f"{k}:{d}", "messages": world.messages(question), "response": response(reply)}
+            for k, (question, row) in enumerate(mine)
+            for d, reply in enumerate(row)
+        ]
+        said = judges.said(items)
         scores: dict[str, list[list[float]]] = {ALONE: said.T.tolist()}
-        scores |= {name: [one.read(name, said)] for name in proxies.READINGS}
-        found.append(
-            {
-                question: Answers(
-                    [reply.text for reply in row],
-                    [world.gold(question, reply) for reply in row],
-                    {
-                        name: [line[k * count : (k + 1) * count] for line in lines]
-                        for name, lines in scores.items()
-                    },
-                )
-                for k, (question, row) in enumerate(zip(questions, replies, strict=True))
-            }
-        )
+        scores |= {name: [judges.read(name, said)] for name in proxies.READINGS}
+        for k, (question, row) in enumerate(mine):
+            part = slice(k * count, (k + 1) * count)
+            found[question] = Answers(
+                [reply.text for reply in row],
+                [world.gold(question, reply) for reply in row],
+                {name: [line[part] for line in lines] for name, lines in scores.items()},
+                place,
+            )
     return found
 
 
-def report(worlds: Sequence[Mapping[str, Answers]], answers: int) -> dict[str, Any]:
+def report(found: Mapping[str, Answers], answers: int) -> dict[str, Any]:
     """Gold against KL for every reading, with fits, and each reading against the single model.
 
     `apart`: the reading's interval at the largest n lies above the single model's; `paired`: that
     of the difference, prompt by prompt, lies above zero.
     """
     counts = [2**k for k in range(int(math.log2(answers)) + 1)]
-    gains: dict[str, dict[str, list[float]]] = {}  # by reading and prompt: the mean over worlds
-    by_world: dict[str, list[float]] = {}
-    rows: list[dict[str, Any]] = []
-    for name in (ALONE, *proxies.READINGS):
-        found = [{prompt: gain(one[prompt], name, counts) for prompt in one} for one in worlds]
-        by_world[name] = [fmean(line[-1] for line in one.values()) for one in found]
-        gains[name] = {
-            prompt: [fmean(parts) for parts in zip(*(one[prompt] for one in found), strict=True)]
-            for prompt in worlds[0]
-        }
-        rows += [row(worlds, name, n, gains[name], at) for at, n in enumerate(counts)]
     distances = [math.sqrt(best_of_n.kl_bound(n)) for n in counts]
-    readings = {}
-    for name, lines in gains.items():
+    gains: dict[str, dict[str, list[float]]] = {}  # by reading and prompt, for each n
+    rows: list[dict[str, Any]] = []
+    readings: dict[str, dict[str, Any]] = {}
+    for name in (ALONE, *proxies.READINGS):
+        lines = {prompt: gain(one, name, counts) for prompt, one in found.items()}
+        gains[name] = lines
+        rows += [row(found, name, n, lines, at) for at, n in enumerate(counts)]
         fit = overoptimisation.fit("best_of_n", distances, list(lines.values()))
         readings[name] = {"gold": asdict(last(lines)), "fit": asdict(fit)}
-        readings[name]["by_world"] = by_world[name]
         if name != ALONE:
             readings[name] |= against(lines, gains[ALONE])
-    return {"answers": answers, "prompts": len(worlds[0]), "rows": rows, "readings": readings}
+    by_world = {
+        place: {
+            name: fmean(lines[prompt][-1] for prompt, one in found.items() if one.world == place)
+            for name, lines in gains.items()
+        }
+        for place in sorted({one.world for one in found.values()})
+    }
+    return {
+        "answers": answers,
+        "prompts": len(found),
+        "rows": rows,
+        "readings": readings,
+        "by_world": by_world,
+    }
 
 
 def gain(one: Answers, name: str, counts: Sequence[int]) -> list[float]:
@@ -105,15 +108,13 @@ def gain(one: Answers, name: str, counts: Sequence[int]) -> list[float]:
 
 
 def row(
-    worlds: Sequence[Mapping[str, Answers]],
+    found: Mapping[str, Answers],
     name: str,
     n: int,
     gains: Mapping[str, Sequence[float]],
     at: int,
 ) -> dict[str, Any]:
-    everything = [
-        (one, marks) for found in worlds for one in found.values() for marks in one.scores[name]
-    ]
+    everything = [(one, marks) for one in found.values() for marks in one.scores[name]]
     kl = fmean(best_of_n.kl_of_samples(one.texts, marks, n) for one, marks in everything)
     return {
         "reading": name,

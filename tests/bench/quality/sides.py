@@ -9,6 +9,7 @@ import importlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, cast
 
 import torch
@@ -19,14 +20,15 @@ from transformers.utils import logging
 from align import jobs, objectives
 from align.jobs import Optimiser, RewardJob, Weights
 from align.measure.pairs import Pair
-from tests.bench.alignment.workshop import Workshop
+from tests.bench.alignment.workshop import Workshop, digest
 from tests.bench.alignment.world import BASE
 from tests.bench.quality.sources import Voted
 
 EPOCHS, BATCH, RANK = 2, 16, 16
 CENTRING = 0.01
-RATES = (1e-3, 1e-2)  # everybody is given both, and the better one counts
+RATES = (3e-3, 1e-2)  # what everybody chooses from, by votes that are not reported
 NEVER = 10**9
+TWINS = ("davidson", "plackett_luce", "rao_kupper")  # Bradley-Terry's where two are never equal
 
 
 @dataclass(frozen=True)
@@ -36,18 +38,25 @@ class Side:
     name: str
     objective: str = ""
     form: jobs.RewardForm = "tuned"
-    rates: tuple[float, ...] = RATES
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """A probe is solved, and has no rate."""
+        return RATES if self.form == "tuned" else RATES[:1]
 
 
 TRL = Side("TRL")
+OURS = Side("bradley_terry", "bradley_terry")
 
 
-def ours() -> list[Side]:
-    """What there is, found by name; Bradley-Terry first, and as a probe, which needs no rate."""
-    names = sorted(objectives.discover(), key=lambda name: (name != "bradley_terry", name))
+def ours(*, ties: bool = True) -> list[Side]:
+    """What there is, found by name; Bradley-Terry first, and as a probe. Where no vote is a tie,
+    objectives that differ from it by how they read ties are left out."""
+    names = sorted(set(objectives.discover()) - {OURS.objective, *([] if ties else TWINS)})
     return [
+        OURS,
+        Side("bradley_terry probe", "bradley_terry", "probe"),
         *(Side(name, name) for name in names),
-        Side("bradley_terry probe", "bradley_terry", "probe", RATES[:1]),
     ]
 
 
@@ -61,7 +70,7 @@ def learn(
     """The held-out pairs as the trained side sees them. Raises ValueError where the side cannot
     learn from such votes."""
     if side == TRL:
-        return _trl(rate, trained, heldout)
+        return kept(rate, workshop, trained, heldout)
     rows = [comparison(one) for one in trained]
     made = workshop.do(job(side, rate), {jobs.COMPARISONS: rows})
     items = [
@@ -102,6 +111,21 @@ def comparison(one: Voted) -> dict[str, Any]:
         "preferences": [(0, 1, one.p, 1.0)],
         "heldout": False,
     }
+
+
+def kept(
+    rate: float, workshop: Workshop, trained: Sequence[Voted], heldout: Sequence[Voted]
+) -> list[Pair]:
+    """TRL's margins, computed once for the same votes and the same versions."""
+    told = [[comparison(one) for one in votes] for votes in (trained, heldout)]
+    about = [rate, EPOCHS, BATCH, RANK, CENTRING, version("trl"), version("torch"), told]
+    place = workshop.folder / f"trl-{digest(about)}.jsonl"
+    if not place.is_file():
+        jobs.write_rows(place, ({"margin": pair.margin} for pair in _trl(rate, trained, heldout)))
+    return [
+        Pair(row["margin"], one.p, group=one.group)
+        for row, one in zip(jobs.read_rows(place), heldout, strict=True)
+    ]
 
 
 def _trl(rate: float, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:

@@ -84,9 +84,7 @@ def voted(workshop: Workshop, questions: Sequence[str], count: int, seed: int) -
     replies = workshop.draw(BASE, asked, 2, 1.0, seed)
     for k, (question, (one, two)) in enumerate(zip(asked, replies, strict=True)):
         messages = world.messages(question)
-        said = world.LABELLER.vote(
-            messages, [one.text, two.text], random.Random(f"{seed}:{k}")
-        )
+        said = world.LABELLER.vote(messages, [one.text, two.text], random.Random(f"{seed}:{k}"))
         p = 0.5 if len(said.ranking) == 1 else float(said.ranking[0] == [0])
         found.append(Voted(f"{seed}-{k}", messages, drawn(one), drawn(two), p))
     return found
