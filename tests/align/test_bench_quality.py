@@ -18,7 +18,10 @@ from tests.bench.quality.proxies import ALONE, READINGS, Recipe, noisy
 
 def row(source: str, side: str, high: float, ece: float, labels: int = 10) -> dict[str, Any]:
     gap = {"value": 0.0, "low": -1.0, "high": high, "groups": 3}
-    return {"source": source, "side": side, "labels": labels, "ece": ece, "against_trl": gap}
+    return {
+        "source": source, "side": side, "labels": labels, "ece": ece, "against_trl": gap,
+        "accuracy": {"value": 0.6, "low": 0.5, "high": 0.7}, "log_loss": 0.6, "tempered_ece": 0.1,
+    }  # fmt: skip
 
 
 def test_met_needs_no_count_surely_below_trl_and_better_calibration() -> None:
@@ -117,3 +120,15 @@ def test_objectives_that_only_read_ties_differently_are_left_out_where_there_are
 def test_calibration_is_compared_at_each_sources_largest_count() -> None:
     rows = [row("a", "TRL", 0, 0.3, 10), row("a", "TRL", 0, 0.1, 20), row("b", "TRL", 0, 0.2, 15)]
     assert reward_quality.calibration(rows, "TRL") == pytest.approx(0.15)
+
+
+def test_the_page_shows_every_learner_at_every_count_and_how_sure_it_is_at_the_largest() -> None:
+    rows = [
+        row("simulated", side, 0.1, 0.25, count)
+        for side in ("bradley_terry", "TRL")
+        for count in (100, 300)
+    ]
+    text = page.quality_tables({"rows": rows})
+    assert "| accuracy | simulated, 100 | simulated, 300 |" in text
+    assert "| TRL | 0.60 (0.50 to 0.70) | 0.60 (0.50 to 0.70) |" in text
+    assert "| bradley_terry | 0.600; 0.250; 0.100 |" in text

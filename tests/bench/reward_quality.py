@@ -34,15 +34,16 @@ OURS = "bradley_terry"  # what a round's reward model is unless somebody chooses
 
 @dataclass(frozen=True)
 class Size:
-    """`tuned_on`: votes that learning rates are chosen on. Where a source has fewer votes than a
-    count, all of its votes stand in for it."""
+    """`counts`: labels to learn from, of simulated raters and of real votes, whose answers are
+    several times as long. `tuned_on`: votes that learning rates are chosen on."""
 
     counts: tuple[int, ...]
+    real_counts: tuple[int, ...]
     heldout: int
     tuned_on: int
 
 
-FULL, QUICK = Size((100, 300, 900), 300, 300), Size((40, 120), 100, 40)
+FULL, QUICK = Size((100, 300, 900), (100, 300), 300, 300), Size((40, 120), (40,), 100, 40)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -76,7 +77,8 @@ def measure(folder: Path, data: Path, size: Size) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for source in sources.sources(data, workshop, max(size.counts), size.heldout):
         several = sides.ours(ties=any(one.p == 0.5 for one in source.trained))
-        for count in sorted({min(count, len(source.trained)) for count in size.counts}):
+        counts = size.counts if source.name == sources.SIMULATED else size.real_counts
+        for count in counts:
             found: dict[str, list[Pair]] = {}
             for side in (*several, sides.TRL):
                 if side.name in rates:

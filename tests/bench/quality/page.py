@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 COLOURS = ("#2f6fde", "#c07a2b", "#3a9a5b", "#b8434e", "#7d5bbe", "#5b8a9a", "#8a8a3a", "#777777")
+OURS = "bradley_terry"
 WIDTH, HEIGHT, LEFT, TOP = 260, 180, 44, 34
 
 
@@ -23,19 +24,38 @@ def draw(page: Path, name: str, svg: str) -> None:
 
 
 def quality_tables(result: Mapping[str, Any]) -> str:
-    out = [
-        "| votes | labels | learner | accuracy (95 %) | less TRL's (95 %) | log loss | ECE "
-        "| ECE at its best temperature |",
-        "|---|---|---|---|---|---|---|---|",
+    """Accuracy by count, then how sure each learner is at a source's largest count."""
+    rows = result["rows"]
+    columns = list(dict.fromkeys((row["source"], row["labels"]) for row in rows))
+    sides = list(dict.fromkeys(row["side"] for row in rows))
+    found = {(row["side"], row["source"], row["labels"]): row for row in rows}
+    accuracy = [
+        "| accuracy | " + " | ".join(f"{source}, {count}" for source, count in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
     ]
-    for row in result["rows"]:
-        accuracy, gap = row["accuracy"], row["against_trl"]
-        than = "" if row["side"] == "TRL" else span(gap)
-        out.append(
-            f"| {row['source']} | {row['labels']} | {row['side']} | {span(accuracy)} | {than} "
-            f"| {row['log_loss']:.3f} | {row['ece']:.3f} | {row['tempered_ece']:.3f} |"
-        )
-    return "\n".join(out)
+    for side in sides:
+        cells = [
+            short(found[side, *column]["accuracy"]) if (side, *column) in found else ""
+            for column in columns
+        ]
+        accuracy.append(f"| {side} | {' | '.join(cells)} |")
+    gaps = [short(found[OURS, *column]["against_trl"]) for column in columns]
+    accuracy.append(f"| *{OURS} less TRL, paired* | {' | '.join(gaps)} |")
+    largest = dict(sorted(columns, key=lambda one: one[1]))
+    surety = [
+        "| log loss; ECE; ECE at its best temperature | "
+        + " | ".join(f"{source}, {count}" for source, count in largest.items())
+        + " |",
+        "|---" * (len(largest) + 1) + "|",
+    ]
+    for side in sides:
+        cells = []
+        for column in largest.items():
+            row = found.get((side, *column))
+            figures = ("log_loss", "ece", "tempered_ece")
+            cells.append("; ".join(f"{row[name]:.3f}" for name in figures) if row else "")
+        surety.append(f"| {side} | {' | '.join(cells)} |")
+    return "\n".join(accuracy) + "\n\n" + "\n".join(surety)
 
 
 def quality_picture(result: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from tests.bench.alignment.workshop import response as drawn
 from tests.bench.alignment.world import BASE
 
 LONGEST = 256  # tokens, prompt and answer together: of what is longer nothing is used
+SIMULATED = "simulated"
 HELD_OUT = 4  # one prompt in four
 
 
@@ -70,7 +71,7 @@ def sources(data: Path, workshop: Workshop, count: int, heldout: int) -> Iterato
 def simulated(workshop: Workshop, count: int, heldout: int, seed: int = 11) -> Source:
     """Answers of the demo's base, one noisy vote a pair; held-out questions are the demo's."""
     return Source(
-        "simulated",
+        SIMULATED,
         voted(workshop, prompts.texts("train"), count, seed),
         voted(workshop, prompts.texts("heldout"), heldout, seed + 1),
     )
