@@ -40,7 +40,7 @@ class Size:
     recipe: dict[str, Any] = field(default_factory=dict)
 
 
-FULL = Size((1, 2, 3), 1200, 120, 256)
+FULL = Size((1, 2, 3), 800, 102, 256)
 QUICK = Size(
     (1,),
     120,

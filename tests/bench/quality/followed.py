@@ -33,15 +33,15 @@ READINGS = ("mean", "worst case", "mean less half the variance")
 class Rounds:
     """How far policies are taken, and what they are measured on."""
 
-    rounds: int = 4
-    questions: int = 150
-    candidates: int = 6
-    alone: int = 3  # members that are followed alone, each in turn
+    rounds: int = 3
+    questions: int = 120
+    candidates: int = 4
+    alone: int = 2  # members that are followed alone, each in turn
     beta: float = 0.03
-    learning_rate: float = 2e-3
-    epochs: int = 2
-    heldout: int = 90
-    answers: int = 4
+    learning_rate: float = 4e-3
+    epochs: int = 3
+    heldout: int = 80
+    answers: int = 3
 
     def arm(self) -> Arm:
         return Arm(
@@ -54,7 +54,7 @@ class Rounds:
             anchor=0.0,
             learning_rate=self.learning_rate,
             epochs=self.epochs,
-            batch_size=16,
+            batch_size=8,
         )
 
 

@@ -1,8 +1,8 @@
 """Reward models that differ in their seed alone, on votes of which a share is wrong.
 
-As in Coste et al. (arXiv:2310.02743): every member is trained by itself on all the votes, from
-another start of its adapter and in another order. Scores of members have no common scale, so they
-are read by the panel that a round's ensemble has, made from the same answers: those voted on.
+As in Coste et al. (arXiv:2310.02743): every member is trained by itself on all the votes, in an
+order of its own. Scores of members have no common scale, so they are read by the panel that a
+round's ensemble has, made from the same answers: those voted on.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Recipe:
     members: int = 5
     flipped: float = 0.25
     doubted: int = 150
-    mode: Literal["lora", "full"] = "lora"
-    learning_rate: float = 3e-3
+    mode: Literal["lora", "full"] = "full"
+    learning_rate: float = 2e-3
     epochs: int = 2
     batch: int = 32
 
