@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bench import overopt, reward_quality
+from tests.bench.overopt import Size
 from tests.bench.quality import best_of, followed, page, sides, sources
 from tests.bench.quality.best_of import Answers
 from tests.bench.quality.followed import Rounds
@@ -87,7 +88,7 @@ def test_an_ensemble_that_sees_through_its_members_flaws_is_found_to_be_better()
     assert last[ALONE]["gold"]["value"] == pytest.approx(2 - 3.5)
     assert last[ALONE]["proxy"] > last[ALONE]["gold"]["value"]
     assert set(result["best_of_n"]["by_world"]) == {0, 1}
-    mean = result["rounds"]["readings"]["mean"]
+    mean = result["rounds"]["readings"][overopt.CHOSEN]
     assert mean["against_single"]["mean"] == pytest.approx(0.4)
     assert mean["same_kl"]["mean"] == pytest.approx(0.4)
     tables = page.overopt_tables(result)
@@ -132,3 +133,22 @@ def test_the_page_shows_every_learner_at_every_count_and_how_sure_it_is_at_the_l
     assert "| accuracy | simulated, 100 | simulated, 300 |" in text
     assert "| TRL | 0.60 (0.50 to 0.70) | 0.60 (0.50 to 0.70) |" in text
     assert "| bradley_terry | 0.600; 0.250; 0.100 |" in text
+
+
+def test_a_little_of_everything_runs_and_what_was_computed_is_not_computed_again(
+    tmp_path: Path,
+) -> None:
+    rounds = {
+        "rounds": 1, "questions": 4, "candidates": 2, "alone": 1, "epochs": 1, "heldout": 3,
+        "answers": 2,
+    }  # fmt: skip
+    size = Size((1,), 12, 2, 4, rounds, {"members": 2, "doubted": 4, "epochs": 1})
+    first = overopt.measure(tmp_path, size)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert overopt.measure(tmp_path, size) == first
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
+    assert [row["n"] for row in first["best_of_n"]["rows"] if row["reading"] == ALONE] == [1, 2, 4]
+    after = [row for row in first["rounds"]["rows"] if row["round"] == 1]
+    assert {row["reading"] for row in after} == {ALONE, *followed.READINGS}
+    assert page.plain(first)["rounds"]["readings"]["mean"]["gold"]["low"] is None  # one seed
+    assert "one seed" in page.overopt_tables(first)
