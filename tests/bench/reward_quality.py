@@ -4,8 +4,9 @@ Held-out accuracy with its interval against the number of labels, for every obje
 for TRL's RewardTrainer on the same base; on simulated raters, on HH-RLHF's people and on
 AlpacaEval's judge. The last line on stdout is the result as JSON; `met` is 1 when our Bradley-Terry
 model is at no count surely below TRL's (paired, 95 %) and is calibrated better at the largest one,
-over all sources. Each learner chooses its learning rate on simulated votes that are not reported.
-What was computed is kept, and a bench that was stopped goes on where it was.
+over all sources. All learners have one learning rate, the best of three for TRL's and for ours on
+simulated votes that are not reported. What was computed is kept, and a bench that was stopped goes
+on where it was.
 """
 
 from __future__ import annotations
@@ -18,32 +19,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from align.measure import intervals, pairs
 from align.measure.pairs import Pair
 from tests.bench.quality import page
 
-if TYPE_CHECKING:
-    from tests.bench.alignment.workshop import Workshop
-
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
-TUNING = 5_011  # the seed of the votes that learning rates are chosen on
 OURS = "bradley_terry"  # what a round's reward model is unless somebody chooses otherwise
 
 
 @dataclass(frozen=True)
 class Size:
     """`counts`: labels to learn from, of simulated raters and of real votes, whose answers are
-    several times as long. `tuned_on`: votes that learning rates are chosen on."""
+    several times as long."""
 
     counts: tuple[int, ...]
     real_counts: tuple[int, ...]
     heldout: int
-    tuned_on: int
 
 
-FULL, QUICK = Size((100, 300, 900), (100, 300), 300, 300), Size((40, 120), (40,), 100, 40)
+FULL, QUICK = Size((100, 300, 900), (100, 300), 300), Size((40, 120), (40,), 100)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -73,7 +69,6 @@ def measure(folder: Path, data: Path, size: Size) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     workshop = Workshop(folder, Sampler(BASE.base))
-    rates = choose(workshop, size)
     rows: list[dict[str, Any]] = []
     for source in sources.sources(data, workshop, max(size.counts), size.heldout):
         several = sides.ours(ties=any(one.p == 0.5 for one in source.trained))
@@ -81,12 +76,15 @@ def measure(folder: Path, data: Path, size: Size) -> dict[str, Any]:
         for count in counts:
             found: dict[str, list[Pair]] = {}
             for side in (*several, sides.TRL):
-                if side.name in rates:
-                    part = source.trained[:count]
-                    seen = sides.learn(side, rates[side.name], workshop, part, source.heldout)
-                    found[side.name] = seen
-                    about = f"{source.name}, {count} labels, {side.name}"
-                    print(f"{about}: {pairs.accuracy(seen):.3f}", file=sys.stderr, flush=True)
+                about = f"{source.name}, {count} labels, {side.name}"
+                part = source.trained[:count]
+                try:
+                    seen = sides.learn(side, workshop, part, source.heldout)
+                except ValueError as error:
+                    print(f"{about}: not from such votes ({error})", file=sys.stderr, flush=True)
+                    continue
+                found[side.name] = seen
+                print(f"{about}: {pairs.accuracy(seen):.3f}", file=sys.stderr, flush=True)
             for name, seen in found.items():
                 gap = intervals.difference(seen, found[sides.TRL.name], pairs.accuracy)
                 rows.append(
@@ -98,29 +96,7 @@ def measure(folder: Path, data: Path, size: Size) -> dict[str, Any]:
                         "against_trl": asdict(gap) if gap else None,
                     }
                 )
-    return {"bench": "reward_quality", "met": int(met(rows)), "learning_rates": rates, "rows": rows}
-
-
-def choose(workshop: Workshop, size: Size) -> dict[str, float]:
-    """Each learner's rate: that of the least log-loss on simulated votes of their own. Learners
-    that cannot learn from single votes are not among them."""
-    from tests.bench.quality import sides, sources
-
-    source = sources.simulated(workshop, size.tuned_on, size.heldout // 2, seed=TUNING)
-    rates = {}
-    for side in (*sides.ours(), sides.TRL):
-        tried: dict[float, float] = {}
-        for rate in side.rates:
-            try:
-                seen = sides.learn(side, rate, workshop, source.trained, source.heldout)
-            except ValueError as error:
-                print(f"{side.name}: not from such votes ({error})", file=sys.stderr)
-                break
-            tried[rate] = pairs.log_loss(seen) or 0.0
-        if tried:
-            rates[side.name] = min(tried, key=lambda rate: tried[rate])
-            print(f"{side.name}: {tried}", file=sys.stderr, flush=True)
-    return rates
+    return {"bench": "reward_quality", "met": int(met(rows)), "rows": rows}
 
 
 def figures(seen: Sequence[Pair]) -> dict[str, Any]:

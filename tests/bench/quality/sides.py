@@ -26,7 +26,7 @@ from tests.bench.quality.sources import Voted
 
 EPOCHS, BATCH, RANK = 2, 16, 16
 CENTRING = 0.01
-RATES = (3e-3, 1e-2)  # what everybody chooses from, by votes that are not reported
+RATE = 3e-3  # for everybody
 NEVER = 10**9
 TWINS = ("davidson", "plackett_luce", "rao_kupper")  # Bradley-Terry's where two are never equal
 
@@ -38,11 +38,6 @@ class Side:
     name: str
     objective: str = ""
     form: jobs.RewardForm = "tuned"
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """A probe is solved, and has no rate."""
-        return RATES if self.form == "tuned" else RATES[:1]
 
 
 TRL = Side("TRL")
@@ -62,7 +57,6 @@ def ours(*, ties: bool = True) -> list[Side]:
 
 def learn(
     side: Side,
-    rate: float,
     workshop: Workshop,
     trained: Sequence[Voted],
     heldout: Sequence[Voted],
@@ -70,9 +64,9 @@ def learn(
     """The held-out pairs as the trained side sees them. Raises ValueError where the side cannot
     learn from such votes."""
     if side == TRL:
-        return kept(rate, workshop, trained, heldout)
+        return kept(workshop, trained, heldout)
     rows = [comparison(one) for one in trained]
-    made = workshop.do(job(side, rate), {jobs.COMPARISONS: rows})
+    made = workshop.do(job(side), {jobs.COMPARISONS: rows})
     items = [
         {"id": f"{one.id}:{place}", "messages": one.messages, "response": answer}
         for one in heldout
@@ -86,19 +80,18 @@ def learn(
     ]
 
 
-def job(side: Side, rate: float, seed: int = 0) -> RewardJob:
+def job(side: Side) -> RewardJob:
     return RewardJob(
         base=BASE,
         objective=side.objective,
         form=side.form,
         weights=Weights(rank=RANK, alpha=2 * RANK),
         optimiser=Optimiser(
-            learning_rate=rate,
+            learning_rate=RATE,
             epochs=EPOCHS,
             batch_size=BATCH,
             micro_batch_size=BATCH,
             checkpoint_every=NEVER,
-            seed=seed,
         ),
     )
 
@@ -113,22 +106,20 @@ def comparison(one: Voted) -> dict[str, Any]:
     }
 
 
-def kept(
-    rate: float, workshop: Workshop, trained: Sequence[Voted], heldout: Sequence[Voted]
-) -> list[Pair]:
+def kept(workshop: Workshop, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
     """TRL's margins, computed once for the same votes and the same versions."""
     told = [[comparison(one) for one in votes] for votes in (trained, heldout)]
-    about = [rate, EPOCHS, BATCH, RANK, CENTRING, version("trl"), version("torch"), told]
+    about = [RATE, EPOCHS, BATCH, RANK, CENTRING, version("trl"), version("torch"), told]
     place = workshop.folder / f"trl-{digest(about)}.jsonl"
     if not place.is_file():
-        jobs.write_rows(place, ({"margin": pair.margin} for pair in _trl(rate, trained, heldout)))
+        jobs.write_rows(place, ({"margin": pair.margin} for pair in _trl(trained, heldout)))
     return [
         Pair(row["margin"], one.p, group=one.group)
         for row, one in zip(jobs.read_rows(place), heldout, strict=True)
     ]
 
 
-def _trl(rate: float, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
+def _trl(trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
     """RewardTrainer in fp32; it knows no ties, so those it never sees."""
     trl: Any = importlib.import_module("trl")
     datasets: Any = importlib.import_module("datasets")
@@ -156,7 +147,7 @@ def _trl(rate: float, trained: Sequence[Voted], heldout: Sequence[Voted]) -> lis
                 use_cpu=not torch.cuda.is_available(),
                 per_device_train_batch_size=BATCH,
                 num_train_epochs=EPOCHS,
-                learning_rate=rate,
+                learning_rate=RATE,
                 lr_scheduler_type="cosine",
                 warmup_steps=0.1,
                 max_length=None,

@@ -39,7 +39,6 @@ from align.run import Run
 
 HEAD = "head.safetensors"
 PANEL = "panel.json"  # how members are read; a single one has none
-HEAD_SCALE = 10.0  # the head starts from little or nothing, so it learns faster than the body
 MEMBERS_START = 1.0  # spread of the members' scores before training, so that they differ
 
 Judge = Any  # RewardModel, SideBySide, Probe, ImplicitReward or Committee: `marks` and `scores`
@@ -245,7 +244,6 @@ class Study:
             self._given(trained),
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
-            scales={"head.weight": HEAD_SCALE},
             ranks=self.ranks,
         )
 
