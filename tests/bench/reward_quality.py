@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     result = measure(asked.folder.resolve(), asked.data, size)
     result["cpu_seconds"] = round(time.process_time() - started)
     if asked.docs:
-        page.write(asked.docs, "reward-quality", page.quality_tables(result))
+        page.write(asked.docs, "reward-quality", page.quality_tables(result), "Held-out accuracy")
         page.draw(asked.docs, "reward-quality", page.quality_picture(result))
     print(json.dumps(page.plain(result)))
 

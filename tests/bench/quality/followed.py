@@ -33,12 +33,12 @@ READINGS = ("mean", "worst case", "mean less half the variance")
 class Rounds:
     """How far policies are taken, and what they are measured on."""
 
-    rounds: int = 3
+    rounds: int = 4
     questions: int = 120
     candidates: int = 4
     alone: int = 2  # members that are followed alone, each in turn
-    beta: float = 0.03
-    learning_rate: float = 4e-3
+    beta: float = 0.1
+    learning_rate: float = 1.5e-3
     epochs: int = 3
     heldout: int = 80
     answers: int = 3

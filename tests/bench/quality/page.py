@@ -12,11 +12,14 @@ OURS = "bradley_terry"
 WIDTH, HEIGHT, LEFT, TOP = 260, 180, 44, 34
 
 
-def write(page: Path, name: str, text: str) -> None:
+def write(page: Path, name: str, text: str, picture: str) -> None:
+    """Put a text below its picture, which `draw` makes, between the marks of that name."""
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
     before, rest = page.read_text(encoding="utf-8").split(start)
     _, after = rest.split(end)
-    page.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
+    page.write_text(
+        f"{before}{start}\n![{picture}]({name}.svg)\n\n{text}\n{end}{after}", encoding="utf-8"
+    )
 
 
 def draw(page: Path, name: str, svg: str) -> None:
