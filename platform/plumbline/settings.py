@@ -239,9 +239,9 @@ BASE_MODEL = env("BASE_MODEL", str(ROOT / "workers/align/demo/base"))  # a local
 BASE_NAME = env("BASE_NAME", "base")  # what the engine calls it
 MAX_MODEL_LEN = env_int("MAX_MODEL_LEN", 512)
 # Engine and trainer share one GPU: the engine gives its memory back while a GPU job runs, and
-# requests wait. vLLM needs --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1 for it.
+# requests wait in the gateway. vLLM needs --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1 for it.
 ENGINE_SLEEPS = env_bool("ENGINE_SLEEPS", False)
-ENGINE_WAIT_SECONDS = env_int("ENGINE_WAIT_SECONDS", 300)  # longest silence a request waits out
+ENGINE_WAIT_SECONDS = env_int("ENGINE_WAIT_SECONDS", 300)  # how long a request waits for it
 
 # Jobs: the lease is renewed by the worker's parent process every few seconds.
 LEASE_SECONDS = env_int("LEASE_SECONDS", 15)
@@ -251,6 +251,8 @@ MAX_ATTEMPTS = env_int("MAX_ATTEMPTS", 5)
 GPUS = env(
     "GPUS", env("CUDA_VISIBLE_DEVICES", "none" if "CUDA_VISIBLE_DEVICES" in os.environ else "all")
 )
+# Those of them that the engine runs on; jobs get none of these unless the engine lends them.
+ENGINE_GPUS = env("ENGINE_GPUS", "none")
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
 
 LOGGING = {

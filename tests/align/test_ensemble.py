@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 
 from align import ensemble, jobs
 from align.ensemble import Ensemble
-from align.gpu import reward, score
+from align.gpu import data, model, reward, score
 from align.gpu.panel import Panel
 from align.gpu.resample import times
 from align.jobs import RewardJob, ScoreJob
@@ -89,6 +91,8 @@ def test_agreement_and_certainty_by_hand():
     assert ensemble.share([1, 2, 3, 4, 5], [0, 1, 4, 3, 5]) == pytest.approx(3.5 / 5)
     assert ensemble.certainty([1.0, -1.0], [-1.0, 1.0]) == pytest.approx(0)  # they cancel out
     assert ensemble.certainty([50.0, 50.0], [0.0, 0.0]) == pytest.approx(1)
+    at_two = ensemble.certainty([3.0, 2.0], [1.0, 0.0], 2.0)  # both are sigmoid(1) sure
+    assert at_two == pytest.approx(2 / (1 + math.exp(-1)) - 1)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +148,50 @@ def test_members_come_out_beside_their_reading(
         assert row["spread"] > 0
 
 
+def test_members_that_are_adapters_share_one_base_in_memory(
+    rundir: Rundir, tiny_base: Path
+) -> None:
+    """As many of the base's tensors as one model has, and each member says what it says alone."""
+    folder = rundir(several(tiny_base, sharing="adapters"), comparisons=comparisons(12))
+    do(reward.work, folder)
+    whole = reward.load(folder / "weights")
+    alone = [reward.load(folder / "weights" / f"member-{member}") for member in range(3)]
+
+    def base(judges: list[Any]) -> list[int]:
+        named = {p.data_ptr(): n for j in judges for n, p in j.policy.model.named_parameters()}
+        return [at for at, name in named.items() if "lora_" not in name]
+
+    assert len(base(whole.judges)) == len(base(alone[:1]))
+    assert len(base(alone)) == 3 * len(base(alone[:1]))
+    encoder = data.Encoder(whole.policy.tokenizer)
+    asks = [{"role": "user", "content": "another question"}]
+    rows = encoder.example(asks, [response("goodbcd"), response("yuckbcd")], 100)
+    assert rows is not None
+    with torch.no_grad():
+        for _ in range(2):  # whichever was read last
+            together = [judge.scores(rows).tolist() for judge in whole.judges]
+            assert together == [judge.scores(rows).tolist() for judge in alone]
+    assert len({tuple(one) for one in together}) == 3
+    assert not whole.policy.parameters()
+
+
+def test_one_member_is_in_memory_at_a_time_while_they_are_trained(
+    rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen, alive = model.start, [], []
+
+    def counted(*args: Any) -> model.Policy:
+        alive.append(sum(one() is not None for one in seen))
+        policy = real(*args)
+        seen.append(weakref.ref(policy.causal.get_input_embeddings().weight))
+        return policy
+
+    monkeypatch.setattr(model, "start", counted)
+    job = several(tiny_base, sharing="adapters")
+    do(reward.work, rundir(job, comparisons=comparisons(12)))
+    assert alive == [0, 0, 0]
+
+
 def test_members_trained_apart_go_on_after_a_kill(
     rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,3 +225,14 @@ def test_a_generative_model_has_no_heads_to_share(
     with pytest.raises(SystemExit):
         do(reward.work, rundir(job, comparisons=comparisons(4)))
     assert "let members be adapters" in capsys.readouterr().err
+
+
+def test_information_is_what_a_vote_tells_of_which_member_is_right():
+    assert ensemble.information([5.0, 5.0], [0.0, 0.0]) == 0
+    assert ensemble.information([0.0, 0.0], [0.0, 0.0]) == 0  # a toss-up to all is no dispute
+    assert ensemble.information([60.0, -60.0], [0.0, 0.0]) == pytest.approx(math.log(2))
+    mild = ensemble.information([1.0, -1.0], [0.0, 0.0])
+    p = 1 / (1 + math.exp(-1))
+    by_hand = math.log(2) + p * math.log(p) + (1 - p) * math.log(1 - p)
+    assert mild == pytest.approx(by_hand)
+    assert ensemble.information([2.0, -2.0], [0.0, 0.0], temperature=2.0) == pytest.approx(mild)

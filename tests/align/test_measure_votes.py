@@ -16,7 +16,7 @@ from align.measure.pairs import Pair
 votes = st.lists(
     st.builds(
         Pair,
-        margin=st.floats(-20, 20),
+        margin=st.floats(-20, 20, allow_subnormal=False),
         p=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
         weight=st.floats(0.1, 5),
         group=st.sampled_from("abc"),
@@ -88,6 +88,19 @@ def test_the_best_temperature_undoes_a_planted_one() -> None:
 def test_a_model_that_knows_nothing_is_made_as_unsure_as_can_be() -> None:
     assert pairs.best_temperature([Pair(1, 0.0), Pair(-1, 1.0)]) == pairs.HOTTEST
     assert pairs.best_temperature([Pair(1, 1.0)]) == pairs.COLDEST
+
+
+def test_few_votes_hardly_move_the_temperature_in_use_and_many_find_the_best() -> None:
+    assert pairs.shrunk_temperature([]) == pytest.approx(1)
+    assert 0.7 < pairs.shrunk_temperature([Pair(1, 1.0)]) < 1  # the best one were COLDEST
+    draw = random.Random(0)
+    truth = [draw.gauss(0, 1.5) for _ in range(4000)]
+    found = [Pair(3 * u, float(draw.random() < pairs.sigmoid(u))) for u in truth]
+    assert pairs.shrunk_temperature(found) == pytest.approx(pairs.best_temperature(found), rel=0.01)
+    assert 1 < pairs.shrunk_temperature(found[:10]) < 3.5
+    sure = [Pair(margin=1e-4, p=1.0)] * 100_000
+    assert pairs.shrunk_temperature(sure) == pytest.approx(1 / pairs.FAR)
+    assert pairs.shrunk_temperature([Pair(1e3, 0.0)]) == pairs.FAR
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -133,6 +134,25 @@ def test_a_vote_of_no_weight_says_nothing() -> None:
     data = judged([2.0, 0.0], [Vote(1, 0, 1.0, 0.0)])
     assert preference(data, 0, 1) == pytest.approx(1 / (1 + math.exp(-2.0)))
     assert RULES["voted"](data, 0) == []
+
+
+def test_a_temperature_softens_probabilities_and_neither_order_nor_margin() -> None:
+    plain = judged([2.0, 0.0, -1.0])
+    warm = replace(plain, temperature=4.0)
+    assert preference(warm, 0, 1) == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert win_rate(warm, 0) < win_rate(plain, 0)
+    for rule in ("max_min", "max_max", "all_pairs"):
+        for margin in (0.0, 2.5):
+            first, second = (
+                [
+                    (pair.chosen, pair.rejected)
+                    for pair in RULES[rule](replace(one, margin=margin), 0)
+                ]
+                for one in (plain, warm)
+            )
+            assert first == second
+    voted = replace(warm, votes=(Vote(0, 1, 0.9, 1.0),))
+    assert preference(voted, 0, 1) == 0.9  # people's word is a share already
 
 
 def test_scores_that_are_worlds_apart_are_a_certain_preference() -> None:

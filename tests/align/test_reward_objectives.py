@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def scored(rundir: Rundir, folder: Path, texts: list[str], name: str) -> list[di
 def test_a_planted_preference_is_found_saved_and_scored_by(
     rundir: Rundir, tiny_base: Path, objective: str, knobs: dict[str, Any]
 ) -> None:
-    job = reward_job(tiny_base, epochs=8, learning_rate=2e-2)
+    job = reward_job(tiny_base, epochs=4)
     job = dataclasses.replace(job, objective=objective, knobs=knobs)
     folder = rundir(job, "train", comparisons=[voted(row) for row in comparisons(36)])
     found = do(reward.work, folder)
@@ -72,7 +73,7 @@ def test_a_planted_preference_is_found_saved_and_scored_by(
     assert type(judge.objective) is objectives.get(objective)
 
 
-def test_a_model_that_reads_both_answers_learns_to_name_one_and_is_scored_by(
+def test_a_model_that_reads_both_answers_learns_to_say_a_letter_and_is_scored_by(
     rundir: Rundir, tiny_base: Path
 ) -> None:
     job = reward_job(tiny_base, "full", epochs=3, learning_rate=5e-3)
@@ -183,28 +184,33 @@ def test_a_probe_takes_no_other_objective(
     assert "a probe is fitted by bradley_terry" in capsys.readouterr().err
 
 
-def circle(count: int = 60) -> list[dict[str, Any]]:
+BEATS = {"a": "b", "b": "c", "c": "a"}
+
+
+def circle(count: int = 96) -> list[dict[str, Any]]:
     """Answers that start with an apple beat those with a brick, these a cloud, and these an
-    apple."""
-    beats = {"a": "b", "b": "c", "c": "a"}
+    apple. All six ordered pairs are as often among those held out as among the others."""
     rows = []
     for n in range(count):
         first = "abc"[n % 3]
         second = "abc"[(n + 1 + n // 3 % 2) % 3]
-        row = comparison(str(n), [first * 3, second * 3], heldout=n % 4 == 0)
-        rows.append({**row, "preferences": [(0, 1, float(beats[first] == second), 1.0)]})
+        row = comparison(str(n), [first * 3, second * 3], heldout=n // 6 % 4 == 0)
+        rows.append({**row, "preferences": [(0, 1, float(BEATS[first] == second), 1.0)]})
     return rows
 
 
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_circle_of_tastes_is_learned_by_an_embedding_and_by_no_score(
-    rundir: Rundir, tiny_base: Path
+    rundir: Rundir, tiny_base: Path, seed: int
 ) -> None:
+    """On 24 held-out pairs; a score cannot foretell better than a coin, however long it learns."""
     found = {}
     for objective in ("general_preference", "bradley_terry"):
-        job = dataclasses.replace(
-            reward_job(tiny_base, epochs=8, learning_rate=2e-3), objective=objective
-        )
+        job = reward_job(tiny_base, epochs=7, learning_rate=5e-3, seed=seed)
+        job = dataclasses.replace(job, objective=objective)
         folder = rundir(job, objective, comparisons=circle())
-        found[objective] = do(reward.work, folder)["accuracy"]
-    assert found["general_preference"] > 0.8
-    assert found["bradley_terry"] < 0.8  # a score gets two of three right at best
+        found[objective] = do(reward.work, folder)
+    assert found["general_preference"]["accuracy"] >= 0.95
+    assert found["general_preference"]["log_loss"] < 0.2
+    assert found["bradley_terry"]["accuracy"] == pytest.approx(0.5, abs=0.2)  # two standard errors
+    assert found["bradley_terry"]["log_loss"] > math.log(2) - 0.02

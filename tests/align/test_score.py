@@ -16,6 +16,7 @@ from align import jobs
 from align.gpu import checkpoint, data, model, reward, score
 from align.gpu.known import Known, digest
 from align.gpu.logps import sequence_logps
+from align.gpu.panel import Marks
 from align.gpu.score import work
 from align.jobs import ModelRef, Optimiser, RewardJob, ScoreJob, Weights
 from tests.align.conftest import do, forked, response
@@ -181,13 +182,13 @@ def test_an_answer_is_never_scored_twice_by_the_same_model(
     first = rundir(cached, "first", items=items(6))
     do(work, first)
     seen: list[int] = []
-    real = reward.RewardModel.scores
+    real = reward.RewardModel.marks
 
-    def counted(self: reward.RewardModel, rows: list[data.Exchange]) -> torch.Tensor:
+    def counted(self: reward.RewardModel, rows: list[data.Exchange]) -> Marks:
         seen.append(len(rows))
         return real(self, rows)
 
-    monkeypatch.setattr(reward.RewardModel, "scores", counted)
+    monkeypatch.setattr(reward.RewardModel, "marks", counted)
     second = rundir(cached, "second", items=items(9))
     do(work, second)
     assert sum(seen) == 3, "six of nine were known"

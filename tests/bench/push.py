@@ -74,7 +74,7 @@ class Crowd:
 @contextlib.contextmanager
 def gateway(scratch: Path, environment: dict[str, str]) -> Iterator[str]:
     """The gateway's URL."""
-    from plumbline.fleet.run_child import tethered
+    from align.tether import tethered
 
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--port", str(port)]

@@ -10,6 +10,7 @@ import pytest
 
 from plumbline.collect import selection
 from plumbline.collect.models import Completion
+from plumbline.collect.strategy import Known
 
 
 def answers(*texts: str) -> list[Completion]:
@@ -40,7 +41,7 @@ def test_half_of_the_prompts_show_the_contrasting_answers_and_chances_are_known(
     four = answers("a", "b", "c", "d")
     for answer in four:
         answer.pk = uuid4()
-    contrast = [four[1], four[3]]
+    contrast = Known(contrast=(four[1], four[3]))
     found = [
         selection.choose("contrast", four, random.Random(seed), contrast)[0] for seed in range(1200)
     ]
@@ -59,5 +60,35 @@ def test_without_a_contrast_any_two_answers_are_shown():
 
 
 def test_an_unknown_strategy_is_named():
-    with pytest.raises(ValueError, match="no strategy 'best'; there are across, contrast, random"):
+    with pytest.raises(ValueError, match="no strategy 'best'; there are across, contrast, dis"):
         selection.choose("best", answers("a", "b"), random.Random(0))
+
+
+def test_nine_prompts_in_ten_show_the_pair_whose_order_the_members_disagree_on():
+    near, far, disputed = answers("near", "far", "disputed")
+    for answer in (near, far, disputed):
+        answer.pk = uuid4()
+    says = {near.pk: [0.0, 0.0, 0.0], far.pk: [0.1, 0.1, 0.1], disputed.pk: [-3.0, 3.0, 3.0]}
+    known = Known(members=says)
+    three = [near, far, disputed]
+    found = [
+        selection.choose("disagreement", three, random.Random(seed), known)[0]
+        for seed in range(1200)
+    ]
+    shown = Counter(frozenset(answer.text for answer in one.answers) for one in found)
+    # near and far are a toss-up to all members, which is no dispute: by chance alone.
+    assert shown[frozenset(["near", "far"])] / 1200 == pytest.approx(0.1 / 3, abs=0.02)
+    assert shown[frozenset(["near", "disputed"])] / 1200 == pytest.approx(0.9 + 0.1 / 3, abs=0.03)
+    chances = {frozenset(a.text for a in one.answers): one.p_select for one in found}
+    assert sum(chances.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("members", ["", "agree", "single"])
+def test_where_no_members_disagree_any_two_answers_are_shown(members):
+    three = answers("a", "b", "c")
+    for answer in three:
+        answer.pk = uuid4()
+    said = {"agree": [1.0, 1.0], "single": [1.0]}.get(members, [])
+    known = Known(members={answer.pk: said for answer in three} if members else {})
+    (picked,) = selection.choose("disagreement", three, random.Random(0), known)
+    assert picked.p_select == pytest.approx(1 / 3)

@@ -121,6 +121,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         180,
         VLLM_CPU_KVCACHE_SPACE="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
+        VLLM_SERVER_DEV_MODE="1",
     )
     yield engine
     stop(engine)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from align import jobs
+from align import engine_api, jobs
 from align.demo import prompts
 from align.engine_api import EngineApi, EngineAway
 from align.sample import PARTS, chunk_seed, in_flight
@@ -221,6 +221,29 @@ def test_patience_with_an_absent_engine_or_model_ends(
 
     with pytest.raises(EngineAway, match=words):
         asyncio.run(ask())
+
+
+def test_patience_with_an_engine_that_sleeps_does_not_end(
+    embedded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it has lent its memory, and however often a request is given up meanwhile."""
+    import asyncio
+
+    monkeypatch.setattr(engine_api, "ANSWER_TIME", 1.0)
+
+    async def ask() -> list[dict[str, Any]]:
+        async with EngineApi(embedded.url, "demo-base", patience=2) as engine:
+            asked = asyncio.create_task(engine.complete([[5, 6]], {"max_tokens": 1}))
+            await asyncio.sleep(4)
+            assert not asked.done()
+            await asyncio.to_thread(embedded.post, "/wake_up")
+            return await asked
+
+    assert embedded.post("/sleep").is_success
+    try:
+        assert len(asyncio.run(ask())) == 1
+    finally:
+        assert embedded.post("/wake_up").is_success
 
 
 def test_all_draws_are_in_flight_as_far_as_the_engine_has_room() -> None:

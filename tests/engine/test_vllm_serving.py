@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from starlette.testclient import TestClient
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
 ASK = {"messages": [{"role": "user", "content": "What does a panda eat?"}], "max_tokens": 12}
+ASK_BRIEFLY: dict[str, Any] = {"max_tokens": 12, "temperature": 0}
 
 
 @pytest.fixture
@@ -100,3 +103,85 @@ def test_a_spare_adapter_is_unloaded(make_policy: Callable[..., Any], vllm: Any)
     serving.ensure_loaded(spare)
     serving.release(spare)
     assert "vllm-spare" not in vllm.models()
+
+
+def test_a_job_runs_beside_a_vllm_that_would_keep_its_memory_asleep(
+    project: Any, make_policy: Callable[..., Any], vllm: Any, settings: Any
+) -> None:
+    """The CPU build answers /sleep and frees nothing: the job's events say so, nobody waits."""
+    from align import jobs
+    from plumbline.fleet import claims, dispatch, lending
+    from plumbline.policies import serving
+    from plumbline.policies.models import Loan
+
+    settings.ENGINE_SLEEPS = True
+    spec = jobs.TrainJob(algorithm="dpo", start=jobs.ModelRef(base="-"))
+    dispatch.submit(project, spec, "train", {})
+    job = claims.claim("gpu", "worker")
+    assert job is not None
+    with lending.memory(job):
+        assert not serving.asleep()
+        assert not Loan.objects.exists()
+        assert vllm.say(**ASK_BRIEFLY)
+    told = job.events.order_by("id").last()
+    assert told is not None
+    assert "vLLM keeps its memory while it sleeps" in told.message
+    assert "its CPU build has no sleep mode" in told.message
+
+
+def test_vllm_s_sleep_cuts_nothing_off_and_forgets_no_adapter(
+    make_policy: Callable[..., Any], vllm: Any
+) -> None:
+    """As far as its CPU build can show: who is served is served to the end, who comes waits."""
+    from plumbline.policies import serving
+
+    kept = make_policy("vllm-kept", 25)
+    serving.ensure_loaded(kept)
+    before = vllm.say(model=kept.name, **ASK_BRIEFLY)
+    found: dict[str, Any] = {}
+
+    def client(name: str, **asked: Any) -> threading.Thread:
+        def run() -> None:
+            found[name] = vllm.chat(**asked)["choices"][0]
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    long = client("long", max_tokens=150, ignore_eos=True)
+    time.sleep(0.3)
+    serving.sleep()
+    assert serving.asleep()
+    long.join(timeout=5)
+    assert found["long"]["finish_reason"] == "length"  # and not "abort"
+    late = client("late", model=kept.name, **ASK_BRIEFLY)
+    time.sleep(0.5)
+    assert "late" not in found
+    serving.wake()
+    late.join(timeout=60)
+    assert found["late"]["message"]["content"] == before
+    assert not serving.asleep()
+
+
+def test_a_vllm_that_is_woken_while_it_falls_asleep_stays_awake(
+    make_policy: Callable[..., Any], vllm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Woken too early it would keep the order to sleep, and obey when it is next idle."""
+    from plumbline.policies import serving
+
+    base = vllm.say(**ASK_BRIEFLY)
+    done: list[Any] = []
+    long = threading.Thread(target=lambda: done.append(vllm.chat(max_tokens=200, ignore_eos=True)))
+    long.start()
+    time.sleep(0.3)
+    with monkeypatch.context() as hurried:
+        hurried.setattr(serving, "SLEEP_SECONDS", 0.2)
+        with pytest.raises(serving.EngineSlow):
+            serving.sleep()
+    assert not done
+    serving.wake()
+    long.join(timeout=60)
+    assert done[0]["choices"][0]["finish_reason"] == "length"
+    time.sleep(0.3)
+    assert not serving.asleep()
+    assert vllm.say(**ASK_BRIEFLY) == base

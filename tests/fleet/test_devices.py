@@ -6,7 +6,10 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
 from django.db import connection
+from django.test import override_settings
 from django.utils import timezone
 
 from plumbline.fleet import claims, devices
@@ -59,7 +62,6 @@ def test_without_gpus_jobs_run_side_by_side_with_as_many_processes_as_they_ask_f
         fleet.submit_training(processes)
     taken = [take(()) for _ in range(3)]
     assert [devices.processes(job, devices.held(job)) for job in taken] == [1, 2, 1]
-    assert devices.environment([]) == {}
 
 
 def test_jobs_of_the_cpu_queue_take_no_gpu(fleet) -> None:
@@ -131,7 +133,7 @@ def test_the_setting_names_gpus_by_number_by_uuid_or_not_at_all(settings, monkey
     said = {}
     for value in ("all", "none", "-1", "1", "GPU-y,1", "7"):
         settings.GPUS = value
-        said[value] = devices.found.__wrapped__()
+        said[value] = devices.found()
     assert said == {
         "all": ("GPU-x", "GPU-y"),
         "none": (),
@@ -140,6 +142,38 @@ def test_the_setting_names_gpus_by_number_by_uuid_or_not_at_all(settings, monkey
         "GPU-y,1": ("GPU-y", "GPU-y"),
         "7": ("here/7",),
     }
+
+
+def test_the_engine_s_gpus_are_for_no_job_unless_the_engine_lends_them(
+    settings, monkeypatch
+) -> None:
+    monkeypatch.setattr(devices, "_by_number", lambda: {"0": "GPU-x", "1": "GPU-y"})
+    settings.GPUS, settings.ENGINE_GPUS = "all", "0"
+    assert devices.found() == ("GPU-y",)
+    settings.ENGINE_SLEEPS = True
+    assert devices.found() == ("GPU-y", "GPU-x")  # the engine's last
+    settings.GPUS = "GPU-y"
+    assert devices.found() == ("GPU-y",)
+
+
+def test_an_engine_that_has_all_gpus_and_lends_none_is_told_of(settings, monkeypatch) -> None:
+    monkeypatch.setattr(devices, "_by_number", lambda: {"0": "GPU-x", "1": "GPU-y"})
+    settings.GPUS, settings.ENGINE_GPUS = "all", "1,GPU-x"
+    assert [one.id for one in run_checks()] == ["fleet.W001"]
+    with pytest.raises(CommandError, match="let the engine lend them with ENGINE_SLEEPS=1"):
+        call_command("worker", "gpu")
+    for more in ({"ENGINE_SLEEPS": True}, {"ENGINE_GPUS": "1"}, {"GPUS": "none"}):
+        with override_settings(**more):
+            assert run_checks() == []
+
+
+def test_a_job_without_gpus_does_not_take_the_engine_s(settings) -> None:
+    settings.GPUS, settings.ENGINE_GPUS = "all", "none"
+    assert devices.environment([]) == {}
+    settings.ENGINE_GPUS = "0"
+    assert devices.environment([]) == {"CUDA_VISIBLE_DEVICES": ""}
+    settings.GPUS, settings.ENGINE_GPUS = "none", "none"
+    assert devices.environment([]) == {"CUDA_VISIBLE_DEVICES": ""}
 
 
 def test_workers_of_one_host_run_jobs_side_by_side_each_on_its_own_gpu(fleet, ended) -> None:

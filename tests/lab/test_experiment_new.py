@@ -180,6 +180,10 @@ def test_settings_of_speed_and_memory_are_folded_until_one_of_them_matters(resea
             {"selection": "contrast", "labels": "ballots"},
             "Ballots that are already there say what was compared",
         ),
+        (
+            {"selection": "disagreement", "samples_per_prompt": 4},
+            "Only a reward model of two members or more can disagree",
+        ),
         ({"precision": "fp8"}, "fp8 is not one of the available choices"),
         ({"micro_batch_tokens": -1}, "Tokens at a time must be between 0 and 100000000."),
         ({"reward_form": "oracle"}, "oracle is not one of the available choices"),

@@ -33,7 +33,8 @@ def measured() -> dict:
             {"confidence": 0.6, "share": 0.55, "weight": 40.0},
             {"confidence": 0.9, "share": 0.4, "weight": 10.0},
         ],
-        "temperature": 1.8, "ece": 0.05, "test_ece": 0.07, "test_ece_tempered": 0.02,
+        "reliability_raw": [{"confidence": 0.8, "share": 0.52, "weight": 50.0}],
+        "temperature": 1.8, "ece": 0.05, "ece_raw": 0.21, "test_ece": 0.02, "test_ece_raw": 0.07,
         "length": {"value": 0.31, "low": 0.2, "high": 0.42, "prompts": 300},
         "style": {"list items": {"value": -0.1, "low": None, "high": None, "prompts": 1}},
         "previous": {"model": "00000000-0000-0000-0000-000000000000", "name": "the-old-one",
@@ -74,6 +75,7 @@ def test_slices_are_shown_with_their_intervals(researcher, model):
     assert "81.0 %" in found
     assert "70.0 % – 90.0 %" in found
     assert "one prompt: no interval" in found
+    assert "One annotator in ten, once five have voted" in found  # why that slice has no figures
 
 
 def test_the_reliability_curve_is_a_picture_and_a_sentence(researcher, model):
@@ -91,7 +93,38 @@ def test_the_gate_length_and_the_model_before_are_on_the_page(researcher, model)
     for words in ("turned down", "It drops.", "the-old-one", "-3.1 points", "0.22", "0.77"):
         assert words in found, words
     assert "512 fixed answers to 64 prompts" in found
-    assert '<th scope="row">Round 3</th>' in found
+    assert "On-policy: round 3’s votes, before they trained anything" in found
+
+
+def test_the_temperature_says_what_it_does_and_what_it_is_now(researcher, model):
+    assert "its scores alone are too sure" in page(researcher, model)
+    assert "without it 7.0 %" in page(researcher, model)
+    model.temperature = 1.8
+    model.save()
+    assert "By the newest votes" not in page(researcher, model)
+    model.temperature = 2.5
+    model.save()
+    assert "By the newest votes it is 2.5 now." in page(researcher, model)
+
+
+def test_a_model_with_nothing_held_out_says_why_there_are_no_figures(researcher, model):
+    nothing = {
+        **measured(), "slices": [], "reliability": [], "reliability_raw": [], "temperature": 1.0,
+        "ece": None, "ece_raw": None, "test_ece": None, "test_ece_raw": None, "previous": None,
+        "length": None,
+    }  # fmt: skip
+    model.metrics = {"measured": nothing, "gate": {**GATE, "passed": True}}
+    model.save()
+    found = page(researcher, model)
+    for words in (
+        "Nobody can say yet: no votes are held out.",
+        "A curve needs held-out votes of people.",
+        "It is the first of its experiment",
+        "Known once the next round’s votes are in",
+        "Compared once a later round starts from a trained policy",
+        "nothing to correlate",
+    ):
+        assert words in found, words
 
 
 def test_the_policys_own_reward_stands_beside_the_explicit_one(researcher, model):

@@ -46,6 +46,14 @@ def test_every_objective_is_offered_with_its_knobs(researcher, prompts):  # noqa
     assert "arXiv:2203.02155" in page
 
 
+def test_every_setting_of_a_reward_model_says_what_it_does():
+    for name in objectives.discover():
+        form = rewarding.RewardSettings(initial={"reward_objective": name})
+        form.offer_objectives()
+        assert [one for one, field in form.fields.items() if not field.help_text] == []
+        assert form.objective_about()
+
+
 def test_choosing_another_objective_swaps_its_knobs_alone(researcher, prompts):  # noqa: F811
     headers = {"HX-Request": "true", "HX-Target": "reward"}
     answer = researcher.get(URL, {"reward_objective": "davidson"}, headers=headers)

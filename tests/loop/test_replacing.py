@@ -156,7 +156,10 @@ def test_only_answers_without_a_score_of_the_model_are_scored(second_round, mode
     assert [row["id"] for row in items] == [str(forgotten.completion_id)]
     assert replacing.accepted(second_round, candidate) is None  # asked once
     assert Job.objects.count() == 1
-    score = {"id": items[0]["id"], "reward": 1.0, "logps": {}, "token_logps": {}, "tokens": 1}
+    score = {
+        "id": items[0]["id"], "reward": 1.0, "members": [1.0], "spread": None, "logps": {},
+        "token_logps": {}, "tokens": 1,
+    }  # fmt: skip
     jobs.write_rows(job.folder / jobs.SCORES, [score])
     Job.objects.update(state=Job.State.SUCCEEDED, result={"scored": 1})
     assert replacing.accepted(second_round, candidate) == candidate
@@ -200,6 +203,8 @@ def test_the_policys_implicit_reward_is_measured_beside_the_explicit_one(
         {
             "id": row["id"],
             "reward": None,
+            "members": [],
+            "spread": None,
             "logps": {"policy": -5.0 * row["response"]["text"].startswith("good"), "start": -2.0},
             "token_logps": {},
             "tokens": 2,

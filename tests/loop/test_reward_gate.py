@@ -122,11 +122,24 @@ def test_the_change_is_measured_on_what_both_models_scored():
     assert change.json()["accuracy"] == {"value": 1.0, "low": 1.0, "high": 1.0, "prompts": 19}
 
 
-def test_a_report_finds_its_temperature_away_from_the_test_votes():
+def test_the_temperature_is_found_away_from_the_test_votes_and_used_in_every_figure():
     good, bad = uuid4(), uuid4()
-    votes = [vote(good, bad, prompt=k, part="prompts") for k in range(3)]
-    votes += [vote(good, bad, 0.0, prompt=9, part="prompts"), vote(good, bad, prompt=10)]
-    found = quality.report(votes, {good: 5.0, bad: 0.0}, {})
-    assert found["temperature"] == pytest.approx(5 / math.log(3))  # three of four, not four of five
-    assert found["test_ece_tempered"] == pytest.approx(0.25)
+    votes = [vote(good, bad, prompt=k, part="prompts", weight=1e5) for k in range(3)]
+    votes += [vote(good, bad, 0.0, prompt=9, part="prompts", weight=1e5)]
+    votes += [vote(good, bad, prompt=10)]
+    scores = {good: 5.0, bad: 0.0}
+    temperature = quality.temperature(votes, scores)
+    assert temperature == pytest.approx(
+        5 / math.log(3), rel=0.01
+    )  # three of four, not four of five
+    found = quality.report(votes, scores, {}, temperature)
+    assert found["test_ece"] == pytest.approx(0.25, abs=0.01)
+    assert found["test_ece_raw"] == pytest.approx(1 - 1 / (1 + math.exp(-5)))
+    assert found["ece"] < 0.01 < 0.2 < found["ece_raw"]
+    assert [one["confidence"] for one in found["reliability"]] == [pytest.approx(0.75, abs=0.01)]
+    assert [one["confidence"] for one in found["reliability_raw"]] == [
+        pytest.approx(0.9933, abs=1e-4)
+    ]
+    people = next(one for one in found["slices"] if one["name"] == "people")
+    assert people["ece"] == found["ece"]
     assert found["length"] is None

@@ -1,7 +1,8 @@
 """A patient client of an engine: vLLM's HTTP API, or `align.gpu.serve`, which answers the same.
 
-Engines restart, and adapters arrive late; such errors are retried for a bounded time. What
-retrying cannot help is raised at once as a ValueError, for the job that asked to report.
+Engines restart, and adapters arrive late; such errors are retried for a bounded time, and an engine
+that sleeps, having lent its memory, is waited for as long as it does. What retrying cannot help is
+raised at once as a ValueError, for the job that asked to report.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import httpx
 
 from align.jobs import Message
 
-PATIENCE = 120.0  # seconds an engine may be away
+PATIENCE = 120.0  # seconds an engine may be away, unless it sleeps
+LOOK_TIME = 10.0  # seconds until it says whether it does
 LONGEST_PAUSE = 5.0
 ANSWER_TIME = 900.0  # seconds one request may take
 
@@ -65,7 +67,7 @@ class EngineApi:
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Raises ValueError for a request the engine refuses, EngineAway when patience ends."""
-        deadline = time.monotonic() + self._patience
+        deadline = None
         pause = 0.1
         while True:
             try:
@@ -76,10 +78,20 @@ class EngineApi:
                 trouble = _trouble(reply)
             except httpx.TransportError as error:
                 trouble = f"{type(error).__name__} {error}".strip()
+            # From the first trouble on: a request may have waited in a sleeping engine for long.
+            if deadline is None or await self._sleeps():
+                deadline = time.monotonic() + self._patience
             if time.monotonic() + pause > deadline:
                 raise EngineAway(f"{self._url} gave no answer from {self.model!r}: {trouble}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _sleeps(self) -> bool:
+        try:
+            reply = await self._http.get(self._url + "/is_sleeping", timeout=LOOK_TIME)
+            return bool(reply.is_success and reply.json()["is_sleeping"])
+        except (httpx.TransportError, ValueError, KeyError, TypeError):
+            return False
 
 
 def _trouble(reply: httpx.Response) -> str:

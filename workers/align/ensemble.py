@@ -52,8 +52,9 @@ def read(how: Ensemble, scores: Tensor, doubt: Tensor) -> Tensor:
 
     mean; worst: the minimum (WCO); uncertainty: the mean less `penalty` times the variance (UWO);
     nominal: `nominal_share` times the score of the member with the least `doubt` (M,), the rest of
-    the minimum, after BRME (arXiv:2409.15360), whose members state a doubt for each answer: here it
-    is one for each member, its log-loss on votes that it did not see.
+    the minimum, after BRME (arXiv:2409.15360). Its members state a doubt for each answer, which
+    they learn from a first model's scores, never from votes; here a doubt is one for each member,
+    its log-loss on votes that it did not see, so that what is called sure was measured.
     """
     if how.reading == "worst":
         return scores.amin(1)
@@ -72,8 +73,29 @@ def share(first: Sequence[float], second: Sequence[float]) -> float:
     return won / len(first)
 
 
-def certainty(first: Sequence[float], second: Sequence[float]) -> float:
-    """2 |mean_m sigmoid(r_m - r'_m) - 0.5|: 0 where members cancel out, 1 where all are sure."""
-    assert len(first) == len(second) > 0
-    chances = [(1 + math.tanh((a - b) / 2)) / 2 for a, b in zip(first, second, strict=True)]
+def certainty(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
+    """2 |mean_m sigmoid((r_m - r'_m) / temperature) - 0.5|: 0 where members cancel out, 1 where
+    all are sure."""
+    chances = _chances(first, second, temperature)
     return 2 * abs(sum(chances) / len(chances) - 0.5)
+
+
+def information(first: Sequence[float], second: Sequence[float], temperature: float = 1.0) -> float:
+    """What a vote on two answers would tell of which member is right, in nats (BALD):
+    H(mean_m p_m) - mean_m H(p_m) with p_m = sigmoid((r_m - r'_m) / temperature). 0 where all say
+    the same, log 2 where half are sure of either."""
+    chances = _chances(first, second, temperature)
+    each = sum(map(_entropy, chances)) / len(chances)
+    return max(0.0, _entropy(sum(chances) / len(chances)) - each)
+
+
+def _chances(first: Sequence[float], second: Sequence[float], temperature: float) -> list[float]:
+    """P(first over second) by member."""
+    assert len(first) == len(second) > 0
+    return [
+        (1 + math.tanh((a - b) / temperature / 2)) / 2 for a, b in zip(first, second, strict=True)
+    ]
+
+
+def _entropy(p: float) -> float:
+    return -sum(one * math.log(one) for one in (p, 1 - p) if one > 0)

@@ -225,27 +225,35 @@ def rated(rows: Iterable[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list
 
 
 def discounted(
-    raters: Mapping[str, Rater], votes: Mapping[str, Mapping[Key, float]]
+    raters: Mapping[str, Rater],
+    votes: Mapping[str, Mapping[Key, float]],
+    verdicts: Mapping[Key, float],
 ) -> dict[str, Rater]:
     """Raters whose doubtful reliability is a taste that others share get their full weight back.
 
-    Noise does not agree with noise: where raters below 0.7 agree with each other on preferences
-    that both voted on more often than not, beyond chance (the lower end of Wilson's 95 % interval),
-    they are told of and not discounted. votes: by rater, P(i > j) by preference.
+    Who guesses, or says the opposite of everybody, agrees with others of the kind at most as often
+    as with the crowd, or against it. Where raters below 0.7 agree with each other on preferences
+    that both voted on more often than that (the lower end of Wilson's 95 % interval), they share a
+    taste: they are told of and not discounted. A taste that is the crowd's opposite everywhere
+    cannot be told from malice by votes alone. votes: by rater, P(i > j) by preference. verdicts:
+    the crowd's log-odds.
     """
     doubtful = [name for name, one in raters.items() if one.reliability < 0.7]
     found = dict(raters)
     for name in doubtful:
+        mine = {key: p > 0.5 for key, p in votes[name].items() if p != 0.5}
+        if not mine:
+            continue
+        against = sum(side != (verdicts[key] > 0) for key, side in mine.items()) / len(mine)
         agreed = met = 0
         for other in doubtful:
             if other == name:
                 continue
-            for key in votes[name].keys() & votes[other].keys():
-                mine, theirs = votes[name][key], votes[other][key]
-                if mine != 0.5 and theirs != 0.5:
+            for key in mine.keys() & votes[other].keys():
+                if (theirs := votes[other][key]) != 0.5:
                     met += 1
-                    agreed += (mine > 0.5) == (theirs > 0.5)
-        if met >= 10 and _wilson_low(agreed, met) > 0.5:
+                    agreed += mine[key] == (theirs > 0.5)
+        if met >= 10 and _wilson_low(agreed, met) > max(against, 1 - against):
             note = f"not discounted: agrees with other doubted raters on {agreed} of {met}"
             found[name] = replace(raters[name], weight=1.0, turned=False, note=note)
     return found

@@ -59,6 +59,7 @@ class Said:
     preferences: Preferences
     rankings: Rankings | None = None
     ratings: Ratings | None = None
+    tokens: Tensor | None = None  # (R,), of each answer
 
     def weight(self, reads: Reads) -> Tensor:
         """How much each of the judgements counts, (N,)."""
@@ -77,13 +78,18 @@ class Objective(Declared):
         forward: what the model reads at once: an answer behind its prompt, two answers side by
             side in one prompt, or an answer under a policy and its reference, untrained.
         relative: whether `score` reads its field.
-        start: spread of the head's scores before training; 0 where the loss moves a zero head.
+        by_step: whether `penalty` is added to the mean loss of each optimiser step's whole batch.
     """
 
     reads: ClassVar[Reads] = "preferences"
     forward: ClassVar[Forward] = "answers"
     relative: ClassVar[bool] = False
-    start: ClassVar[float] = 0.0
+    by_step: ClassVar[bool] = False
+
+    @property
+    def start(self) -> float:
+        """Spread of the head's numbers before training; 0 where the loss moves a zero head."""
+        return 0.0
 
     def width(self, criteria: Sequence[str]) -> int:
         """How many numbers the head gives for an answer, W; `criteria` are those people rated."""
@@ -92,6 +98,18 @@ class Objective(Declared):
     def loss(self, values: Tensor, said: Said) -> Tensor:
         """Losses (N,) of the judgements it reads, before weighting, from values (R, W)."""
         raise NotImplementedError
+
+    def sums(self, values: Tensor, said: Said) -> Tensor:
+        """What `penalty` is made from: sums over judgements, which a batch's parts add up to."""
+        raise NotImplementedError
+
+    def penalty(self, sums: Tensor, weight: Tensor) -> Tensor:
+        """What is added to a batch's mean loss, (), from its `sums` and the head's rows (W, H)."""
+        raise NotImplementedError
+
+    def step_figures(self, sums: Tensor) -> dict[str, float]:
+        """Figures worth logging of a batch's `sums`."""
+        return {}
 
     def score(self, values: Tensor, field: Tensor) -> Tensor:
         """The reward (R,) of answers with values (R, W); `field` (W,) is the values' mean over the

@@ -56,6 +56,7 @@ class Judged:
     marks: tuple[Mark, ...] = ()
     length_penalty: float = 0.0  # off the score per token; what people said of a pair stays
     margin: float = 0.0  # least score difference of a pair, for the rules that read scores
+    temperature: float = 1.0  # what differences of a model's scores are divided by to be log-odds
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,12 @@ def score(judged: Judged, index: int) -> float:
 
 
 def preference(judged: Judged, i: int, j: int) -> float:
-    """P(i > j): what raters said of exactly these two, else the scores' logistic difference."""
+    """P(i > j): what raters said of exactly these two, else the scores' logistic difference at the
+    temperature that their model was found to need."""
     if vote := said(judged, i, j):
         return vote.p
-    return (1 + math.tanh((score(judged, i) - score(judged, j)) / 2)) / 2
+    apart = (score(judged, i) - score(judged, j)) / judged.temperature
+    return (1 + math.tanh(apart / 2)) / 2
 
 
 def known(judged: Judged) -> list[int]:

@@ -19,20 +19,39 @@ from django.db.models import F, QuerySet
 from plumbline.fleet.models import Device, Job
 
 GPU_QUEUE = "gpu"
+NONE = ("none", "-1")
 
 
-@cache
 def found() -> tuple[str, ...]:
-    """This host's GPUs that jobs may have, by names that no other host has: `settings.GPUS` says
-    "all", "none", or which by number or UUID."""
-    if settings.GPUS in ("none", "-1"):
+    """This host's GPUs that jobs may have, by names that no other host has: those of
+    `settings.GPUS` without the engine's, which come last where the engine lends them."""
+    engines = of_engine()
+    free = [name for name in of_host() if name not in engines]
+    lent = [name for name in of_host() if name in engines] if settings.ENGINE_SLEEPS else []
+    return (*free, *lent)
+
+
+def of_host() -> tuple[str, ...]:
+    """What `settings.GPUS` says: "all", "none", or which by number or UUID."""
+    if settings.GPUS in NONE:
         return ()
-    numbered = _by_number()
-    if settings.GPUS == "all":
-        return tuple(numbered.values())
-    names = [name.strip() for name in settings.GPUS.split(",") if name.strip()]
-    host = socket.gethostname()
-    return tuple(numbered.get(n, f"{host}/{n}") if n.isdigit() else n for n in names)
+    return tuple(_by_number().values()) if settings.GPUS == "all" else _named(settings.GPUS)
+
+
+def of_engine() -> tuple[str, ...]:
+    """The GPUs the engine runs on, as far as `settings.ENGINE_GPUS` says; none on other hosts."""
+    return () if settings.ENGINE_GPUS in NONE else _named(settings.ENGINE_GPUS)
+
+
+def none_left() -> str | None:
+    """Why GPU jobs have nowhere to run on this host, if the engine has all of its GPUs."""
+    if found() or not of_host():
+        return None
+    return (
+        f"The engine has all GPUs that jobs might use here (GPUS={settings.GPUS}, "
+        f"ENGINE_GPUS={settings.ENGINE_GPUS}): name fewer in ENGINE_GPUS, or let the engine lend "
+        "them with ENGINE_SLEEPS=1."
+    )
 
 
 def reserve(job: Job, gpus: Sequence[str]) -> list[str] | None:
@@ -73,8 +92,8 @@ def processes(job: Job, gpus: Sequence[str]) -> int:
 
 def environment(gpus: Sequence[str]) -> dict[str, str]:
     """What tells a child its GPUs."""
-    if not gpus:
-        return {}
+    if not gpus:  # it must not take the engine's, nor any where GPUS is none
+        return {"CUDA_VISIBLE_DEVICES": ""} if of_engine() or settings.GPUS in NONE else {}
     return {"CUDA_VISIBLE_DEVICES": ",".join(name.rpartition("/")[2] for name in gpus)}
 
 
@@ -84,6 +103,13 @@ def _of_none(gpus: Sequence[str]) -> QuerySet[Device]:
     return Device.objects.filter(name__in=gpus).exclude(pk__in=holding.values("pk"))
 
 
+def _named(names: str) -> tuple[str, ...]:
+    numbered, host = _by_number(), socket.gethostname()
+    each = [name.strip() for name in names.split(",") if name.strip()]
+    return tuple(numbered.get(n, f"{host}/{n}") if n.isdigit() else n for n in each)
+
+
+@cache
 def _by_number() -> dict[str, str]:
     """NVIDIA's UUIDs of this host's GPUs by their numbers; none without its driver."""
     program = shutil.which("nvidia-smi")

@@ -13,9 +13,9 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import Error as DatabaseError  # InterfaceError included
@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from plumbline.accounts.models import Scope as KeyScope
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
 from plumbline.gateway.engine import DONE, RETRY_AFTER, Chunks, Engine
+from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
 from plumbline.gateway.models import Exchange
 from plumbline.gateway.wire import LARGEST_BODY, ApiError, Asked, parse
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 REPLY_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
 CHOICE_FIELDS = ("index", "message", "delta", "text", "logprobs", "finish_reason")
 CLIENT_LEFT = 499
+T = TypeVar("T")
 
 
 @dataclass
@@ -85,10 +87,14 @@ class Gateway:
     def __init__(self) -> None:
         self.engine = Engine(settings.ENGINE_URL)
         self.directory = Directory()
+        self.gate = Gate(self.directory)
         self.journal = Journal()
 
     async def health(self, request: Request) -> Response:
-        engine = "up" if await self.engine.served() else "down"
+        if await self.directory.lent():
+            engine = "lent"
+        else:
+            engine = "up" if await self.engine.served() else "down"
         return JSONResponse({"status": "ok", "engine": engine})
 
     async def models(self, request: Request) -> Response:
@@ -113,14 +119,15 @@ class Gateway:
     async def _complete(self, request: Request, path: str, *, chat: bool) -> Response:
         caller = await self._caller(request)
         asked = parse(await _body(request), settings.MAX_MODEL_LEN, chat=chat)
-        target = await self.directory.target(caller.project, asked.model)
-        if target is None:
-            raise _no_model(asked.model)
+        target = await self._target(caller, asked)
         kind = "chatcmpl" if chat else "cmpl"
         served = Served(caller, asked, target, f"{kind}-{request.state.id}")
-        request.state.headers["x-policy-version"] = target.name
-        body = {**asked.body, "model": target.engine_name}
         try:
+            if await self.gate.shut():
+                await _unless_client_leaves(request, self.gate.opened())
+                served.target = target = await self._target(caller, asked)  # of now
+            request.state.headers["x-policy-version"] = target.name
+            body = {**asked.body, "model": target.engine_name}
             if asked.stream:
                 return _Stream(
                     served,
@@ -141,6 +148,12 @@ class Gateway:
         reply = served.dress(answer)
         self.journal.add(served.exchange())
         return JSONResponse(reply, headers=request.state.headers)
+
+    async def _target(self, caller: Caller, asked: Asked) -> Target:
+        target = await self.directory.target(caller.project, asked.model)
+        if target is None:
+            raise _no_model(asked.model)
+        return target
 
     async def _caller(self, request: Request) -> Caller:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -201,6 +214,7 @@ def create_app() -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gateway.journal.start()
         yield
+        await gateway.gate.close()
         await gateway.engine.close()
         await gateway.journal.close()
         await gateway.directory.close()
@@ -269,16 +283,15 @@ async def _body(request: Request) -> bytes:
     return bytes(raw)
 
 
-async def _unless_client_leaves(request: Request, answer: Any) -> dict[str, Any]:
-    """The answer; the engine is told to stop when nobody waits for it any more."""
+async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]) -> T:
+    """The answer; it is given up when nobody waits for it any more."""
     asking = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(request.receive())  # the body is read: only a farewell is left
     try:
         await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not asking.done():
             raise ClientDisconnect
-        found: dict[str, Any] = asking.result()
-        return found
+        return asking.result()
     finally:
         for task in (asking, leaving):
             task.cancel()

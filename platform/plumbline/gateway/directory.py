@@ -1,8 +1,9 @@
-"""Who is calling, and which policy a name means: the database behind a short memory.
+"""Who is calling, which policy a name means, whether the engine is lent: the database behind a
+short memory.
 
-A revoked key stops within two seconds, and a promotion shows before it returns. Concurrent requests
-for the same answer share one query, which runs in a thread of its own, so the event loop never
-waits for it.
+A revoked key stops within two seconds; a promotion or a loan shows before it goes on. Concurrent
+requests for the same answer share one query, which runs in a thread of its own, so the event loop
+never waits for it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from django.db import close_old_connections, connections
 from django.db.models import Q
 
 from plumbline.accounts import keys
-from plumbline.policies.models import Deployment, Policy
+from plumbline.policies.models import Deployment, Loan, Policy
 from plumbline.policies.serving import SEEN_SECONDS, engine_name
 
 FRESH = 2.0  # seconds
+SOON = SEEN_SECONDS / 2  # at most as old is what a promotion or a loan waits for to be seen
 LARGEST = 10_000  # remembered answers; wrong keys must not fill the memory
 T = TypeVar("T")
 
@@ -71,7 +73,11 @@ class Directory:
     async def target(self, project: int, name: str) -> Target | None:
         """The policy that an alias or a policy name of the project means, if there is one."""
         key = ("target", project, name)
-        return await self._ask(key, lambda: _target(project, name), min(FRESH, SEEN_SECONDS / 2))
+        return await self._ask(key, lambda: _target(project, name), SOON)
+
+    async def lent(self) -> bool:
+        """Whether the engine has lent its memory to a job, or is about to."""
+        return await self._ask("lent", Loan.objects.exists, SOON)
 
     async def listing(self, project: int, served: Sequence[str]) -> list[Listed]:
         """Aliases, what they point at, and the project's other policies that the engine serves."""

@@ -9,12 +9,25 @@ from uuid import UUID
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 
+from align.ensemble import Ensemble
 from plumbline.loop.models import Round
 from plumbline.loop.quality import SLICES
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies.models import RewardModel
 
 SIDE, EDGE = 220, 30  # the reliability curve's square, and the room for its figures
+READINGS = {
+    "mean": "their mean",
+    "worst": "the worst of them",
+    "uncertainty": "their mean less a penalty on disagreement",
+    "nominal": "the least doubtful and the worst, mixed",
+}
+ABSENT = {
+    "people": "One prompt and one annotator in ten are held out; none of them has votes yet.",
+    "test": "One prompt in twenty, by which nothing is tuned; none of them has votes yet.",
+    "prompts": "One prompt in twenty; none of them has votes yet.",
+    "annotators": "One annotator in ten, once five have voted; none of them has votes yet.",
+}
 
 
 @dataclass(frozen=True)
@@ -33,11 +46,14 @@ def reward_model(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     model = get_object_or_404(RewardModel, project=request.project, pk=pk)
     measured = model.metrics.get("measured", {})
     made = _made_in(model)
+    how = Ensemble(**made.experiment.reward_ensemble) if made else Ensemble()
     context = {
         "model": model,
         "measured": measured,
-        "slices": [{**one, "title": SLICES[one["name"]]} for one in measured.get("slices", [])],
+        "slices": slices(measured.get("slices", [])),
+        "people": _named(measured, "people"),
         "curve": curve(measured.get("reliability", [])),
+        "raw_curve": curve(measured.get("reliability_raw", [])),
         "side": SIDE,
         "edge": EDGE,
         "whole": SIDE + 2 * EDGE,
@@ -46,9 +62,21 @@ def reward_model(request: PlumblineRequest, pk: UUID) -> HttpResponse:
         "on_policy": _by_round(model.metrics.get("on_policy", {})),
         "implicit": _by_round(model.metrics.get("implicit", {})),
         "made": made,
+        "members": how.members,
+        "reading": READINGS[how.reading],
         "rounds": list(model.rounds.select_related("experiment").order_by("number")),
     }
     return render(request, "lab/reward_model.html", context)
+
+
+def slices(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every slice that has figures, and those of which one should know why they have none."""
+    figures = {one["name"]: one for one in found}
+    return [
+        {"name": name, "title": title, **figures.get(name, {"absent": ABSENT.get(name)})}
+        for name, title in SLICES.items()
+        if name in figures or name in ABSENT
+    ]
 
 
 def curve(bins: list[dict[str, float]]) -> list[Point]:
@@ -66,6 +94,10 @@ def curve(bins: list[dict[str, float]]) -> list[Point]:
         )
         for one in bins
     ]
+
+
+def _named(measured: dict[str, Any], name: str) -> dict[str, Any] | None:
+    return next((one for one in measured.get("slices", []) if one["name"] == name), None)
 
 
 def _place(value: float) -> float:

@@ -18,6 +18,7 @@ PURPOSES = {
     "validator": "Train validation model",
     "measure": "Measure reward models",
     "contrast": "Find contrasts",
+    "doubt": "Find disagreement",
     "score": "Score samples",
     "soup": "Average policies for the reference",
     "train": "Train policy",

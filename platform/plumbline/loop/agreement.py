@@ -25,6 +25,7 @@ class Members:
     def __init__(self, round: Round) -> None:
         self.rule = round.experiment.agreement
         self.pairs = self.kept = 0
+        self.temperature = round.reward_model.temperature if round.reward_model else 1.0
         self.scores: dict[Any, list[float]] = {}
         if self.rule != Experiment.Agreement.NONE:
             found = Score.objects.filter(reward_model=round.reward_model)
@@ -45,7 +46,7 @@ class Members:
         if self.rule == Experiment.Agreement.KEEP:
             settled = made if ensemble.share(chosen, rejected) >= MOST else None
         else:
-            weight = made.weight * ensemble.certainty(chosen, rejected)
+            weight = made.weight * ensemble.certainty(chosen, rejected, self.temperature)
             settled = replace(made, weight=weight) if weight else None
         self.kept += settled is not None
         return settled

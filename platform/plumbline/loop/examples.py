@@ -159,6 +159,7 @@ def judged_prompts(
         for completion in Completion.objects.filter(prompt__rounds=round, policy=None):
             known.add(completion)
     scores = _scores(round) if by_model else {}
+    temperature = round.reward_model.temperature if by_model and round.reward_model else 1.0
     for prompt in Prompt.objects.filter(pk__in=known.answers).order_by("pk"):
         if experiment.candidates and rows.validates(prompt):
             continue
@@ -181,6 +182,7 @@ def judged_prompts(
                 if key in index
             ),
             length_penalty=experiment.length_penalty,
+            temperature=temperature,
         )
         yield prompt, found, judged
 

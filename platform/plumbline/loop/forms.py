@@ -258,7 +258,7 @@ class ExperimentForm(Settings):
                 "anchor", f"{algorithm.title} chooses no answer to hold on to; leave this at 0."
             )
         if (
-            data.get("selection") == Experiment.Selection.CONTRAST
+            data.get("selection", Experiment.Selection.RANDOM) != Experiment.Selection.RANDOM
             and algorithm.selection != "random"
         ):
             self.add_error(

@@ -74,7 +74,8 @@ class Settings(RewardSettings):
         help_text="Which two of a prompt's answers people see. Contrasting ones contradict the "
         "base model equally and differ in manner, so that a right answer beside a wrong one does "
         "not drown other tastes. On the demo's base runs differed less with them; their mean was "
-        "the same.",
+        "the same. Disagreement asks about the pair whose vote would tell most of which of the "
+        "last round's members is right; it was not measured here.",
     )
     overlap = number("Votes on each comparison", "By different people.", least=1, most=20)
     deadline_minutes = number(
@@ -178,7 +179,11 @@ class Settings(RewardSettings):
     heldout_prompts = number(
         "Held-out prompts", "Answered by the candidate and its opponents.", least=1, most=100_000
     )
-    judge = forms.ChoiceField(label="Judged by", choices=Experiment.Judge.choices)
+    judge = forms.ChoiceField(
+        label="Judged by",
+        choices=Experiment.Judge.choices,
+        help_text="Which of two answers is better: by a reward model's scores, or blind by people.",
+    )
     gate_win_rate = real(
         "Win rate to clear",
         "The whole 95 % interval against the current policy must lie above it.",

@@ -26,6 +26,7 @@ class Experiment(models.Model):
     class Selection(models.TextChoices):
         RANDOM = "random", "Any two"
         CONTRAST = "contrast", "Contrasting ones, for half of the prompts"
+        DISAGREEMENT = "disagreement", "Those that the reward model's members disagree on"
 
     class Pairs(models.TextChoices):
         VOTES = "votes", "The voted pairs"
@@ -74,7 +75,7 @@ class Experiment(models.Model):
     # Labels.
     labels = models.CharField(max_length=10, choices=Labels, default=Labels.PEOPLE)
     prompts_compared = models.PositiveIntegerField(default=0)  # 0: all of the round's
-    selection = models.CharField(max_length=10, choices=Selection, default=Selection.RANDOM)
+    selection = models.CharField(max_length=20, choices=Selection, default=Selection.RANDOM)
     overlap = models.PositiveSmallIntegerField(default=1)
     deadline_minutes = models.PositiveIntegerField(default=0)  # 0: wait for every vote
     pairs_from = models.CharField(max_length=12, choices=Pairs, default=Pairs.VOTES)

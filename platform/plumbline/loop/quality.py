@@ -47,32 +47,41 @@ class Change:
         }
 
 
-def report(votes: Sequence[Vote], scores: Scores, answers: Mapping[UUID, Scored]) -> dict[str, Any]:
+def temperature(votes: Sequence[Vote], scores: Scores) -> float:
+    """What the model's differences of scores are divided by to be log-odds, by people's held-out
+    votes but those on test prompts, which it is judged by. `votes` as for `report`."""
+    found = [vote for vote in votes if vote.people and vote.part != holdout.TEST]
+    return pairs.shrunk_temperature(as_pairs(found, scores))
+
+
+def report(
+    votes: Sequence[Vote],
+    scores: Scores,
+    answers: Mapping[UUID, Scored],
+    temperature: float = 1.0,
+) -> dict[str, Any]:
     """Slices with intervals, calibration and what the scores follow besides quality. `votes` must
-    be ones that the model has not trained on. The temperature is found on all but the test prompts,
-    where there are others, and judged on the test prompts."""
+    be ones that the model has not trained on. All probabilities are at the temperature; those said
+    to be raw are at 1."""
     people = [vote for vote in votes if vote.people]
-    compared = as_pairs(people, scores)
-    tuning = as_pairs([vote for vote in people if vote.part != holdout.TEST], scores)
-    test = as_pairs([vote for vote in people if vote.part == holdout.TEST], scores)
-    temperature = pairs.best_temperature(tuning) if tuning else None
+    test = [vote for vote in people if vote.part == holdout.TEST]
+    used, raw = (as_pairs(people, scores, one) for one in (temperature, 1.0))
     found = list(answers.values())
     return {
-        "slices": slices(votes, scores),
-        "reliability": [
-            {"confidence": one.confidence, "share": one.share, "weight": one.weight}
-            for one in pairs.reliability(compared)
-        ],
+        "slices": slices(votes, scores, temperature),
+        "reliability": _curve(used),
+        "reliability_raw": _curve(raw),
         "temperature": temperature,
-        "ece": pairs.ece(compared),
-        "test_ece": pairs.ece(test),
-        "test_ece_tempered": pairs.ece(test, temperature) if temperature else None,
+        "ece": pairs.ece(used),
+        "ece_raw": pairs.ece(raw),
+        "test_ece": pairs.ece(as_pairs(test, scores, temperature)),
+        "test_ece_raw": pairs.ece(as_pairs(test, scores)),
         "length": as_json(confounds.length_correlation(found)),
         "style": {k: as_json(v) for k, v in confounds.style_correlations(found).items()},
     }
 
 
-def slices(votes: Sequence[Vote], scores: Scores) -> list[dict[str, Any]]:
+def slices(votes: Sequence[Vote], scores: Scores, temperature: float = 1.0) -> list[dict[str, Any]]:
     """Figures of every slice that has votes, in the order of SLICES."""
     people = [vote for vote in votes if vote.people]
     chosen = {
@@ -86,13 +95,17 @@ def slices(votes: Sequence[Vote], scores: Scores) -> list[dict[str, Any]]:
         "artificial": [vote for vote in votes if not vote.people],
     }
     return [
-        {"name": name, **slice_figures(chosen[name], scores)} for name in SLICES if chosen[name]
+        {"name": name, **slice_figures(chosen[name], scores, temperature)}
+        for name in SLICES
+        if chosen[name]
     ]
 
 
-def slice_figures(votes: Sequence[Vote], scores: Scores) -> dict[str, Any]:
+def slice_figures(
+    votes: Sequence[Vote], scores: Scores, temperature: float = 1.0
+) -> dict[str, Any]:
     """Accuracy with its interval, log-loss and calibration error of some votes."""
-    found = as_pairs(votes, scores)
+    found = as_pairs(votes, scores, temperature)
     return {
         "votes": sum(pair.weight for pair in found),
         "accuracy": as_json(intervals.interval(found, pairs.accuracy, RESAMPLES)),
@@ -107,8 +120,10 @@ def change(
     theirs: Mapping[UUID, Scored],
     our_scores: Scores,
     their_scores: Scores,
+    temperatures: tuple[float, float] = (1.0, 1.0),
 ) -> Change:
-    """Both models on people's votes that neither trained on, and on answers that both scored."""
+    """Both models, each at its temperature, on people's votes that neither trained on, and on
+    answers that both scored."""
     people = [
         vote
         for vote in votes
@@ -117,7 +132,8 @@ def change(
             key in one for one in (our_scores, their_scores) for key in (vote.first, vote.second)
         )
     ]
-    mine, yours = as_pairs(people, our_scores), as_pairs(people, their_scores)
+    mine = as_pairs(people, our_scores, temperatures[0])
+    yours = as_pairs(people, their_scores, temperatures[1])
     both = sorted(ours.keys() & theirs.keys())
     return Change(
         accuracy=intervals.difference(mine, yours, pairs.accuracy, RESAMPLES),
@@ -129,11 +145,11 @@ def change(
     )
 
 
-def as_pairs(votes: Sequence[Vote], scores: Scores) -> list[Pair]:
-    """The votes on answers that both have a score."""
+def as_pairs(votes: Sequence[Vote], scores: Scores, temperature: float = 1.0) -> list[Pair]:
+    """The votes on answers that both have a score; margins are log-odds at the temperature."""
     return [
         Pair(
-            margin=scores[vote.first] - scores[vote.second],
+            margin=(scores[vote.first] - scores[vote.second]) / temperature,
             p=vote.p,
             weight=vote.weight,
             group=str(vote.prompt),
@@ -151,6 +167,13 @@ def as_json(one: Interval | None) -> dict[str, float | int | None] | None:
     ends = (value if math.isfinite(value) else None for value in (one.low, one.high))
     low, high = ends
     return {"value": one.value, "low": low, "high": high, "prompts": one.groups}
+
+
+def _curve(found: Sequence[Pair]) -> list[dict[str, float]]:
+    return [
+        {"confidence": one.confidence, "share": one.share, "weight": one.weight}
+        for one in pairs.reliability(found)
+    ]
 
 
 def _apart(ours: Sequence[Scored], theirs: Sequence[Scored]) -> distance.Distance | None:

@@ -46,10 +46,15 @@ def _answers(data: Mapping[str, Any]) -> Found:
                 "temperature",
                 "At temperature 0 all answers to a prompt are the same; raise the temperature.",
             )
-        contrast = data.get("selection") == Experiment.Selection.CONTRAST
-        if contrast and data.get("samples_per_prompt", 3) < 3:
+        if _selects(data) and data.get("samples_per_prompt", 3) < 3:
             yield "selection", "Of two answers there is nothing to select; draw three or more."
-    elif data.get("selection") == Experiment.Selection.CONTRAST:
+        if data.get("selection") == Experiment.Selection.DISAGREEMENT and not _doubts(data):
+            yield (
+                "selection",
+                "Only a reward model of two members or more can disagree, in a round that trains "
+                "one: make pairs or judge by it, and ask for more members.",
+            )
+    elif _selects(data):
         yield "selection", "Ballots that are already there say what was compared; leave it."
     if data.get("max_tokens", 0) >= settings.MAX_MODEL_LEN:
         yield (
@@ -57,6 +62,16 @@ def _answers(data: Mapping[str, Any]) -> Found:
             f"The engine holds {settings.MAX_MODEL_LEN} tokens, prompt and answer together; "
             "leave room for the prompt.",
         )
+
+
+def _selects(data: Mapping[str, Any]) -> bool:
+    return bool(data.get("selection", "random") != Experiment.Selection.RANDOM)
+
+
+def _doubts(data: Mapping[str, Any]) -> bool:
+    """Whether rounds train a reward model that has members."""
+    trained = Experiment.Pairs.REWARD_MODEL in (data.get("pairs_from"), data.get("judge"))
+    return trained and data.get("reward_members", 1) > 1
 
 
 def _pairs(data: Mapping[str, Any]) -> Found:

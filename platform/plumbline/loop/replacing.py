@@ -3,7 +3,8 @@
 Both score the same answers: those of the votes that neither trained on, those of the round's newest
 votes, which the last model has not trained on either (its accuracy on the policy's own answers is
 the figure that matters), and a fixed set by which models are compared over rounds. The scores are
-kept as each model's own and never mixed.
+kept as each model's own and never mixed. Here, too, each gets the temperature at which its scores
+become probabilities.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 
 from align import jobs
 from align.measure.confounds import Scored
@@ -34,39 +36,66 @@ def accepted(round: Round, candidate: RewardModel) -> RewardModel | None:
     previous = incumbent(round)
     votes = unseen.votes(round)
     probe = unseen.probe(round)
-    answers = {answer for vote in votes for answer in (vote.first, vote.second)}
-    answers |= {answer.pk for answer in probe}
+    answers = _answers(votes, probe)
     own: dict[str, dict[UUID, float]] | None = None
     waiting = [not _scored(round, MEASURE, candidate, answers)]
     if previous is not None and previous != candidate:
         waiting.append(not _scored(round, PREVIOUS, previous, answers))
         if implicit.applies(round):
-            voted = {answer for vote in votes for answer in (vote.first, vote.second)}
-            own = implicit.rewards(round, list(_completions(voted)))
+            own = implicit.rewards(round, list(_completions(_answers(votes))))
             waiting.append(own is None)
     if any(waiting):
         return None
+    return _decided(round, candidate, previous, votes, probe, own)
+
+
+@transaction.atomic
+def _decided(
+    round: Round,
+    candidate: RewardModel,
+    previous: RewardModel | None,
+    votes: list[unseen.Vote],
+    probe: list[Completion],
+    own: dict[str, dict[UUID, float]] | None,
+) -> RewardModel:
+    """Measure, calibrate, ask the gate, remember; which of the two the round goes on with."""
+    answers = _answers(votes, probe)
     ours = _scores(candidate, answers)
     untrained = [vote for vote in votes if vote.part]
-    report = quality.report(untrained, ours, _reports(probe, ours))
+    candidate.temperature = quality.temperature(untrained, ours)
+    report = quality.report(untrained, ours, _reports(probe, ours), candidate.temperature)
     if previous is None or previous == candidate:
         checks = [rewardgate.first()]
     else:
         theirs = _scores(previous, answers)
+        _remember_on_policy(round, previous, votes, theirs, own)
+        # It too is calibrated by the newest votes: the gate asks which of them orders better and
+        # is better calibrated, not which one saw them first.
+        previous.temperature = quality.temperature(untrained, theirs)
+        previous.save(update_fields=["metrics", "temperature"])
         change = quality.change(
-            untrained, _reports(probe, ours), _reports(probe, theirs), ours, theirs
+            untrained,
+            _reports(probe, ours),
+            _reports(probe, theirs),
+            ours,
+            theirs,
+            (candidate.temperature, previous.temperature),
         )
         report["previous"] = {"model": str(previous.pk), "name": previous.name, **change.json()}
         checks = rewardgate.checks(accuracy=change.accuracy, ece=change.ece, length=change.length)
-        _remember_on_policy(round, previous, votes, theirs, own)
     report |= {"probe": unseen.fingerprint(probe), "round": round.number}
     verdict = gates.record(checks)
     candidate.metrics = {**candidate.metrics, "measured": report, "gate": verdict}
-    candidate.save(update_fields=["metrics"])
+    candidate.save(update_fields=["metrics", "temperature"])
     kept = candidate if verdict["passed"] or previous is None else previous
     round.figures = {
         **round.figures,
-        "reward_gate": {**verdict, "candidate": str(candidate.pk), "name": candidate.name},
+        "reward_gate": {
+            **verdict,
+            "candidate": str(candidate.pk),
+            "name": candidate.name,
+            "temperature": kept.temperature,
+        },
     }
     round.save(update_fields=["figures"])
     return kept
@@ -77,6 +106,11 @@ def incumbent(round: Round) -> RewardModel | None:
     earlier = round.experiment.rounds.filter(number__lt=round.number, reward_model__isnull=False)
     last = earlier.order_by("-number").select_related("reward_model").first()
     return last.reward_model if last else None
+
+
+def _answers(votes: list[unseen.Vote], more: Iterable[Completion] = ()) -> set[UUID]:
+    voted = {answer for vote in votes for answer in (vote.first, vote.second)}
+    return voted | {answer.pk for answer in more}
 
 
 def _scored(round: Round, purpose: str, model: RewardModel, answers: Iterable[UUID]) -> bool:
@@ -137,7 +171,7 @@ def _remember_on_policy(
     """How the last model foretold the newest votes, before anything trained on them; and how the
     policy's implicit reward did, where it has one."""
     newest = [vote for vote in votes if vote.fresh and vote.people]
-    remembered = {"on_policy": quality.slice_figures(newest, scores)}
+    remembered = {"on_policy": quality.slice_figures(newest, scores, previous.temperature)}
     if own is not None:
         inside = implicit.never_trained(round, votes)
         both = {"explicit": scores, **own}
@@ -146,4 +180,3 @@ def _remember_on_policy(
     for name, figures in remembered.items():
         metrics[name] = {**metrics.get(name, {}), str(round.number): figures}
     previous.metrics = metrics
-    previous.save(update_fields=["metrics"])

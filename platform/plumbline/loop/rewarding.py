@@ -49,7 +49,11 @@ class RewardSettings(forms.Form):
         least=1,
         most=100,
     )
-    reward_objective = forms.ChoiceField(label="Reward objective")
+    reward_objective = forms.ChoiceField(
+        label="Reward objective",
+        help_text="What its loss makes of votes: pairs, whole rankings, ties, or a ratio of "
+        "policies. What the chosen one says of itself is below.",
+    )
     reward_members = number(
         "Members",
         "Reward models that each learn from votes drawn anew by prompt. Where they disagree, the "
@@ -98,8 +102,8 @@ class RewardSettings(forms.Form):
         label="Weigh raters",
         required=False,
         help_text="Votes count by how reliable their rater proves to be against the others "
-        "(Crowd-BT). Raters whose doubts agree with each other have a taste, and are not "
-        "discounted. No vote is changed.",
+        "(Crowd-BT); one who says the opposite is read turned around. Raters whose doubts agree "
+        "with each other have a taste, and are not discounted. No vote is changed.",
     )
     label_machines = real(
         "Weight of AI votes",

@@ -71,6 +71,7 @@ class RewardModel(models.Model):
     sha256 = models.CharField(max_length=64)
     ballots_used = models.PositiveIntegerField()
     accuracy = models.FloatField(null=True)  # on held-out comparisons
+    temperature = models.FloatField(default=1.0)  # what makes differences of scores log-odds
     metrics = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -113,3 +114,16 @@ class Flip(models.Model):
 
     def __str__(self) -> str:
         return f"{self.deployment_id}: {self.before} -> {self.after}"
+
+
+class Loan(models.Model):
+    """The engine's memory is lent to a job's attempt. While there is such a row, the gateway lets
+    no request through to the engine; `fleet/lending.py` writes and removes them."""
+
+    job = models.UUIDField()
+    epoch = models.PositiveIntegerField()
+    given_back = models.BooleanField(default=False)  # the attempt is over, or does without
+    since = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"lent to {self.job}"

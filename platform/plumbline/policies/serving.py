@@ -20,14 +20,14 @@ from django.db import transaction
 
 from plumbline.accounts.models import Project, User
 from plumbline.policies import manifest
-from plumbline.policies.models import Deployment, Flip, Policy
+from plumbline.policies.models import Deployment, Flip, Loan, Policy
 
 log = logging.getLogger(__name__)
 
 CURRENT = "current"
 LOAD_SECONDS = 120.0
 PROBE_SECONDS = 30.0
-SEEN_SECONDS = 0.2  # after an alias has moved, until every gateway goes by it
+SEEN_SECONDS = 0.2  # after an alias has moved or a loan is written, until every gateway goes by it
 SLEEP_SECONDS = 120.0  # for the requests in progress to end
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
 PROBE_TOKENS = 8
@@ -35,6 +35,18 @@ PROBE_TOKENS = 8
 
 class EngineError(Exception):
     """The engine cannot be reached, refuses, or serves something else than it should."""
+
+
+class EngineRefusal(EngineError):
+    """It answered, with an error."""
+
+
+class EngineSlow(EngineError):
+    """It may still do what it was asked."""
+
+
+class EngineLent(EngineError):
+    """It has lent its memory to a job: nothing is wrong, ask again later."""
 
 
 def base_policy(project: Project) -> Policy:
@@ -76,6 +88,7 @@ def ensure_loaded(policy: Policy) -> None:
             f"{policy.name} has full weights, which vLLM cannot load while it runs; "
             "train with LoRA, or restart the engine with this policy as its base model"
         )
+    _check_not_lent()
     try:
         manifest.verify(Path(policy.path), policy.sha256)
     except (ValueError, OSError) as error:
@@ -101,11 +114,13 @@ def release(policy: Policy) -> None:
     if (deployment := wanted.first()) is not None:
         raise ValueError(f"{policy.name} is needed by {deployment}")
     if policy.name in served():
+        _check_not_lent()
         _call("POST", "/v1/unload_lora_adapter", {"lora_name": policy.name}, LOAD_SECONDS)
 
 
 def probe(policy: Policy) -> str:
     """A few tokens from a real generation: the proof that the policy answers, and its text."""
+    _check_not_lent()
     name = engine_name(policy)
     body = {"model": name, "messages": PROBE, "max_tokens": PROBE_TOKENS, "temperature": 0.0}
     reply = _call("POST", "/v1/chat/completions", body, PROBE_SECONDS)
@@ -185,14 +200,39 @@ def reconcile() -> list[str]:
     return loaded
 
 
+def check_sleep() -> None:
+    """Raises EngineError with a sentence when sleep would give no memory back: vLLM answers
+    /sleep in any case, its CPU build too, and then keeps its memory."""
+    if settings.ENGINE != "vllm":
+        return
+    with_both = "start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"
+    try:
+        told = _call("GET", "/server_info?config_format=json", None, LOAD_SECONDS)
+    except EngineRefusal as error:
+        raise EngineError(f"vLLM cannot be told to sleep: {with_both}") from error
+    except EngineSlow as error:
+        raise EngineError(f"it did not say whether it can sleep: {error}") from error
+    model = told.get("vllm_config", {}).get("model_config", {})
+    if not model.get("enable_sleep_mode"):
+        raise EngineError(
+            f"vLLM keeps its memory while it sleeps: {with_both} (its CPU build has no sleep mode)"
+        )
+
+
 def sleep() -> None:
-    """Have the engine give its memory back; it answers what runs first, and queues the rest."""
-    _call("POST", "/sleep?level=2", None, SLEEP_SECONDS)
+    """Have the engine give its memory back; it answers what runs first, and queues the rest.
+
+    vLLM: without mode=wait it would cut off what runs and call that an answer. At level 1 weights
+    and adapters wait in the host's memory; level 2 forgets both, and its wake restores neither.
+    """
+    _call("POST", "/sleep?level=1&mode=wait", None, SLEEP_SECONDS)
 
 
 def wake() -> None:
-    """Have it load its weights again, if it slept. Raises EngineError when it cannot."""
+    """Have it take its weights up again, if it slept. Raises EngineError when it cannot."""
     if asleep():
+        # One that is still on its way must arrive: vLLM would fall asleep after it was woken.
+        sleep()
         _call("POST", "/wake_up", None, LOAD_SECONDS)
 
 
@@ -251,6 +291,11 @@ def _check_base(policy: Policy) -> None:
         )
 
 
+def _check_not_lent() -> None:
+    if Loan.objects.exists():
+        raise EngineLent("the engine's memory is lent to a GPU job; it is asked again afterwards")
+
+
 def _is_served(policy: Policy, cards: Mapping[str, Mapping[str, Any]]) -> bool:
     card = cards.get(engine_name(policy))
     if card is None:
@@ -271,11 +316,10 @@ def _call(method: str, path: str, body: Mapping[str, Any] | None, seconds: float
             reply = client.request(method, settings.ENGINE_URL.rstrip("/") + path, json=body)
     except httpx.HTTPError as error:
         what = f"{type(error).__name__} {error}".strip()
-        raise EngineError(
-            f"the engine at {settings.ENGINE_URL} does not answer ({what})"
-        ) from error
+        kind = EngineSlow if isinstance(error, httpx.ReadTimeout) else EngineError
+        raise kind(f"the engine at {settings.ENGINE_URL} does not answer ({what})") from error
     if reply.is_error:
-        raise EngineError(f"the engine refused {path}: {_complaint(reply)}")
+        raise EngineRefusal(f"the engine refused {path}: {_complaint(reply)}")
     if reply.headers.get("content-type", "").startswith("application/json"):
         try:
             data = reply.json()

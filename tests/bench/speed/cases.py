@@ -60,7 +60,8 @@ class Bench:
 
 def contend(bench: Bench, name: str, case: Case, asked: argparse.Namespace) -> dict[str, Any]:
     """One case's figures, and its ratios by TRL's settings."""
-    rounds = asked.rounds or (2 if name == bench.quick[0] else 1 if asked.quick else 5)
+    usual = 5 if not asked.quick else 2 if name == bench.quick[0] else 1
+    rounds = asked.rounds or usual
     theirs = case.work(asked.folder)
     ours = replace(theirs, at_once=theirs.batch)
     sides = [Side(f"{name}, ours", f"ours:{bench.program}", ours.options())]

@@ -73,6 +73,7 @@ def collate(
         Preferences(*_columns(pairs, "iiff", place), *_columns(details, "fff", place)),
         _rankings(rankings, place) if rankings else None,
         Ratings(*_columns(ratings, "iiff", place)) if ratings else None,
+        torch.tensor([float(len(one.response)) for one in sequences], device=place),
     )
     return sequences, said
 

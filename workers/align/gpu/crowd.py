@@ -64,11 +64,13 @@ def raters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Rater]:
 
     The weight is |2 eta - 1|, not below 0.1; a rater below one half is read turned around. With
     few votes eta is drawn towards the raters' mean. Raters who share a taste are not discounted
-    (`align.labels.discounted`).
+    (`align.labels.discounted`). Where no comparison has three votes, who contradicts whom cannot
+    be seen, and eta stays at its prior.
     """
     names: dict[str, int] = {}
     items: dict[str, int] = {}
     said: list[Said] = []
+    met: list[Key] = []
     votes: dict[str, dict[Key, float]] = {}
     for row in rows:
         ids = [items.setdefault(one["id"], len(items)) for one in row["responses"]]
@@ -76,10 +78,14 @@ def raters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Rater]:
             who = names.setdefault(vote["rater"], len(names))
             for (i, j), (p, *_) in labels.pairs(vote).items():
                 said.append((who, ids[i], ids[j], p))
+                met.append((row["id"], i, j))
                 votes.setdefault(vote["rater"], {})[row["id"], i, j] = p
     if not said:
         return {}
-    eta = reliability(said, len(names), len(items))
+    eta, scores = solve(said, len(names), len(items))
+    verdicts = {
+        key: (scores[i] - scores[j]).item() for key, (_, i, j, _) in zip(met, said, strict=True)
+    }
     counts = torch.bincount(torch.tensor([who for who, *_ in said]), minlength=len(names)).double()
     mean = (eta * counts).sum() / counts.sum()
     trust = (counts / FEW).clamp(max=1)
@@ -91,4 +97,4 @@ def raters(rows: Iterable[Mapping[str, Any]]) -> dict[str, Rater]:
         note = "says the opposite of what others do: read turned around" if turned else ""
         weight = min(1.0, max(LEAST, abs(2 * value - 1)))
         found[name] = Rater(value, number, weight, turned, note)
-    return labels.discounted(found, votes)
+    return labels.discounted(found, votes, verdicts)

@@ -7,6 +7,7 @@ every member's own committed folder and how they are read as one.
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ FOLDER = "members"
 APART = 1_000_003  # between members' seeds
 
 Work = Callable[[Run], dict[str, Any]]
-Load = Callable[[Path], Any]
+Load = Callable[[Path, model.Policy | None], Any]
 
 
 @dataclass
@@ -89,7 +90,7 @@ def load(folder: Path, one: Load) -> Committee:
     """A committed ensemble; `one` loads a member's folder."""
     found = json.loads((folder / FILE).read_text())
     names = [f"member-{member}" for member in range(found["how"]["members"])]
-    return Committee([one(folder / name) for name in names], Panel.of(found))
+    return Committee(_judges([folder / name for name in names], one), Panel.of(found))
 
 
 def work(run: Run, job: RewardJob, view: View, train: Work, one: Load) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def work(run: Run, job: RewardJob, view: View, train: Work, one: Load) -> dict[s
         _member(run, job, train, view.rows, times, member) for member in range(job.ensemble.members)
     ]
     folders = [run.folder / FOLDER / str(m) / jobs.WEIGHTS for m in range(len(results))]
-    whole = Committee([one(folder) for folder in folders], Panel(job.ensemble))
+    whole = Committee(_judges(folders, one), Panel(job.ensemble))
     whole.panel = panel(job.ensemble, _measure(run, job, whole, trained, unread))
     held = means(_measure(run, job, whole, heldout, reading))
     train_held = means(_measure(run, job, whole, trained, reading))
@@ -137,6 +138,12 @@ def work(run: Run, job: RewardJob, view: View, train: Work, one: Load) -> dict[s
     }
 
 
+def _judges(folders: Sequence[Path], one: Load) -> list[Any]:
+    """Members in memory: adapters of one base share it, whole models cannot."""
+    first = one(folders[0], None)
+    return [first, *(one(folder, first.policy) for folder in folders[1:])]
+
+
 def _member(
     run: Run,
     job: RewardJob,
@@ -161,6 +168,7 @@ def _member(
     if not (folder / jobs.RESULT).is_file():
         part = Part(run, folder, member)
         part.finish(train(part))
+        gc.collect()  # a study and its loop hold each other: the model goes before the next loads
     found: dict[str, Any] = json.loads((folder / jobs.RESULT).read_text())
     return found
 

@@ -48,7 +48,8 @@ class Policy:
     """A causal language model in memory: what it was loaded from, and its tokenizer.
 
     padded: why its rows are padded instead of packed; None where they are packed. half: whether
-    matrix products are in bf16.
+    matrix products are in bf16. adapter: which of the model's adapters it is, where others share
+    that model (`beside`): it is switched to for each pass.
     """
 
     ref: ModelRef
@@ -57,6 +58,7 @@ class Policy:
     device: torch.device
     padded: str | None = "nobody tried to pack them"
     half: bool = False
+    adapter: str | None = None
 
     @property
     def causal(self) -> Any:
@@ -82,6 +84,8 @@ class Policy:
         packed = {"position_ids": given.positions, "spans": given.spans} if given.spans else {}
         # A packed row's spans stand in for its mask; a 4D mask is one that no model tries to make.
         mask = given.ids.new_ones(1, 1, 1, 1) if given.spans else given.mask
+        if self.adapter not in (None, getattr(self.model, "active_adapter", None)):
+            cast(Any, self.model).set_adapter(self.adapter, inference_mode=True)
         with self.precision():
             output = self.backbone(
                 input_ids=given.ids, attention_mask=mask, use_cache=False, **packed
@@ -284,6 +288,17 @@ def acting_as(policy: Policy, ref: ModelRef) -> Iterator[Policy]:
         finally:
             policy.model.set_adapter("default")
             policy.model.delete_adapter("other")
+
+
+def beside(host: Policy, ref: ModelRef) -> Policy:
+    """The frozen policy behind `ref`, in the memory of `host`, a frozen one, where both are
+    adapters of one base; else loaded by itself. Raises ValueError as `load` does."""
+    if not isinstance(host.model, PeftModel) or ref.adapter is None or ref.base != host.ref.base:
+        return load(ref, precision="bf16" if host.half else "fp32")
+    host.adapter = host.adapter or "default"
+    name = f"beside-{len(host.model.peft_config)}"
+    _add_adapter(host.model, Path(ref.adapter), name, train=False).eval()
+    return replace(host, ref=ref, adapter=name)
 
 
 def save(policy: Policy, folder: Path, state: dict[str, Tensor] | None = None) -> None:

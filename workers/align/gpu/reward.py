@@ -11,111 +11,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from align import ensemble, jobs, objectives
 from align.gpu import checkpoint, comparisons, data, implicit, members, model, probe, ranks, views
 from align.gpu.batches import Cuts, Examples
 from align.gpu.comparisons import Comparison, agreed
-from align.gpu.data import Exchange
+from align.gpu.heads import RewardModel, linear, start
 from align.gpu.optimise import Loop, Share, State, Sums, add, check, means, total_of
-from align.gpu.panel import Figures, Marks, Panel, panel, reading, unread
+from align.gpu.panel import Figures, Panel, panel, reading, unread
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
 from align.gpu.resample import drawn
 from align.gpu.side_by_side import SideBySide
+from align.gpu.step_penalty import StepPenalty
 from align.gpu.views import View
 from align.jobs import ModelRef, RewardJob
 from align.objective import Objective, Said
-from align.objectives.bradley_terry import BradleyTerry
 from align.run import Run
 
 HEAD = "head.safetensors"
 PANEL = "panel.json"  # how members are read; a single one has none
-MEMBERS_START = 1.0  # spread of the members' scores before training, so that they differ
+HEAD_SCALE = 10.0  # the head starts from little or nothing, so it learns faster than the body
 
 Judge = Any  # RewardModel, SideBySide, Probe, ImplicitReward or Committee: `marks` and `scores`
 
 
-@dataclass
-class RewardModel:
-    """A language model's backbone and a linear head in fp32, M members with W numbers each.
-
-    centre: each number's mean over the answers that were trained on, (M * W,).
-    """
-
-    policy: model.Policy
-    head: nn.Linear
-    objective: Objective = field(default_factory=BradleyTerry)
-    panel: Panel = field(default_factory=Panel)
-    centre: Tensor | None = None
-    whole_prompts = False
-
-    @property
-    def heads(self) -> tuple[nn.Module, ...]:
-        return (self.head,)
-
-    def values(self, rows: Sequence[Exchange]) -> Tensor:
-        """What the head says of each row's response, (B, M * W), in fp32."""
-        layout = self.policy.lay(rows, ends=True)
-        last = self.policy.hidden(layout).index_select(0, layout.last)  # (S, H)
-        values: Tensor = self.head(last.float())
-        return values.index_select(0, layout.rows)
-
-    def read(self, rows: Sequence[Exchange], said: Said | None = None) -> Tensor:
-        """The same by member, (M, B, W)."""
-        values = self.values(rows)
-        return values.view(len(values), self.panel.how.members, -1).transpose(0, 1)
-
-    def marks(self, rows: Sequence[Exchange]) -> Marks:
-        """The reward of each row's response, (B,), and what each member says."""
-        found = self.read(rows)
-        centre = found.new_zeros(found.shape[0], found.shape[2])
-        if self.centre is not None:
-            centre = self.centre.view_as(centre)
-        each = [self.objective.score(*one) for one in zip(found, centre, strict=True)]
-        return self.panel(torch.stack(each, 1))
-
-    def scores(self, rows: Sequence[Exchange]) -> Tensor:
-        return self.marks(rows).reward
-
-    def parameters(self) -> dict[str, nn.Parameter]:
-        return {**self.policy.parameters(), "head.weight": cast(nn.Parameter, self.head.weight)}
-
-    def save(self, folder: Path, state: dict[str, Tensor] | None = None) -> None:
-        """state: see `model.save`; the head is written by itself, since ranks hold slices of it."""
-        model.save(self.policy, folder, state)
-
-
-def start(
-    ref: ModelRef,
-    weights: jobs.Weights,
-    objective: Objective | None = None,
-    how: ensemble.Ensemble | None = None,
-    criteria: Sequence[str] = (),
-) -> RewardModel:
-    """A reward model at its start: a single Bradley-Terry score is exactly 0."""
-    policy, how = model.start(ref, weights), how or ensemble.Ensemble()
-    objective = objective or BradleyTerry()
-    head = _head(policy, how.members * objective.width(criteria))
-    spread = max(objective.start, MEMBERS_START if how.members > 1 else 0.0)
-    if spread:
-        # Drawn on the CPU: the same on any device, and on all ranks.
-        size = policy.causal.config.hidden_size + 1
-        drawn_weight = torch.randn(head.weight.shape) * spread / size**0.5
-        head.weight.data.copy_(drawn_weight)
-    return RewardModel(policy, head, objective, Panel(how))
-
-
-def load(folder: Path) -> Judge:
-    """A committed reward model, verified and frozen. Raises ValueError naming what is wrong."""
+def load(folder: Path, host: model.Policy | None = None) -> Judge:
+    """A committed reward model, verified and frozen; in the memory of `host`, where both are
+    adapters of one base. Raises ValueError naming what is wrong."""
     manifest = checkpoint.verify(folder)
     if probe.FILE in manifest.files:
         return probe.load(folder, manifest)
@@ -131,11 +61,11 @@ def load(folder: Path) -> Judge:
     if HEAD not in manifest.files and job.get("objective") != "pairwise_generative":
         raise ValueError(f"{folder} holds no {HEAD}: it is not a reward model")
     objective = objectives.get(job["objective"]).build(job["knobs"])
-    policy = model.load(ref)
+    policy = model.load(ref) if host is None else model.beside(host, ref)
     if HEAD not in manifest.files:
         return SideBySide(policy, objective, job["optimiser"]["max_length"])
     saved = load_file(folder / HEAD)
-    head = _head(policy, len(saved["weight"]))
+    head = linear(policy, len(saved["weight"]))
     head.load_state_dict({"weight": saved["weight"]})
     head.requires_grad_(False)
     found = Panel.of(json.loads((folder / PANEL).read_text())) if PANEL in manifest.files else None
@@ -237,24 +167,33 @@ class Study:
         self.cuts = Cuts(self._given(heldout), job.optimiser, run.log, self.ranks)
         self.ranks.agree("data, or another job,", fingerprint(job, self.data_sha256))
         self.ranks.shard(reward.policy.model, *reward.heads)
+        given = self._given(trained)
+        self.penalty: StepPenalty | None = None
+        if objective.by_step:
+            self.penalty = StepPenalty(objective, self._counted, given.weights, self.ranks)
         self.loop = Loop(
             run,
             job.optimiser,
             reward.parameters(),
-            self._given(trained),
+            given,
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
+            scales={"head.weight": HEAD_SCALE},
+            prepare=self.penalty.prepare if self.penalty else None,
             ranks=self.ranks,
         )
 
     def share(self, indices: Sequence[int]) -> Share:
-        compared = [self.trained[index] for index in indices]
-        values, said = self._forward(compared)
+        values, said, times = self._counted(indices)
         losses = torch.stack([self.objective.loss(one, said) for one in values], 1)  # (N, M)
-        weight = said.weight(self.objective.reads)[:, None] / len(values)
-        if len(values) > 1:
-            weight = weight * comparisons.times(compared, losses.device)
-        return Share((weight * losses).sum(), self._figures(values.detach(), said))
+        weight = said.weight(self.objective.reads)[:, None] * times / len(values)
+        loss, figures = (weight * losses).sum(), self._figures(values.detach(), said)
+        if self.penalty and isinstance(self.reward, RewardModel):
+            rows = self.reward.head.weight
+            head = rows.view(len(values), -1, rows.shape[1])
+            more, told = self.penalty(indices, values, said, times, head)
+            loss, figures = loss + more, {**figures, **told}
+        return Share(loss, figures)
 
     @torch.no_grad()
     def at_epoch(self, epoch: int, state: State) -> None:
@@ -361,17 +300,18 @@ class Study:
         rows, said = comparisons.collate(compared, self.reward.policy.device)
         return self.reward.read(rows, said), said
 
+    def _counted(self, indices: Sequence[int]) -> tuple[Tensor, Said, Tensor]:
+        """`_forward` of training examples, and how often each member counts each judgement."""
+        compared = [self.trained[index] for index in indices]
+        values, said = self._forward(compared)
+        once = values.new_ones(len(said.weight(self.objective.reads)), 1)
+        return values, said, comparisons.times(compared, once.device) if len(values) > 1 else once
+
     def _figures(self, values: Tensor, said: Said) -> Sums:
         """How the members' mean agrees with preferences, and what the objective adds."""
         pairs = said.preferences
         ahead = torch.stack([self.objective.logit(one, pairs.i, pairs.j) for one in values])
         return {**agreed(ahead.mean(0), pairs), **self.objective.figures(values[0], said)}
-
-
-def _head(policy: model.Policy, width: int) -> nn.Linear:
-    head = nn.Linear(policy.causal.config.hidden_size, width, bias=False, device=policy.device)
-    nn.init.zeros_(head.weight)
-    return head
 
 
 def _what(job: RewardJob) -> str:

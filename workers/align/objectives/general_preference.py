@@ -9,6 +9,7 @@ reward an answer gets its mean log-odds against the answers that the model was t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -25,12 +26,21 @@ if TYPE_CHECKING:
 class GeneralPreference(Objective):
     title: ClassVar[str] = "General preference embedding"
     relative: ClassVar[bool] = True
-    start: ClassVar[float] = 0.1  # at zero the loss has no slope
-
     planes: int = knob(
         2, "Pairs of coordinates; one holds a single circle of tastes.", at_least=1, at_most=64
     )
-    temperature: float = knob(0.1, "What log-odds are divided by.", above=0)
+    temperature: float = knob(
+        1.0,
+        "What log-odds are divided by. Vectors are not of unit length, so a low one only makes "
+        "steps larger: at 0.1 and common learning rates training is unsteady.",
+        above=0,
+    )
+
+    @property
+    def start(self) -> float:
+        """Log-odds of two answers then have a spread of 1: at zero the loss has no slope, near it
+        hardly one, and a circle is not found; far from it the model starts sure of anything."""
+        return math.sqrt(self.temperature / math.sqrt(2 * self.planes))
 
     def width(self, criteria: Sequence[str]) -> int:
         return 2 * self.planes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from align import discovery
 from plumbline.collect.models import Completion
-from plumbline.collect.strategy import Picked, Strategy
+from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
 
 
 def discover() -> dict[str, type[Strategy]]:
@@ -29,9 +29,9 @@ def choose(
     name: str,
     answers: Sequence[Completion],
     rng: random.Random,
-    contrast: Collection[Completion] = (),
+    known: Known = NOTHING,
 ) -> list[Picked]:
     """What the named strategy would ask people about one prompt's answers; with fewer than two
     different ones there is nothing to ask."""
     strategy, several = find(name), different(answers)
-    return strategy.choose(several, rng, contrast) if len(several) > 1 else []
+    return strategy.choose(several, rng, known) if len(several) > 1 else []

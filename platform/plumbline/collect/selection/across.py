@@ -5,17 +5,17 @@ With a single draw there is no other side, and nothing is asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import product
 from random import Random
 
 from plumbline.collect.models import Completion
-from plumbline.collect.strategy import Picked, Strategy
+from plumbline.collect.strategy import NOTHING, Known, Picked, Strategy
 
 
 class Across(Strategy):
     def choose(
-        self, answers: Sequence[Completion], rng: Random, contrast: Collection[Completion] = ()
+        self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING
     ) -> list[Picked]:
         draws: dict[object, list[Completion]] = {}
         for answer in answers:

@@ -6,27 +6,20 @@ half are random pairs, which say what being right is worth, and give every pair 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from math import comb
+from collections.abc import Sequence
 from random import Random
 from typing import ClassVar
 
 from plumbline.collect.models import Completion
-from plumbline.collect.strategy import Picked, Strategy
+from plumbline.collect.strategy import NOTHING, Known, Need, Picked, Strategy, mostly
 
 SHARE = 0.5  # of the prompts
 
 
 class Contrast(Strategy):
-    contrasts: ClassVar[bool] = True
+    needs: ClassVar[Need] = "contrast"
 
     def choose(
-        self, answers: Sequence[Completion], rng: Random, contrast: Collection[Completion] = ()
+        self, answers: Sequence[Completion], rng: Random, known: Known = NOTHING
     ) -> list[Picked]:
-        share = SHARE if contrast else 0.0
-        at_random = (1 - share) / comb(len(answers), 2)
-        if rng.random() < share:
-            return [Picked(tuple(contrast), p_select=share + at_random)]
-        drawn = tuple(rng.sample(answers, 2))
-        found = {answer.pk for answer in drawn} == {answer.pk for answer in contrast}
-        return [Picked(drawn, p_select=at_random + share * found)]
+        return mostly(known.contrast, SHARE, answers, rng)

@@ -30,6 +30,12 @@ def points(value: Figure) -> str:
 
 
 @register.filter
+def signed(value: Figure) -> str:
+    """The end of an interval of such a change, 0.021 as "+2.1": its unit was said."""
+    return NONE if value is None or value == "" else f"{100 * value:+.1f}"
+
+
+@register.filter
 def figure(value: Figure) -> str:
     """Three significant digits; a dash when there is none."""
     return NONE if value is None or value == "" else f"{value:.3g}"

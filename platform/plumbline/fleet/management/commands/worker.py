@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from align import jobs
 from plumbline.celery import app
+from plumbline.fleet import devices
 
 
 class Command(BaseCommand):
@@ -23,6 +24,8 @@ class Command(BaseCommand):
         parser.add_argument("queues", nargs="+", choices=sorted(set(jobs.QUEUES.values())))
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if devices.GPU_QUEUE in options["queues"] and (said := devices.none_left()):
+            raise CommandError(said)
         name = "-".join(options["queues"])
         app.worker_main(
             [

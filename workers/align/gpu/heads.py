@@ -1,0 +1,99 @@
+"""A language model's backbone with a linear head on each answer's last token: what a reward model
+is in memory, and how one starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from align import ensemble, jobs
+from align.gpu import model
+from align.gpu.data import Exchange
+from align.gpu.panel import Marks, Panel
+from align.jobs import ModelRef
+from align.objective import Objective, Said
+from align.objectives.bradley_terry import BradleyTerry
+
+MEMBERS_START = 1.0  # spread of the members' scores before training, so that they differ
+
+
+@dataclass
+class RewardModel:
+    """A language model's backbone and a linear head in fp32, M members with W numbers each.
+
+    centre: each number's mean over the answers that were trained on, (M * W,).
+    """
+
+    policy: model.Policy
+    head: nn.Linear
+    objective: Objective = field(default_factory=BradleyTerry)
+    panel: Panel = field(default_factory=Panel)
+    centre: Tensor | None = None
+    whole_prompts = False
+
+    @property
+    def heads(self) -> tuple[nn.Module, ...]:
+        return (self.head,)
+
+    def values(self, rows: Sequence[Exchange]) -> Tensor:
+        """What the head says of each row's response, (B, M * W), in fp32."""
+        layout = self.policy.lay(rows, ends=True)
+        last = self.policy.hidden(layout).index_select(0, layout.last)  # (S, H)
+        values: Tensor = self.head(last.float())
+        return values.index_select(0, layout.rows)
+
+    def read(self, rows: Sequence[Exchange], said: Said | None = None) -> Tensor:
+        """The same by member, (M, B, W)."""
+        values = self.values(rows)
+        return values.view(len(values), self.panel.how.members, -1).transpose(0, 1)
+
+    def marks(self, rows: Sequence[Exchange]) -> Marks:
+        """The reward of each row's response, (B,), and what each member says."""
+        found = self.read(rows)
+        centre = found.new_zeros(found.shape[0], found.shape[2])
+        if self.centre is not None:
+            centre = self.centre.view_as(centre)
+        each = [self.objective.score(*one) for one in zip(found, centre, strict=True)]
+        return self.panel(torch.stack(each, 1))
+
+    def scores(self, rows: Sequence[Exchange]) -> Tensor:
+        return self.marks(rows).reward
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        return {**self.policy.parameters(), "head.weight": cast(nn.Parameter, self.head.weight)}
+
+    def save(self, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+        """state: see `model.save`; the head is written by itself, since ranks hold slices of it."""
+        model.save(self.policy, folder, state)
+
+
+def start(
+    ref: ModelRef,
+    weights: jobs.Weights,
+    objective: Objective | None = None,
+    how: ensemble.Ensemble | None = None,
+    criteria: Sequence[str] = (),
+) -> RewardModel:
+    """A reward model at its start: a single Bradley-Terry score is exactly 0."""
+    policy, how = model.start(ref, weights), how or ensemble.Ensemble()
+    objective = objective or BradleyTerry()
+    head = linear(policy, how.members * objective.width(criteria))
+    spread = max(objective.start, MEMBERS_START if how.members > 1 else 0.0)
+    if spread:
+        # Drawn on the CPU: the same on any device, and on all ranks.
+        size = policy.causal.config.hidden_size + 1
+        drawn_weight = torch.randn(head.weight.shape) * spread / size**0.5
+        head.weight.data.copy_(drawn_weight)
+    return RewardModel(policy, head, objective, Panel(how))
+
+
+def linear(policy: model.Policy, width: int) -> nn.Linear:
+    head = nn.Linear(policy.causal.config.hidden_size, width, bias=False, device=policy.device)
+    nn.init.zeros_(head.weight)
+    return head
