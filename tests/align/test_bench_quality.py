@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 
 from tests.bench import overopt, reward_quality
+from tests.bench.alignment import world
+from tests.bench.alignment.sampler import Sampler
+from tests.bench.alignment.workshop import Workshop
 from tests.bench.overopt import Size
-from tests.bench.quality import best_of, followed, page, sides, sources
+from tests.bench.quality import best_of, followed, page, proxies, sides, sources
 from tests.bench.quality.best_of import Answers
 from tests.bench.quality.followed import Rounds
 from tests.bench.quality.proxies import ALONE, READINGS, Recipe, noisy
+
+TINY = Recipe(labels=12, members=2, doubted=4, epochs=1)
 
 
 def row(source: str, side: str, high: float, ece: float, labels: int = 10) -> dict[str, Any]:
@@ -55,8 +60,9 @@ def picked(worth: float) -> dict[str, Any]:
     for prompt in range(20):
         gold = [worth * k for k in range(8)]
         alone = [[value + 20.0 * (k == who) for k, value in enumerate(gold)] for who in range(5)]
-        scores = {ALONE: alone, **{name: [gold] for name in READINGS}}
-        found[str(prompt)] = Answers([str(k) for k in range(8)], gold, scores, prompt % 2)
+        scores = {ALONE: alone * 2, **{name: [gold] * 2 for name in READINGS}}
+        worlds = [prompt % 3, 3]
+        found[str(prompt)] = Answers([str(k) for k in range(8)], gold, scores, worlds)
     return best_of.report(found, 8)
 
 
@@ -87,7 +93,9 @@ def test_an_ensemble_that_sees_through_its_members_flaws_is_found_to_be_better()
     assert last["worst case"]["gold"]["value"] == pytest.approx(3.5)
     assert last[ALONE]["gold"]["value"] == pytest.approx(2 - 3.5)
     assert last[ALONE]["proxy"] > last[ALONE]["gold"]["value"]
-    assert set(result["best_of_n"]["by_world"]) == {0, 1}
+    worst = result["best_of_n"]["readings"]["worst case"]
+    assert worst["by_world"] == pytest.approx([3.5] * 4)
+    assert worst["over_worlds"]["mean"] == pytest.approx(5.0)
     mean = result["rounds"]["readings"][overopt.CHOSEN]
     assert mean["against_single"]["mean"] == pytest.approx(0.4)
     assert mean["same_kl"]["mean"] == pytest.approx(0.4)
@@ -101,6 +109,46 @@ def test_the_goal_is_missed_where_policies_trained_by_an_ensemble_are_no_better(
     result = overopt.report(picked(1.0), followed_by(0.0), Recipe(labels=1), Rounds())
     assert (result["met"], result["apart"]) == (0, [True, False])
     assert "| no |" in page.overopt_tables(result)
+
+
+def test_a_run_that_collapses_is_reported_with_its_last_figures_and_not_raised() -> None:
+    rounds = iter([{"gold": 2.0, "kl": 4.0, "kl_k3": 4.0, "gold_win_rate": 0.7}])
+
+    def advance() -> dict[str, Any]:
+        for one in rounds:
+            return one
+        raise ValueError("all answers are alike")
+
+    start = {"gold": 1.0, "kl": 0.0, "kl_k3": 0.0, "gold_win_rate": 0.5}
+    run = list(followed.until_it_collapses(start, advance, 3))
+    assert [one["gold"] for one in run] == [1.0, 2.0, 2.0, 2.0]
+    assert [one.get("collapse") for one in run] == [None, None, *["all answers are alike"] * 2]
+    single = {"seed": 1, "reading": ALONE, "member": 0, "rounds": run}
+    found = followed.report([{**single, "reading": name} for name in (ALONE, *followed.READINGS)])
+    assert [row["collapsed"] for row in found["rows"] if row["reading"] == ALONE] == [0, 0, 1, 1]
+    tables = page.overopt_tables(overopt.report(picked(1.0), found, Recipe(labels=1), Rounds()))
+    assert "| 1 of 1 |" in tables
+
+
+def test_a_prompt_is_judged_in_several_worlds_in_turn_by_each_ones_members(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path, Sampler(world.BASE.base))
+    worlds = [proxies.train(workshop, seed, TINY) for seed in (1, 2, 3)]
+    found = best_of.drawn(workshop, worlds, world.heldout_questions(3), 4, 2)
+    assert [list(one.worlds) for one in found.values()] == [[0, 1], [1, 2], [0, 2]]
+    first, last = list(found.values())[0], list(found.values())[2]
+    assert len(first.scores[ALONE]) == 2 * TINY.members
+    assert len(first.scores["mean"]) == 2
+    items = [
+        {
+            "id": str(k),
+            "messages": world.messages(world.heldout_questions(3)[2]),
+            "response": {"id": "", "text": text, "token_ids": None, "finish_reason": "stop"},
+        }
+        for k, text in enumerate(last.texts)
+    ]
+    third = worlds[2].said(items).T.tolist()
+    for mine, theirs in zip(last.scores[ALONE][TINY.members :], third, strict=True):
+        assert sorted(range(4), key=mine.__getitem__) == sorted(range(4), key=theirs.__getitem__)
 
 
 def test_a_quarter_of_the_votes_is_turned_around_and_always_the_same_ones() -> None:
@@ -142,7 +190,7 @@ def test_a_little_of_everything_runs_and_what_was_computed_is_not_computed_again
         "rounds": 1, "questions": 4, "candidates": 2, "alone": 1, "epochs": 1, "heldout": 3,
         "answers": 2,
     }  # fmt: skip
-    size = Size((1,), 12, 2, 4, rounds, {"members": 2, "doubted": 4, "epochs": 1})
+    size = Size((1,), 12, 2, 4, 1, rounds, {"members": 2, "doubted": 4, "epochs": 1})
     first = overopt.measure(tmp_path, size)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert overopt.measure(tmp_path, size) == first

@@ -30,12 +30,14 @@ CHOSEN = "mean less half the variance"  # the reading that `met` is about: the p
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run; `rounds` and `recipe` are changes to their defaults."""
+    """How much is run; each prompt is judged in `each` of the seeds' worlds; `rounds` and
+    `recipe` are changes to their defaults."""
 
     seeds: tuple[int, ...]
     labels: int
     prompts: int
     answers: int
+    each: int = 1
     rounds: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
 
@@ -46,6 +48,7 @@ QUICK = Size(
     120,
     16,
     32,
+    1,
     {"rounds": 2, "questions": 24, "candidates": 3, "alone": 1, "heldout": 16, "answers": 2},
     {"members": 3, "doubted": 30, "epochs": 1},
 )
@@ -84,7 +87,8 @@ def measure(folder: Path, size: Size) -> dict[str, Any]:
         worlds[seed] = proxies.train(workshop, seed, recipe)
         print(f"seed {seed}: {recipe.members} members", file=sys.stderr, flush=True)
     questions = world.heldout_questions(size.prompts)
-    drawn = best_of.drawn(workshop, list(worlds.values()), questions, size.answers)
+    drawn = best_of.drawn(workshop, list(worlds.values()), questions, size.answers,
+                          size.each)  # fmt: skip
     picked = best_of.report(drawn, size.answers)
     for name, one in picked["readings"].items():
         print(f"best of {size.answers}, {name}: {one['gold']}", file=sys.stderr, flush=True)

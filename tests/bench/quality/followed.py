@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -92,10 +92,16 @@ class Followed(Course):
 
 
 def follow(
-    workshop: Workshop, proxies: Proxies, seed: int, reading: str, member: int, how: Rounds
+    workshop: Workshop,
+    ruler: Ruler,
+    proxies: Proxies,
+    seed: int,
+    reading: str,
+    member: int,
+    how: Rounds,
 ) -> list[dict[str, Any]]:
-    """The figures after each round."""
-    ruler = Ruler(workshop, world.heldout_questions(how.heldout), how.answers)
+    """The figures of the base and after each round."""
+    start = {"kl": 0.0, "kl_k3": 0.0, **ruler.measure(BASE, seed)}
     course = Followed(
         arm=how.arm(),
         seed=seed,
@@ -106,11 +112,30 @@ def follow(
         reading=reading,
         member=member,
     )
-    found = []
-    for _ in range(how.rounds):
-        figures = course.advance()
-        found.append({**figures, **ruler.measure(course.policy, seed)})
-    return found
+    return list(until_it_collapses(start, lambda: step(course, ruler), how.rounds))
+
+
+def step(course: Course, ruler: Ruler) -> dict[str, Any]:
+    """One round and what became of its policy."""
+    figures = course.advance()
+    return {**figures, **ruler.measure(course.policy, course.seed)}
+
+
+def until_it_collapses(
+    start: dict[str, Any], advance: Callable[[], dict[str, Any]], rounds: int
+) -> Iterator[dict[str, Any]]:
+    """The figures at the start and after each round. A round that cannot be made, because a
+    policy's answers are all alike or its loss is no number, is the end: the last figures stand for
+    it and for what would follow, with the reason as `collapse`."""
+    last = start
+    yield last
+    for _ in range(rounds):
+        if "collapse" not in last:
+            try:
+                last = advance()
+            except ValueError as error:
+                last = {**last, "collapse": str(error)}
+        yield last
 
 
 def everything(
@@ -119,14 +144,13 @@ def everything(
     """Every seed's single models in turn and every reading; rounds 0 is the base."""
     for seed, proxies in worlds.items():
         ruler = Ruler(workshop, world.heldout_questions(how.heldout), how.answers)
-        start = {"kl": 0.0, "kl_k3": 0.0, **ruler.measure(BASE, seed)}
         for name in (ALONE, *READINGS):
             for member in range(how.alone if name == ALONE else 1):
-                rounds = [start, *follow(workshop, proxies, seed, name, member, how)]
-                last = rounds[-1]
+                rounds = follow(workshop, ruler, proxies, seed, name, member, how)
+                start, last = rounds[0], rounds[-1]
                 print(
                     f"seed {seed}, {name} {member}: gold {last['gold'] - start['gold']:+.3f} "
-                    f"at {last['kl']:.1f} nats",
+                    f"at {last['kl']:.1f} nats {last.get('collapse', '')}",
                     file=sys.stderr,
                     flush=True,
                 )
@@ -173,6 +197,8 @@ def figures(by_seed: Sequence[Sequence[Mapping[str, Any]]], number: int) -> dict
     return {
         "d": fmean(distances),
         "gold": asdict(across_seeds(gains)),
+        "runs": len(runs),
+        "collapsed": sum("collapse" in run["rounds"][number] for run in runs),
         **{
             name: fmean(run["rounds"][number][name] for run in runs)
             for name in FIGURES

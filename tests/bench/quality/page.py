@@ -97,8 +97,8 @@ def overopt_tables(result: Mapping[str, Any]) -> str:
     parts.append(
         [
             "| DPO rounds, gold gain by | " + " | ".join(f"round {n}" for n in numbers)
-            + " | KL, nats | win rate | less the single model's (95 %) | apart |",
-            "|---" * (len(numbers) + 5) + "|",
+            + " | KL, nats | win rate | collapsed | less the single model's (95 %) | apart |",
+            "|---" * (len(numbers) + 6) + "|",
         ]
     )  # fmt: skip
     for name, one in trained["readings"].items():
@@ -106,6 +106,7 @@ def overopt_tables(result: Mapping[str, Any]) -> str:
         cells = [f"{found[n]['gold']['mean']:.2f}" for n in numbers[:-1]]
         end = found[numbers[-1]]
         cells += [short(one["gold"]), f"{end['kl']:.1f}", f"{end['gold_win_rate']:.3f}"]
+        cells.append(f"{end['collapsed']} of {end['runs']}")
         parts[-1].append(f"| {name} | {' | '.join(cells)} | {versus(one)} |")
     fits = ["| best of n | peak of Gao's fit, sqrt(KL) |", "|---|---|"]
     for name, one in picked["readings"].items():
