@@ -128,9 +128,9 @@ def test_the_temperature_is_found_away_from_the_test_votes_and_used_in_every_fig
         good, bad = uuid4(), uuid4()
         votes.append(vote(good, bad, float(k % 4 > 0), prompt=k, part="prompts"))
         scores |= {good: 5.0, bad: 0.0}
-    votes.append(vote(good, bad, prompt=2000, weight=500.0))
+    votes.append(vote(good, bad, prompt=2000))
     temperature = quality.temperature(votes, scores)
-    assert temperature == pytest.approx(5 / math.log(3), rel=0.01)  # 3 of 4, not 4 of 5
+    assert temperature == pytest.approx(5 / math.log(3), rel=0.02)  # 3 of 4
     found = quality.report(votes, scores, {}, temperature)
     assert found["test_ece"] == pytest.approx(0.25, abs=0.01)
     assert found["test_ece_raw"] == pytest.approx(1 - 1 / (1 + math.exp(-5)))
