@@ -200,3 +200,23 @@ def test_a_little_of_everything_runs_and_what_was_computed_is_not_computed_again
     assert {row["reading"] for row in after} == {ALONE, *followed.READINGS}
     assert page.plain(first)["rounds"]["readings"]["mean"]["gold"]["low"] is None  # one seed
     assert "one seed" in page.overopt_tables(first)
+
+
+def test_the_explicit_and_the_implicit_reward_are_measured_at_home_and_elsewhere(
+    tmp_path: Path,
+) -> None:
+    workshop = Workshop(tmp_path, Sampler(world.BASE.base))
+    home = sources.simulated(workshop, 12, 8)
+    elsewhere = {home.name: home.heldout, sources.SHIFTED: sources.shifted(workshop, 8)}
+    rows = list(reward_quality.explicit_and_implicit(workshop, home, 12, elsewhere))
+    assert [row["measured_on"] for row in rows] == [home.name, sources.SHIFTED]
+    for one in rows:
+        gap = one["explicit"]["value"] - one["implicit"]["value"]
+        assert one["gap"]["value"] == pytest.approx(gap)
+    (first, second) = (
+        sides.margins(workshop, sides.made(side, workshop, home.trained), home.heldout)
+        for side in (sides.OURS, sides.IMPLICIT)
+    )
+    assert all(pair.margin for pair in second)  # the policy is not its reference any more
+    assert [pair.margin for pair in first] != [pair.margin for pair in second]
+    assert "| simulated, 12 | simulated (held out) | " in "\n".join(page.implicit_table(rows))

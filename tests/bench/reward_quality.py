@@ -15,15 +15,19 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from align.measure import intervals, pairs
 from align.measure.pairs import Pair
 from tests.bench.quality import page
+
+if TYPE_CHECKING:
+    from tests.bench.alignment.workshop import Workshop
+    from tests.bench.quality.sources import Source, Voted
 
 DATA = Path(__file__).resolve().parents[3] / "shared/data"
 OURS = "bradley_terry"  # what a round's reward model is unless somebody chooses otherwise
@@ -69,34 +73,74 @@ def measure(folder: Path, data: Path, size: Size) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     workshop = Workshop(folder, Sampler(BASE.base))
+    everything = list(sources.sources(data, workshop, max(size.counts), size.heldout))
+    elsewhere = {source.name: source.heldout for source in everything}
+    elsewhere[sources.SHIFTED] = sources.shifted(workshop, size.heldout)
     rows: list[dict[str, Any]] = []
-    for source in sources.sources(data, workshop, max(size.counts), size.heldout):
-        several = sides.ours(ties=any(one.p == 0.5 for one in source.trained))
+    both: list[dict[str, Any]] = []
+    for source in everything:
         counts = size.counts if source.name == sources.SIMULATED else size.real_counts
         for count in counts:
-            found: dict[str, list[Pair]] = {}
-            for side in (*several, sides.TRL):
-                about = f"{source.name}, {count} labels, {side.name}"
-                part = source.trained[:count]
-                try:
-                    seen = sides.learn(side, workshop, part, source.heldout)
-                except ValueError as error:
-                    print(f"{about}: not from such votes ({error})", file=sys.stderr, flush=True)
-                    continue
-                found[side.name] = seen
-                print(f"{about}: {pairs.accuracy(seen):.3f}", file=sys.stderr, flush=True)
-            for name, seen in found.items():
-                gap = intervals.difference(seen, found[sides.TRL.name], pairs.accuracy)
-                rows.append(
-                    {
-                        "source": source.name,
-                        "labels": count,
-                        "side": name,
-                        **figures(seen),
-                        "against_trl": asdict(gap) if gap else None,
-                    }
-                )
-    return {"bench": "reward_quality", "met": int(met(rows)), "rows": rows}
+            rows += learners(workshop, source, count)
+        both += explicit_and_implicit(workshop, source, max(counts), elsewhere)
+    return {
+        "bench": "reward_quality",
+        "met": int(met(rows)),
+        "calibration": {side: calibration(rows, side) for side in (OURS, sides.TRL.name)},
+        "rows": rows,
+        "explicit_and_implicit": both,
+    }
+
+
+def learners(workshop: Workshop, source: Source, count: int) -> Iterator[dict[str, Any]]:
+    """Every side's figures on the first `count` votes of a source."""
+    from tests.bench.quality import sides
+
+    part = source.trained[:count]
+    found: dict[str, list[Pair]] = {}
+    for side in (*sides.ours(ties=any(one.p == 0.5 for one in source.trained)), sides.TRL):
+        about = f"{source.name}, {count} labels, {side.name}"
+        try:
+            seen = sides.learn(side, workshop, part, source.heldout)
+        except ValueError as error:
+            print(f"{about}: not from such votes ({error})", file=sys.stderr, flush=True)
+            continue
+        found[side.name] = seen
+        print(f"{about}: {pairs.accuracy(seen):.3f}", file=sys.stderr, flush=True)
+    for name, seen in found.items():
+        gap = intervals.difference(seen, found[sides.TRL.name], pairs.accuracy)
+        yield {
+            "source": source.name,
+            "labels": count,
+            "side": name,
+            **figures(seen),
+            "against_trl": asdict(gap) if gap else None,
+        }
+
+
+def explicit_and_implicit(
+    workshop: Workshop, source: Source, count: int, elsewhere: Mapping[str, Sequence[Voted]]
+) -> Iterator[dict[str, Any]]:
+    """Held-out accuracy of the reward model and of a DPO policy's implicit reward, both of the same
+    votes, on the source's own held-out votes and on those of others."""
+    from tests.bench.quality import sides
+
+    weights = [
+        sides.made(side, workshop, source.trained[:count]) for side in (sides.OURS, sides.IMPLICIT)
+    ]
+    for name, heldout in elsewhere.items():
+        explicit, implicit = (sides.margins(workshop, one, heldout) for one in weights)
+        found = {
+            "explicit": intervals.interval(explicit, pairs.accuracy),
+            "implicit": intervals.interval(implicit, pairs.accuracy),
+            "gap": intervals.difference(explicit, implicit, pairs.accuracy),
+        }
+        yield {
+            "source": source.name,
+            "labels": count,
+            "measured_on": name,
+            **{key: asdict(one) if one else None for key, one in found.items()},
+        }
 
 
 def figures(seen: Sequence[Pair]) -> dict[str, Any]:

@@ -36,9 +36,9 @@ class Rounds:
     rounds: int = 4
     questions: int = 120
     candidates: int = 4
-    alone: int = 2  # members that are followed alone, each in turn
+    alone: int = 1  # members that are followed alone, each in turn
     beta: float = 0.1
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 3e-3
     epochs: int = 3
     heldout: int = 80
     answers: int = 3

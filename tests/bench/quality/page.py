@@ -58,7 +58,23 @@ def quality_tables(result: Mapping[str, Any]) -> str:
             figures = ("log_loss", "ece", "tempered_ece")
             cells.append("; ".join(f"{row[name]:.3f}" for name in figures) if row else "")
         surety.append(f"| {side} | {' | '.join(cells)} |")
-    return "\n".join(accuracy) + "\n\n" + "\n".join(surety)
+    parts = [accuracy, surety]
+    if both := result.get("explicit_and_implicit"):
+        parts.append(implicit_table(both))
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def implicit_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A reward model's accuracy and a DPO policy's, where they were trained and elsewhere."""
+    found = [
+        "| trained on | measured on | explicit | implicit | explicit less implicit, paired |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        home = " (held out)" if row["source"] == row["measured_on"] else ""
+        cells = " | ".join(short(row[name]) for name in ("explicit", "implicit", "gap"))
+        found.append(f"| {row['source']}, {row['labels']} | {row['measured_on']}{home} | {cells} |")
+    return found
 
 
 def quality_picture(result: Mapping[str, Any]) -> str:

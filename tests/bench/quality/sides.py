@@ -1,6 +1,7 @@
 """Who learns: every objective of ours that the launch form could name, and TRL's RewardTrainer.
 
 The same base, the same pairs, LoRA of the same rank. Each side says margins of the held-out pairs.
+The implicit reward is that of a policy which DPO trained on the pairs, as the alignment bench does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,7 +20,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from align import jobs, objectives
-from align.jobs import Optimiser, RewardJob, Weights
+from align.jobs import ModelRef, Optimiser, RewardJob, TrainJob, Weights
 from align.measure.pairs import Pair
 from tests.bench.alignment.workshop import Workshop, digest
 from tests.bench.alignment.world import BASE
@@ -27,6 +29,7 @@ from tests.bench.quality.sources import Voted
 EPOCHS, BATCH, RANK = 2, 16, 16
 CENTRING = 0.01
 RATE = 3e-3  # for everybody
+POLICY_RATE = 2e-3  # but the policy behind the implicit reward
 NEVER = 10**9
 TWINS = ("davidson", "plackett_luce", "rao_kupper")  # Bradley-Terry's where two are never equal
 
@@ -42,6 +45,7 @@ class Side:
 
 TRL = Side("TRL")
 OURS = Side("bradley_terry", "bradley_terry")
+IMPLICIT = Side("implicit", "implicit")
 
 
 def ours(*, ties: bool = True) -> list[Side]:
@@ -65,14 +69,25 @@ def learn(
     learn from such votes."""
     if side == TRL:
         return kept(workshop, trained, heldout)
+    return margins(workshop, made(side, workshop, trained), heldout)
+
+
+def made(side: Side, workshop: Workshop, trained: Sequence[Voted]) -> Path:
+    """The weights of a side of ours."""
+    policy = voted_for(workshop, trained) if side == IMPLICIT else None
     rows = [comparison(one) for one in trained]
-    made = workshop.do(job(side), {jobs.COMPARISONS: rows})
+    weights: Path = workshop.do(job(side, policy), {jobs.COMPARISONS: rows})["weights"]
+    return weights
+
+
+def margins(workshop: Workshop, weights: Path, heldout: Sequence[Voted]) -> list[Pair]:
+    """What a model says of held-out pairs."""
     items = [
         {"id": f"{one.id}:{place}", "messages": one.messages, "response": answer}
         for one in heldout
         for place, answer in enumerate((one.first, one.second))
     ]
-    score = jobs.ScoreJob(reward_model=str(made["weights"]), batch_size=32)
+    score = jobs.ScoreJob(reward_model=str(weights), batch_size=32)
     scored = workshop.do(score, {jobs.ITEMS: items})
     found = {row["id"]: row["reward"] for row in jobs.read_rows(scored["folder"] / jobs.SCORES)}
     return [
@@ -80,19 +95,50 @@ def learn(
     ]
 
 
-def job(side: Side) -> RewardJob:
+def voted_for(workshop: Workshop, trained: Sequence[Voted]) -> ModelRef:
+    """The policy that DPO makes of the pairs, ties left out."""
+    rows = []
+    for one in trained:
+        if one.p != 0.5:
+            answers = (one.first, one.second) if one.p > 0.5 else (one.second, one.first)
+            rows.append(
+                {
+                    "id": one.id,
+                    "messages": one.messages,
+                    "responses": dict(zip(("chosen", "rejected"), answers, strict=True)),
+                    "p": 1.0,
+                    "facts": {},
+                    "weight": 1.0,
+                }
+            )
+    job = TrainJob(
+        algorithm="dpo",
+        start=BASE,
+        references={"reference": BASE},
+        weights=Weights(rank=RANK, alpha=2 * RANK),
+        optimiser=optimiser(POLICY_RATE),
+    )
+    return ModelRef(base=BASE.base, adapter=str(workshop.do(job, {jobs.EXAMPLES: rows})["weights"]))
+
+
+def job(side: Side, policy: ModelRef | None = None) -> RewardJob:
     return RewardJob(
         base=BASE,
+        policy=policy,
         objective=side.objective,
         form=side.form,
         weights=Weights(rank=RANK, alpha=2 * RANK),
-        optimiser=Optimiser(
-            learning_rate=RATE,
-            epochs=EPOCHS,
-            batch_size=BATCH,
-            micro_batch_size=BATCH,
-            checkpoint_every=NEVER,
-        ),
+        optimiser=optimiser(RATE),
+    )
+
+
+def optimiser(rate: float) -> Optimiser:
+    return Optimiser(
+        learning_rate=rate,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        micro_batch_size=BATCH,
+        checkpoint_every=NEVER,
     )
 
 

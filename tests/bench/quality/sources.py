@@ -27,6 +27,8 @@ from tests.bench.alignment.world import BASE
 
 LONGEST = 256  # tokens, prompt and answer together: of what is longer nothing is used
 SIMULATED = "simulated"
+SHIFTED = "simulated, hotter answers"
+HOTTER = 1.5
 HELD_OUT = 4  # one prompt in four
 
 
@@ -77,12 +79,23 @@ def simulated(workshop: Workshop, count: int, heldout: int, seed: int = 11) -> S
     )
 
 
-def voted(workshop: Workshop, questions: Sequence[str], count: int, seed: int) -> list[Voted]:
+def shifted(workshop: Workshop, heldout: int, seed: int = 13) -> list[Voted]:
+    """Held-out votes of the same people on answers that are drawn hotter."""
+    return voted(workshop, prompts.texts("heldout"), heldout, seed, HOTTER)
+
+
+def voted(
+    workshop: Workshop,
+    questions: Sequence[str],
+    count: int,
+    seed: int,
+    temperature: float = 1.0,
+) -> list[Voted]:
     """`count` single votes, on every question in turn before any is asked again."""
     order = random.Random(seed).sample(questions, len(questions))
     asked = (order * (1 + count // len(order)))[:count]
     found = []
-    replies = workshop.draw(BASE, asked, 2, 1.0, seed)
+    replies = workshop.draw(BASE, asked, 2, temperature, seed)
     for k, (question, (one, two)) in enumerate(zip(asked, replies, strict=True)):
         messages = world.messages(question)
         said = world.LABELLER.vote(messages, [one.text, two.text], random.Random(f"{seed}:{k}"))
