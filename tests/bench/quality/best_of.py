@@ -95,8 +95,10 @@ def report(found: Mapping[str, Answers], answers: int) -> dict[str, Any]:
             readings[name] |= against(lines, gains[ALONE])
     by_world = {name: worldly(found, name, answers) for name in gains}
     for name, one in by_world.items():
-        gap = across.difference(one, by_world[ALONE])
-        readings[name] |= {"by_world": one, "over_worlds": asdict(gap)}
+        readings[name]["by_world"] = one
+        if name != ALONE:
+            gap = across.difference(one, by_world[ALONE])
+            readings[name]["over_worlds"] = asdict(gap)
     return {
         "answers": answers,
         "prompts": len(found),

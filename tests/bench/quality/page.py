@@ -100,15 +100,16 @@ def overopt_tables(result: Mapping[str, Any]) -> str:
     parts.append(
         [
             "| best of n, gold gain by | " + " | ".join(f"n = {n}" for n in counts)
-            + " | less the single model's (95 %) | apart |",
-            "|---" * (len(counts) + 3) + "|",
+            + " | less the single model's (95 %) | apart | the same over worlds (95 %) |",
+            "|---" * (len(counts) + 4) + "|",
         ]
     )  # fmt: skip
     for name, one in picked["readings"].items():
         found = {row["n"]: row for row in picked["rows"] if row["reading"] == name}
         cells = [f"{found[n]['gold']['value']:.2f}" for n in counts[:-1]]
         cells.append(short(one["gold"]))
-        parts[-1].append(f"| {name} | {' | '.join(cells)} | {versus(one)} |")
+        worlds = short(one["over_worlds"]) if "over_worlds" in one else ""
+        parts[-1].append(f"| {name} | {' | '.join(cells)} | {versus(one)} | {worlds} |")
     numbers = sorted({row["round"] for row in trained["rows"]})[1:]
     parts.append(
         [
