@@ -42,7 +42,7 @@ class Size:
     recipe: dict[str, Any] = field(default_factory=dict)
 
 
-FULL = Size((11, 12, 13, 14, 15, 16), 800, 180, 256, 3)
+FULL = Size((11, 12, 13, 14, 15), 800, 180, 256, 2)
 QUICK = Size(
     (1,),
     120,
