@@ -30,8 +30,8 @@ CHOSEN = "mean less half the variance"  # the reading that `met` is about: the p
 
 @dataclass(frozen=True)
 class Size:
-    """How much is run; each prompt is judged in `each` of the seeds' worlds; `rounds` and
-    `recipe` are changes to their defaults."""
+    """How much is run; each prompt is judged in `each` of the seeds' worlds, and in the first
+    `followed` of them policies are trained; `rounds` and `recipe` are changes to their defaults."""
 
     seeds: tuple[int, ...]
     labels: int
@@ -40,6 +40,7 @@ class Size:
     each: int = 1
     rounds: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
+    followed: int = 3
 
 
 FULL = Size((11, 12, 13, 14, 15), 800, 180, 256, 2)
@@ -92,8 +93,9 @@ def measure(folder: Path, size: Size) -> dict[str, Any]:
     picked = best_of.report(drawn, size.answers)
     for name, one in picked["readings"].items():
         print(f"best of {size.answers}, {name}: {one['gold']}", file=sys.stderr, flush=True)
-    return report(picked, followed.report(list(followed.everything(workshop, worlds, rounds))),
-                  recipe, rounds)  # fmt: skip
+    some = {seed: worlds[seed] for seed in size.seeds[: size.followed]}
+    runs = list(followed.everything(workshop, some, rounds))
+    return report(picked, followed.report(runs), recipe, rounds)
 
 
 def report(
