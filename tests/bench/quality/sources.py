@@ -110,6 +110,7 @@ def split(
     """Pairs by prompt into those to train on and those held out."""
     encoder = Encoder(load_tokenizer(Path(BASE.base)))
     parts: tuple[list[Voted], list[Voted]] = ([], [])
+    seen: set[str] = set()  # rows that the data has twice
     sizes = (count, heldout)
     rows = sorted(found, key=lambda row: _digest([row[0], row[1], row[2]]))
     for messages, chosen, rejected in rows:
@@ -118,6 +119,9 @@ def split(
         if len(parts[apart]) == sizes[apart] or not fits(encoder, messages, answers):
             continue
         key = _digest([messages, chosen, rejected])
+        if key in seen:
+            continue
+        seen.add(key)
         turned = int(key[:8], 16) % 2 == 1
         first, second = answers[::-1] if turned else answers
         parts[apart].append(Voted(key[:16], messages, first, second, float(not turned)))
