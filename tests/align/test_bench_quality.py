@@ -54,6 +54,13 @@ def test_two_transcripts_are_the_turns_they_share_and_two_answers(tmp_path: Path
     assert (chosen, rejected) == ("Yes.", "No.")
 
 
+def test_votes_that_the_data_has_twice_count_once() -> None:
+    rows = [([{"role": "user", "content": f"Question {k}?"}], "Yes.", "No.") for k in range(12)]
+    found = sources.split("twice", [*rows, *rows], 24, 24)
+    ids = [one.id for part in (found.trained, found.heldout) for one in part]
+    assert len(ids) == len(set(ids)) == 12
+
+
 def picked(worth: float) -> dict[str, Any]:
     """Each member overrates one answer of its own by 20; every reading sees the truth."""
     found = {}
