@@ -26,6 +26,7 @@ def row(source: str, side: str, high: float, ece: float, labels: int = 10) -> di
     gap = {"value": 0.0, "low": -1.0, "high": high, "groups": 3}
     return {
         "source": source, "side": side, "labels": labels, "ece": ece, "against_trl": gap,
+        "log_loss_against_trl": gap, "ece_against_trl": gap,
         "accuracy": {"value": 0.6, "low": 0.5, "high": 0.7}, "log_loss": 0.6, "tempered_ece": 0.1,
     }  # fmt: skip
 

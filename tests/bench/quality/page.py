@@ -44,6 +44,9 @@ def quality_tables(result: Mapping[str, Any]) -> str:
         accuracy.append(f"| {side} | {' | '.join(cells)} |")
     gaps = [short(found[OURS, *column]["against_trl"]) for column in columns]
     accuracy.append(f"| *{OURS} less TRL, paired* | {' | '.join(gaps)} |")
+    for about, key in (("log loss", "log_loss_against_trl"), ("ECE", "ece_against_trl")):
+        gaps = [short(found[OURS, *column][key]) for column in columns]
+        accuracy.append(f"| *the same of {about}, less is better* | {' | '.join(gaps)} |")
     largest = dict(sorted(columns, key=lambda one: one[1]))
     surety = [
         "| log loss; ECE; ECE at its best temperature | "
