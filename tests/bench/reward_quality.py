@@ -4,9 +4,9 @@ Held-out accuracy with its interval against the number of labels, for every obje
 for TRL's RewardTrainer on the same base; on simulated raters, on HH-RLHF's people and on
 AlpacaEval's judge. The last line on stdout is the result as JSON; `met` is 1 when our Bradley-Terry
 model is at no count surely below TRL's (paired, 95 %) and is calibrated better at the largest one,
-over all sources. All learners have one learning rate; three times as much was no better for TRL's or
-ours on simulated votes that are not reported. What was computed is kept, and a bench that was
-stopped goes on where it was.
+over all sources. All learners have one learning rate; three times as much was no better for either
+on simulated votes that are not reported. What was computed is kept, and a bench that was stopped
+goes on where it was.
 """
 
 from __future__ import annotations
