@@ -157,17 +157,16 @@ def overopt_picture(result: Mapping[str, Any]) -> str:
             point = (row.get("d_bound", row["d"]), value, *ends)
             lines.setdefault(row["reading"], []).append(point)
         panels.append((about, lines))
-    points = [point for _, lines in panels for line in lines.values() for point in line]
-    reach = (min(0.0, *(point[2] for point in points)), max(point[3] for point in points))
-    return panels_svg("Gold gain, 95 % intervals", panels, reach)
+    return panels_svg("Gold gain, 95 % intervals", panels)
 
 
 def panels_svg(
     title: str,
     panels: Sequence[tuple[str, Mapping[str, Sequence[tuple[float, float, float, float]]]]],
-    reach: tuple[float, float],
+    reach: tuple[float, float] | None = None,
 ) -> str:
-    """Lines with intervals, readable on light and dark pages: (x, value, low, high) a point."""
+    """Lines with intervals, readable on light and dark pages: (x, value, low, high) a point. Each
+    panel reaches as far as its intervals, unless told how far."""
     names = list(dict.fromkeys(name for _, lines in panels for name in lines))
     width = len(panels) * (WIDTH + LEFT) + 30
     height = TOP + HEIGHT + 40 + 16 * len(names)
@@ -176,15 +175,16 @@ def panels_svg(
         'font-family="system-ui, sans-serif" font-size="11" fill="#777">',
         f"<title>{title}</title>",
     ]
-    low, high = reach
     for place, (about, lines) in enumerate(panels):
         left = LEFT + place * (WIDTH + LEFT)
-        last = max(point[0] for points in lines.values() for point in points)
+        points = [point for line in lines.values() for point in line]
+        last = max(point[0] for point in points)
+        low, high = reach or (min(0.0, *(p[2] for p in points)), max(p[3] for p in points))
 
         def x(value: float, left: int = left, last: float = last) -> float:
             return left + WIDTH * value / last
 
-        def y(value: float) -> float:
+        def y(value: float, low: float = low, high: float = high) -> float:
             return TOP + HEIGHT * (high - min(max(value, low), high)) / (high - low)
 
         out.append(f'<text x="{left}" y="{TOP - 14}">{about}</text>')
@@ -194,7 +194,7 @@ def panels_svg(
                 f'<path d="M{left} {y(value):.1f}h{WIDTH}" stroke="#888" stroke-opacity=".3"/>'
                 f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>'
             )
-        for tick in sorted({point[0] for points in lines.values() for point in points})[::2]:
+        for tick in (last * step / 4 for step in range(5)):
             out.append(
                 f'<text x="{x(tick):.1f}" y="{TOP + HEIGHT + 16}" text-anchor="middle">'
                 f"{tick:.3g}</text>"
