@@ -271,3 +271,14 @@ def test_general_preference_finds_planted_log_odds_that_go_in_circles():
     assert ((got - wanted).abs() < ERRORS * spread).all()
     scores = fitted(BradleyTerry(), pairs(i, j, p), torch.zeros(6, 1, dtype=F64))
     assert (BradleyTerry().logit(scores, *every).abs() < ERRORS * 0.07).all()  # all even, to it
+
+
+def test_centring_brings_the_mean_score_to_nought_and_keeps_their_order():
+    i, j, generator = met()
+    said = pairs(i, j, decided(TRUTH[i] - TRUTH[j], generator))
+    start = torch.full((6, 1), 5.0, dtype=F64)
+    centred = fitted(BradleyTerry(centring=0.01), said, start)[:, 0]
+    assert abs(centred.mean().item()) < 0.1
+    plain = fitted(BradleyTerry(centring=0.0), said, start)[:, 0]
+    assert abs(plain.mean().item() - 5) < 0.1
+    assert centred.argsort().tolist() == plain.argsort().tolist()

@@ -12,8 +12,11 @@ from typing import Any
 from align import demo
 from align.demo import corpus, prompts
 from align.demo.corpus import Manner
-from align.gpu import reward
+from align.gpu import model, reward
+from align.gpu.data import Encoder
+from align.gpu.side_by_side import SideBySide
 from align.jobs import ModelRef, Optimiser, RewardJob, Weights
+from align.objectives.pairwise_generative import PairwiseGenerative
 from tests.align.conftest import do, response
 
 HELDOUT = 60
@@ -66,3 +69,30 @@ def test_a_planted_taste_is_named_in_both_orders(rundir: Callable[..., Path]) ->
     assert wilson_low(right, HELDOUT) > 0.8
     assert found["log_loss"] < 0.4
     assert found["consistency"] > 0.8
+
+
+def test_whose_turn_is_whose_is_read_in_a_conversation_and_opens_no_turn_of_the_question() -> None:
+    judge = SideBySide(model.load(ModelRef(base=str(demo.BASE))), PairwiseGenerative(), 512)
+    encoder = Encoder(judge.policy.tokenizer)
+    said = [
+        {"role": "user", "content": "Is tea better than coffee?"},
+        {"role": "assistant", "content": "It is."},
+        {"role": "user", "content": "Why?"},
+    ]
+    pair = encoder.example(said, [response("Because."), response("No idea.")], 512)
+    assert pair is not None
+    asked = judge.asked(*pair)
+    assert asked is not None
+    text = judge.policy.tokenizer.decode(list(asked[0].prompt))
+    talk = "[user] Is tea better than coffee?\n[assistant] It is.\n[user] Why?\n[assistant]"
+    assert f"[Conversation]\n{talk}\n" in text
+    assert text.count("<|user|>") == text.count("<|assistant|>") == 1
+    # Where there is no room the conversation loses its beginning.
+    short = len(asked[0]) - 12
+    judge.max_length = short
+    cut = judge.asked(*pair)
+    assert cut is not None
+    assert len(cut[0]) <= short
+    text = judge.policy.tokenizer.decode(list(cut[0].prompt))
+    assert "[user] Why?\n[assistant]" in text
+    assert "Is tea better" not in text

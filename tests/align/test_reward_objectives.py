@@ -61,7 +61,7 @@ def scored(rundir: Rundir, folder: Path, texts: list[str], name: str) -> list[di
 def test_a_planted_preference_is_found_saved_and_scored_by(
     rundir: Rundir, tiny_base: Path, objective: str, knobs: dict[str, Any]
 ) -> None:
-    job = reward_job(tiny_base, epochs=4)
+    job = reward_job(tiny_base, epochs=8, learning_rate=2e-2)
     job = dataclasses.replace(job, objective=objective, knobs=knobs)
     folder = rundir(job, "train", comparisons=[voted(row) for row in comparisons(36)])
     found = do(reward.work, folder)

@@ -123,15 +123,14 @@ def test_the_change_is_measured_on_what_both_models_scored():
 
 
 def test_the_temperature_is_found_away_from_the_test_votes_and_used_in_every_figure():
-    good, bad = uuid4(), uuid4()
-    votes = [vote(good, bad, prompt=k, part="prompts", weight=1e5) for k in range(3)]
-    votes += [vote(good, bad, 0.0, prompt=9, part="prompts", weight=1e5)]
-    votes += [vote(good, bad, prompt=10)]
-    scores = {good: 5.0, bad: 0.0}
+    votes, scores = [], {}
+    for k in range(2000):
+        good, bad = uuid4(), uuid4()
+        votes.append(vote(good, bad, float(k % 4 > 0), prompt=k, part="prompts"))
+        scores |= {good: 5.0, bad: 0.0}
+    votes.append(vote(good, bad, prompt=2000))
     temperature = quality.temperature(votes, scores)
-    assert temperature == pytest.approx(
-        5 / math.log(3), rel=0.01
-    )  # three of four, not four of five
+    assert temperature == pytest.approx(5 / math.log(3), rel=0.02)  # 3 of 4
     found = quality.report(votes, scores, {}, temperature)
     assert found["test_ece"] == pytest.approx(0.25, abs=0.01)
     assert found["test_ece_raw"] == pytest.approx(1 - 1 / (1 + math.exp(-5)))
@@ -143,3 +142,21 @@ def test_the_temperature_is_found_away_from_the_test_votes_and_used_in_every_fig
     people = next(one for one in found["slices"] if one["name"] == "people")
     assert people["ece"] == found["ece"]
     assert found["length"] is None
+
+
+def test_what_many_people_say_of_one_pair_is_one_piece_of_evidence_for_the_temperature():
+    pairs = [(uuid4(), uuid4()) for _ in range(8)]
+    scores = {key: score for good, bad in pairs for key, score in ((good, 4.0), (bad, 0.0))}
+    single = [vote(*pair, 0.6, part="prompts") for pair in pairs]
+    crowd = [vote(*pair, 0.6, part="prompts", weight=50.0) for pair in pairs]
+    assert quality.temperature(crowd, scores) == quality.temperature(single, scores)
+    split = [  # the same of every pair, by a held-out annotator and others, in either order
+        part
+        for good, bad in pairs
+        for part in (
+            vote(good, bad, 0.5, part="prompts", weight=4.0),
+            vote(bad, good, 0.0, part="annotators"),
+        )
+    ]
+    assert quality.temperature(split, scores) == pytest.approx(quality.temperature(single, scores))
+    assert quality.temperature([vote(*pairs[0], weight=0.0, part="prompts")], scores) == 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -49,9 +49,33 @@ class Change:
 
 def temperature(votes: Sequence[Vote], scores: Scores) -> float:
     """What the model's differences of scores are divided by to be log-odds, by people's held-out
-    votes but those on test prompts, which it is judged by. `votes` as for `report`."""
+    votes but those on test prompts, which it is judged by. `votes` as for `report`.
+
+    A pair counts once, by the share of its votes: how far a model is off on one pair is no more
+    evidence of its temperature when five people say so."""
     found = [vote for vote in votes if vote.people and vote.part != holdout.TEST]
-    return pairs.shrunk_temperature(as_pairs(found, scores))
+    return pairs.shrunk_temperature(as_pairs(once(found), scores))
+
+
+def once(votes: Sequence[Vote]) -> list[Vote]:
+    """All that was said of two answers as one vote for a share, of weight 1 at most."""
+    found: dict[tuple[UUID, UUID], list[Vote]] = {}
+    for vote in votes:
+        turned = vote.second.int < vote.first.int
+        key = (vote.second, vote.first) if turned else (vote.first, vote.second)
+        found.setdefault(key, []).append(turned_around(vote) if turned else vote)
+    merged = []
+    for some in found.values():
+        total = sum(vote.weight for vote in some)
+        if total:
+            p = sum(vote.weight * vote.p for vote in some) / total
+            merged.append(replace(some[0], p=p, weight=min(1.0, total)))
+    return merged
+
+
+def turned_around(vote: Vote) -> Vote:
+    """The same with the answers in the other order."""
+    return replace(vote, first=vote.second, second=vote.first, p=1 - vote.p, longer=-vote.longer)
 
 
 def report(

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 COLOURS = ("#2f6fde", "#c07a2b", "#3a9a5b", "#b8434e", "#7d5bbe", "#5b8a9a", "#8a8a3a", "#777777")
+OURS = "bradley_terry"
 WIDTH, HEIGHT, LEFT, TOP = 260, 180, 44, 34
 
 
-def write(page: Path, name: str, text: str) -> None:
+def write(page: Path, name: str, text: str, picture: str) -> None:
+    """Put a text below its picture, which `draw` makes, between the marks of that name."""
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
     before, rest = page.read_text(encoding="utf-8").split(start)
     _, after = rest.split(end)
-    page.write_text(f"{before}{start}\n{text}\n{end}{after}", encoding="utf-8")
+    page.write_text(
+        f"{before}{start}\n![{picture}]({name}.svg)\n\n{text}\n{end}{after}", encoding="utf-8"
+    )
 
 
 def draw(page: Path, name: str, svg: str) -> None:
@@ -23,19 +27,57 @@ def draw(page: Path, name: str, svg: str) -> None:
 
 
 def quality_tables(result: Mapping[str, Any]) -> str:
-    out = [
-        "| votes | labels | learner | accuracy (95 %) | less TRL's (95 %) | log loss | ECE "
-        "| ECE at its best temperature |",
-        "|---|---|---|---|---|---|---|---|",
+    """Accuracy by count, then how sure each learner is at a source's largest count."""
+    rows = result["rows"]
+    columns = list(dict.fromkeys((row["source"], row["labels"]) for row in rows))
+    sides = list(dict.fromkeys(row["side"] for row in rows))
+    found = {(row["side"], row["source"], row["labels"]): row for row in rows}
+    accuracy = [
+        "| accuracy | " + " | ".join(f"{source}, {count}" for source, count in columns) + " |",
+        "|---" * (len(columns) + 1) + "|",
     ]
-    for row in result["rows"]:
-        accuracy, gap = row["accuracy"], row["against_trl"]
-        than = "" if row["side"] == "TRL" else span(gap)
-        out.append(
-            f"| {row['source']} | {row['labels']} | {row['side']} | {span(accuracy)} | {than} "
-            f"| {row['log_loss']:.3f} | {row['ece']:.3f} | {row['tempered_ece']:.3f} |"
-        )
-    return "\n".join(out)
+    for side in sides:
+        cells = [
+            short(found[side, *column]["accuracy"]) if (side, *column) in found else ""
+            for column in columns
+        ]
+        accuracy.append(f"| {side} | {' | '.join(cells)} |")
+    gaps = [short(found[OURS, *column]["against_trl"]) for column in columns]
+    accuracy.append(f"| *{OURS} less TRL, paired* | {' | '.join(gaps)} |")
+    for about, key in (("log loss", "log_loss_against_trl"), ("ECE", "ece_against_trl")):
+        gaps = [short(found[OURS, *column][key]) for column in columns]
+        accuracy.append(f"| *the same of {about}, less is better* | {' | '.join(gaps)} |")
+    largest = dict(sorted(columns, key=lambda one: one[1]))
+    surety = [
+        "| log loss; ECE; ECE at its best temperature | "
+        + " | ".join(f"{source}, {count}" for source, count in largest.items())
+        + " |",
+        "|---" * (len(largest) + 1) + "|",
+    ]
+    for side in sides:
+        cells = []
+        for column in largest.items():
+            row = found.get((side, *column))
+            figures = ("log_loss", "ece", "tempered_ece")
+            cells.append("; ".join(f"{row[name]:.3f}" for name in figures) if row else "")
+        surety.append(f"| {side} | {' | '.join(cells)} |")
+    parts = [accuracy, surety]
+    if both := result.get("explicit_and_implicit"):
+        parts.append(implicit_table(both))
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
+def implicit_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A reward model's accuracy and a DPO policy's, where they were trained and elsewhere."""
+    found = [
+        "| trained on | measured on | explicit | implicit | explicit less implicit, paired |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        home = " (held out)" if row["source"] == row["measured_on"] else ""
+        cells = " | ".join(short(row[name]) for name in ("explicit", "implicit", "gap"))
+        found.append(f"| {row['source']}, {row['labels']} | {row['measured_on']}{home} | {cells} |")
+    return found
 
 
 def quality_picture(result: Mapping[str, Any]) -> str:
@@ -53,42 +95,78 @@ def quality_picture(result: Mapping[str, Any]) -> str:
 
 
 def overopt_tables(result: Mapping[str, Any]) -> str:
-    out = [
-        "| reading | n | sqrt(KL bound) | sqrt(KL), estimated | gold gain (95 %) | win rate |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        out.append(
-            f"| {row['reading']} | {row['n']} | {row['d_bound']:.2f} | {row['d']:.2f} "
-            f"| {span(row['gold'])} | {row['win_rate']:.3f} |"
-        )
-    fits = ["| reading | gold at the largest n less the single model's (95 %) | peak of the fit |",
-            "|---|---|---|"]  # fmt: skip
-    for name, one in result["readings"].items():
-        fit = one["fit"]
-        peak = f"sqrt(KL) {fit['peak']:.2f}" if fit["identified"] else fit["why"]
-        fits.append(f"| {name} | {span(one['against_single'])} | {peak} |")
-    return "\n".join(out) + "\n\n" + "\n".join(fits)
+    """Gold at a few n and after each round, and every reading against the single model."""
+    parts = []
+    picked, trained = result["best_of_n"], result["rounds"]
+    counts = sorted({row["n"] for row in picked["rows"]})[2::2]
+    counts = sorted({*counts, picked["answers"]})
+    parts.append(
+        [
+            "| best of n, gold gain by | " + " | ".join(f"n = {n}" for n in counts)
+            + " | less the single model's (95 %) | apart | the same over worlds (95 %) |",
+            "|---" * (len(counts) + 4) + "|",
+        ]
+    )  # fmt: skip
+    for name, one in picked["readings"].items():
+        found = {row["n"]: row for row in picked["rows"] if row["reading"] == name}
+        cells = [f"{found[n]['gold']['value']:.2f}" for n in counts[:-1]]
+        cells.append(short(one["gold"]))
+        worlds = short(one["over_worlds"]) if "over_worlds" in one else ""
+        parts[-1].append(f"| {name} | {' | '.join(cells)} | {versus(one)} | {worlds} |")
+    numbers = sorted({row["round"] for row in trained["rows"]})[1:]
+    parts.append(
+        [
+            "| DPO rounds, gold gain by | " + " | ".join(f"round {n}" for n in numbers)
+            + " | KL, nats | win rate | collapsed | less the single model's (95 %) | apart |",
+            "|---" * (len(numbers) + 6) + "|",
+        ]
+    )  # fmt: skip
+    for name, one in trained["readings"].items():
+        found = {row["round"]: row for row in trained["rows"] if row["reading"] == name}
+        cells = [f"{found[n]['gold']['mean']:.2f}" for n in numbers[:-1]]
+        end = found[numbers[-1]]
+        cells += [short(one["gold"]), f"{end['kl']:.1f}", f"{end['gold_win_rate']:.3f}"]
+        cells.append(f"{end['collapsed']} of {end['runs']}")
+        parts[-1].append(f"| {name} | {' | '.join(cells)} | {versus(one)} |")
+    fits = ["| best of n | peak of Gao's fit, sqrt(KL) |", "|---|---|"]
+    for name, one in picked["readings"].items():
+        peak = f"{one['fit']['peak']:.2f}" if one["fit"]["identified"] else one["fit"]["why"]
+        fits.append(f"| {name} | {peak} |")
+    return "\n\n".join("\n".join(part) for part in (*parts, fits))
+
+
+def versus(one: Mapping[str, Any]) -> str:
+    """The last two cells of a reading's row."""
+    if "against_single" not in one:
+        return " | "
+    apart = "yes" if one["apart"] else "paired only" if one["paired"] else "no"
+    return f"{short(one['against_single'])} | {apart}"
 
 
 def overopt_picture(result: Mapping[str, Any]) -> str:
-    lines: dict[str, list[tuple[float, float, float, float]]] = {}
-    for row in result["rows"]:
-        gold = row["gold"]
-        point = (row["d_bound"], gold["value"], gold["low"], gold["high"])
-        lines.setdefault(row["reading"], []).append(point)
-    highest = max(point[3] for points in lines.values() for point in points)
-    lowest = min(0.0, *(point[2] for points in lines.values() for point in points))
-    panel = [("gold gain against sqrt(KL), upper bound", lines)]
-    return panels_svg("Gold gain of the best of n, 95 % intervals", panel, (lowest, highest))
+    panels = []
+    for about, rows in (
+        ("best of n: gold gain against sqrt(KL), upper bound", result["best_of_n"]["rows"]),
+        ("DPO rounds: gold gain against sqrt(KL)", result["rounds"]["rows"]),
+    ):
+        lines: dict[str, list[tuple[float, float, float, float]]] = {}
+        for row in rows:
+            gold = row["gold"]
+            value = gold["value"] if "value" in gold else gold["mean"]
+            ends = [value if math.isnan(gold[end]) else gold[end] for end in ("low", "high")]
+            point = (row.get("d_bound", row["d"]), value, *ends)
+            lines.setdefault(row["reading"], []).append(point)
+        panels.append((about, lines))
+    return panels_svg("Gold gain, 95 % intervals", panels)
 
 
 def panels_svg(
     title: str,
     panels: Sequence[tuple[str, Mapping[str, Sequence[tuple[float, float, float, float]]]]],
-    reach: tuple[float, float],
+    reach: tuple[float, float] | None = None,
 ) -> str:
-    """Lines with intervals, readable on light and dark pages: (x, value, low, high) a point."""
+    """Lines with intervals, readable on light and dark pages: (x, value, low, high) a point. Each
+    panel reaches as far as its intervals, unless told how far."""
     names = list(dict.fromkeys(name for _, lines in panels for name in lines))
     width = len(panels) * (WIDTH + LEFT) + 30
     height = TOP + HEIGHT + 40 + 16 * len(names)
@@ -97,15 +175,16 @@ def panels_svg(
         'font-family="system-ui, sans-serif" font-size="11" fill="#777">',
         f"<title>{title}</title>",
     ]
-    low, high = reach
     for place, (about, lines) in enumerate(panels):
         left = LEFT + place * (WIDTH + LEFT)
-        last = max(point[0] for points in lines.values() for point in points)
+        points = [point for line in lines.values() for point in line]
+        last = max(point[0] for point in points)
+        low, high = reach or (min(0.0, *(p[2] for p in points)), max(p[3] for p in points))
 
         def x(value: float, left: int = left, last: float = last) -> float:
             return left + WIDTH * value / last
 
-        def y(value: float) -> float:
+        def y(value: float, low: float = low, high: float = high) -> float:
             return TOP + HEIGHT * (high - min(max(value, low), high)) / (high - low)
 
         out.append(f'<text x="{left}" y="{TOP - 14}">{about}</text>')
@@ -115,7 +194,7 @@ def panels_svg(
                 f'<path d="M{left} {y(value):.1f}h{WIDTH}" stroke="#888" stroke-opacity=".3"/>'
                 f'<text x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.2f}</text>'
             )
-        for tick in sorted({point[0] for points in lines.values() for point in points})[::2]:
+        for tick in (last * step / 4 for step in range(5)):
             out.append(
                 f'<text x="{x(tick):.1f}" y="{TOP + HEIGHT + 16}" text-anchor="middle">'
                 f"{tick:.3g}</text>"
@@ -152,3 +231,10 @@ def span(one: Mapping[str, float] | None) -> str:
     if one is None:
         return ""
     return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+
+
+def short(one: Mapping[str, float]) -> str:
+    value = one["value"] if "value" in one else one["mean"]
+    if math.isnan(one["low"]):
+        return f"{value:.2f} (one seed)"
+    return f"{value:.2f} ({one['low']:.2f} to {one['high']:.2f})"

@@ -1,6 +1,7 @@
 """Who learns: every objective of ours that the launch form could name, and TRL's RewardTrainer.
 
 The same base, the same pairs, LoRA of the same rank. Each side says margins of the held-out pairs.
+The implicit reward is that of a policy which DPO trained on the pairs, as the alignment bench does.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import importlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,16 +20,18 @@ from transformers import AutoTokenizer
 from transformers.utils import logging
 
 from align import jobs, objectives
-from align.jobs import Optimiser, RewardJob, Weights
+from align.jobs import ModelRef, Optimiser, RewardJob, TrainJob, Weights
 from align.measure.pairs import Pair
-from tests.bench.alignment.workshop import Workshop
+from tests.bench.alignment.workshop import Workshop, digest
 from tests.bench.alignment.world import BASE
 from tests.bench.quality.sources import Voted
 
 EPOCHS, BATCH, RANK = 2, 16, 16
 CENTRING = 0.01
-RATES = (1e-3, 1e-2)  # everybody is given both, and the better one counts
+RATE = 3e-3  # for everybody
+POLICY_RATE = 2e-3  # but the policy behind the implicit reward
 NEVER = 10**9
+TWINS = ("davidson", "plackett_luce", "rao_kupper")  # Bradley-Terry's where two are never equal
 
 
 @dataclass(frozen=True)
@@ -36,24 +41,26 @@ class Side:
     name: str
     objective: str = ""
     form: jobs.RewardForm = "tuned"
-    rates: tuple[float, ...] = RATES
 
 
 TRL = Side("TRL")
+OURS = Side("bradley_terry", "bradley_terry")
+IMPLICIT = Side("implicit", "implicit")
 
 
-def ours() -> list[Side]:
-    """What there is, found by name; Bradley-Terry first, and as a probe, which needs no rate."""
-    names = sorted(objectives.discover(), key=lambda name: (name != "bradley_terry", name))
+def ours(*, ties: bool = True) -> list[Side]:
+    """What there is, found by name; Bradley-Terry first, and as a probe. Where no vote is a tie,
+    objectives that differ from it by how they read ties are left out."""
+    names = sorted(set(objectives.discover()) - {OURS.objective, *([] if ties else TWINS)})
     return [
+        OURS,
+        Side("bradley_terry probe", "bradley_terry", "probe"),
         *(Side(name, name) for name in names),
-        Side("bradley_terry probe", "bradley_terry", "probe", RATES[:1]),
     ]
 
 
 def learn(
     side: Side,
-    rate: float,
     workshop: Workshop,
     trained: Sequence[Voted],
     heldout: Sequence[Voted],
@@ -61,15 +68,26 @@ def learn(
     """The held-out pairs as the trained side sees them. Raises ValueError where the side cannot
     learn from such votes."""
     if side == TRL:
-        return _trl(rate, trained, heldout)
+        return kept(workshop, trained, heldout)
+    return margins(workshop, made(side, workshop, trained), heldout)
+
+
+def made(side: Side, workshop: Workshop, trained: Sequence[Voted]) -> Path:
+    """The weights of a side of ours."""
+    policy = voted_for(workshop, trained) if side == IMPLICIT else None
     rows = [comparison(one) for one in trained]
-    made = workshop.do(job(side, rate), {jobs.COMPARISONS: rows})
+    weights: Path = workshop.do(job(side, policy), {jobs.COMPARISONS: rows})["weights"]
+    return weights
+
+
+def margins(workshop: Workshop, weights: Path, heldout: Sequence[Voted]) -> list[Pair]:
+    """What a model says of held-out pairs."""
     items = [
         {"id": f"{one.id}:{place}", "messages": one.messages, "response": answer}
         for one in heldout
         for place, answer in enumerate((one.first, one.second))
     ]
-    score = jobs.ScoreJob(reward_model=str(made["weights"]), batch_size=32)
+    score = jobs.ScoreJob(reward_model=str(weights), batch_size=32)
     scored = workshop.do(score, {jobs.ITEMS: items})
     found = {row["id"]: row["reward"] for row in jobs.read_rows(scored["folder"] / jobs.SCORES)}
     return [
@@ -77,20 +95,50 @@ def learn(
     ]
 
 
-def job(side: Side, rate: float, seed: int = 0) -> RewardJob:
+def voted_for(workshop: Workshop, trained: Sequence[Voted]) -> ModelRef:
+    """The policy that DPO makes of the pairs, ties left out."""
+    rows = []
+    for one in trained:
+        if one.p != 0.5:
+            answers = (one.first, one.second) if one.p > 0.5 else (one.second, one.first)
+            rows.append(
+                {
+                    "id": one.id,
+                    "messages": one.messages,
+                    "responses": dict(zip(("chosen", "rejected"), answers, strict=True)),
+                    "p": 1.0,
+                    "facts": {},
+                    "weight": 1.0,
+                }
+            )
+    job = TrainJob(
+        algorithm="dpo",
+        start=BASE,
+        references={"reference": BASE},
+        weights=Weights(rank=RANK, alpha=2 * RANK),
+        optimiser=optimiser(POLICY_RATE),
+    )
+    return ModelRef(base=BASE.base, adapter=str(workshop.do(job, {jobs.EXAMPLES: rows})["weights"]))
+
+
+def job(side: Side, policy: ModelRef | None = None) -> RewardJob:
     return RewardJob(
         base=BASE,
+        policy=policy,
         objective=side.objective,
         form=side.form,
         weights=Weights(rank=RANK, alpha=2 * RANK),
-        optimiser=Optimiser(
-            learning_rate=rate,
-            epochs=EPOCHS,
-            batch_size=BATCH,
-            micro_batch_size=BATCH,
-            checkpoint_every=NEVER,
-            seed=seed,
-        ),
+        optimiser=optimiser(RATE),
+    )
+
+
+def optimiser(rate: float) -> Optimiser:
+    return Optimiser(
+        learning_rate=rate,
+        epochs=EPOCHS,
+        batch_size=BATCH,
+        micro_batch_size=BATCH,
+        checkpoint_every=NEVER,
     )
 
 
@@ -104,7 +152,20 @@ def comparison(one: Voted) -> dict[str, Any]:
     }
 
 
-def _trl(rate: float, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
+def kept(workshop: Workshop, trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
+    """TRL's margins, computed once for the same votes and the same versions."""
+    told = [[comparison(one) for one in votes] for votes in (trained, heldout)]
+    about = [RATE, EPOCHS, BATCH, RANK, CENTRING, version("trl"), version("torch"), told]
+    place = workshop.folder / f"trl-{digest(about)}.jsonl"
+    if not place.is_file():
+        jobs.write_rows(place, ({"margin": pair.margin} for pair in _trl(trained, heldout)))
+    return [
+        Pair(row["margin"], one.p, group=one.group)
+        for row, one in zip(jobs.read_rows(place), heldout, strict=True)
+    ]
+
+
+def _trl(trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
     """RewardTrainer in fp32; it knows no ties, so those it never sees."""
     trl: Any = importlib.import_module("trl")
     datasets: Any = importlib.import_module("datasets")
@@ -132,7 +193,7 @@ def _trl(rate: float, trained: Sequence[Voted], heldout: Sequence[Voted]) -> lis
                 use_cpu=not torch.cuda.is_available(),
                 per_device_train_batch_size=BATCH,
                 num_train_epochs=EPOCHS,
-                learning_rate=rate,
+                learning_rate=RATE,
                 lr_scheduler_type="cosine",
                 warmup_steps=0.1,
                 max_length=None,

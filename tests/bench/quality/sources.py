@@ -25,7 +25,10 @@ from tests.bench.alignment.workshop import Workshop
 from tests.bench.alignment.workshop import response as drawn
 from tests.bench.alignment.world import BASE
 
-LONGEST = 384  # tokens, prompt and answer together: of what is longer nothing is used
+LONGEST = 256  # tokens, prompt and answer together: of what is longer nothing is used
+SIMULATED = "simulated"
+SHIFTED = "simulated, hotter answers"
+HOTTER = 1.5
 HELD_OUT = 4  # one prompt in four
 
 
@@ -67,23 +70,38 @@ def sources(data: Path, workshop: Workshop, count: int, heldout: int) -> Iterato
         yield split("alpaca_eval", found, count, heldout)
 
 
-def simulated(workshop: Workshop, count: int, heldout: int) -> Source:
-    """Answers of the demo's base, one noisy vote a pair."""
-    parts = []
-    for asked, wanted, seed in (("train", count, 11), ("heldout", heldout, 12)):
-        questions = prompts.texts(asked)
-        random.Random(seed).shuffle(questions)
-        questions = (questions * (1 + wanted // len(questions)))[:wanted]
-        replies = workshop.draw(BASE, questions, 2, 1.0, seed)
-        part = []
-        for k, (question, (one, two)) in enumerate(zip(questions, replies, strict=True)):
-            draw = random.Random(f"{seed}:{k}")
-            messages = world.messages(question)
-            said = world.LABELLER.vote(messages, [one.text, two.text], draw)
-            p = 0.5 if len(said.ranking) == 1 else float(said.ranking[0] == [0])
-            part.append(Voted(f"{asked}-{k}", messages, drawn(one), drawn(two), p))
-        parts.append(part)
-    return Source("simulated", *parts)
+def simulated(workshop: Workshop, count: int, heldout: int, seed: int = 11) -> Source:
+    """Answers of the demo's base, one noisy vote a pair; held-out questions are the demo's."""
+    return Source(
+        SIMULATED,
+        voted(workshop, prompts.texts("train"), count, seed),
+        voted(workshop, prompts.texts("heldout"), heldout, seed + 1),
+    )
+
+
+def shifted(workshop: Workshop, heldout: int, seed: int = 13) -> list[Voted]:
+    """Held-out votes of the same people on answers that are drawn hotter."""
+    return voted(workshop, prompts.texts("heldout"), heldout, seed, HOTTER)
+
+
+def voted(
+    workshop: Workshop,
+    questions: Sequence[str],
+    count: int,
+    seed: int,
+    temperature: float = 1.0,
+) -> list[Voted]:
+    """`count` single votes, on every question in turn before any is asked again."""
+    order = random.Random(seed).sample(questions, len(questions))
+    asked = (order * (1 + count // len(order)))[:count]
+    found = []
+    replies = workshop.draw(BASE, asked, 2, temperature, seed)
+    for k, (question, (one, two)) in enumerate(zip(asked, replies, strict=True)):
+        messages = world.messages(question)
+        said = world.LABELLER.vote(messages, [one.text, two.text], random.Random(f"{seed}:{k}"))
+        p = 0.5 if len(said.ranking) == 1 else float(said.ranking[0] == [0])
+        found.append(Voted(f"{seed}-{k}", messages, drawn(one), drawn(two), p))
+    return found
 
 
 def split(
@@ -92,6 +110,7 @@ def split(
     """Pairs by prompt into those to train on and those held out."""
     encoder = Encoder(load_tokenizer(Path(BASE.base)))
     parts: tuple[list[Voted], list[Voted]] = ([], [])
+    seen: set[str] = set()  # rows that the data has twice
     sizes = (count, heldout)
     rows = sorted(found, key=lambda row: _digest([row[0], row[1], row[2]]))
     for messages, chosen, rejected in rows:
@@ -100,6 +119,9 @@ def split(
         if len(parts[apart]) == sizes[apart] or not fits(encoder, messages, answers):
             continue
         key = _digest([messages, chosen, rejected])
+        if key in seen:
+            continue
+        seen.add(key)
         turned = int(key[:8], 16) % 2 == 1
         first, second = answers[::-1] if turned else answers
         parts[apart].append(Voted(key[:16], messages, first, second, float(not turned)))

@@ -38,7 +38,6 @@ from align.run import Run
 
 HEAD = "head.safetensors"
 PANEL = "panel.json"  # how members are read; a single one has none
-HEAD_SCALE = 10.0  # the head starts from little or nothing, so it learns faster than the body
 
 Judge = Any  # RewardModel, SideBySide, Probe, ImplicitReward or Committee: `marks` and `scores`
 
@@ -178,7 +177,6 @@ class Study:
             given,
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
-            scales={"head.weight": HEAD_SCALE},
             prepare=self.penalty.prepare if self.penalty else None,
             ranks=self.ranks,
         )

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,7 @@ QUESTION = """Two answers to the same conversation are compared.
 {second}
 
 Which answer is better? Say A or B."""
+NEXT = "\n"  # between turns
 RIVALS = 8  # answers to one prompt that each is compared with at most, the next ones in order
 
 
@@ -68,13 +71,14 @@ class SideBySide:
         """The four sequences of a pair; None where it does not fit."""
         found = []
         for a, b in ((first, second), (second, first)):
-            texts = {"conversation": a.prompt, "first": a.response, "second": b.response}
-            said = {name: self._text(ids) for name, ids in texts.items()}
-            # The conversation loses its beginning, never an answer its end.
-            over = len(self._ids(**said)) + 1 - self.max_length
-            if over > 0:
-                said["conversation"] = self._text(a.prompt[over:])
-            ids = self._ids(**said)
+            answers = {"first": self._text(a.response), "second": self._text(b.response)}
+            ids = self._ids(conversation=self._conversation(a.prompt), **answers)
+            # The conversation loses its beginning, never an answer its end. Markers are several
+            # tokens when they are text, so what is one token less there may be more than one here.
+            cut = 0
+            while len(ids) >= self.max_length and cut < len(a.prompt):
+                cut += len(ids) + 1 - self.max_length
+                ids = self._ids(conversation=self._conversation(a.prompt, cut), **answers)
             if len(ids) >= self.max_length:
                 return None
             found += [Exchange(ids, (label,)) for label in self.labels]
@@ -116,6 +120,21 @@ class SideBySide:
         """The values (1, 2 P, 2) of a batch, as its one member has them."""
         return self.values(sequences)[None]
 
+    def _conversation(self, ids: Sequence[int], cut: int = 0) -> str:
+        """A prompt as text, less its first `cut` tokens. Where it has several turns, the control
+        tokens that tell them apart are spelled out, and as text, so that they open no turn here."""
+        if sum(token == self.encoder.end for token in ids) < 2:
+            return self._text(ids[cut:])
+        tokenizer, parts = self.policy.tokenizer, []
+        special = set(tokenizer.all_special_ids)
+        for control, some in groupby(ids[cut:], special.__contains__):
+            if control:
+                names = cast(list[str], tokenizer.convert_ids_to_tokens(list(some)))
+                parts += [NEXT if name == self.encoder.end_text else marker(name) for name in names]
+            else:
+                parts.append(str(tokenizer.decode(list(some))))
+        return "".join(parts).strip()
+
     def _text(self, ids: Sequence[int]) -> str:
         text = self.policy.tokenizer.decode(list(ids), skip_special_tokens=True)
         return str(text).strip()
@@ -123,6 +142,11 @@ class SideBySide:
     def _ids(self, *, conversation: str, first: str, second: str) -> tuple[int, ...]:
         asked = QUESTION.format(conversation=conversation, first=first, second=second)
         return tuple(self.encoder.prompt([{"role": "user", "content": asked}]))
+
+
+def marker(name: str) -> str:
+    """A control token's name as plain text."""
+    return f"[{name.strip('<|>')}] "
 
 
 def _label(encoder: Encoder, text: str) -> int:

@@ -7,8 +7,10 @@ the best of a random n of them by the proxy, ties among the best shared out.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 
 def weights(proxy: Sequence[float], n: int) -> list[float]:
@@ -20,7 +22,7 @@ def weights(proxy: Sequence[float], n: int) -> list[float]:
     count = len(proxy)
     if not 1 <= n <= count:
         raise ValueError(f"the best of {n} needs at least {n} scored answers, not {count}")
-    chosen = math.comb(count, n)
+    within = _within(count, n)
     order = sorted(range(count), key=lambda k: proxy[k])
     found = [0.0] * count
     at = 0
@@ -28,7 +30,7 @@ def weights(proxy: Sequence[float], n: int) -> list[float]:
         end = at
         while end < count and proxy[order[end]] == proxy[order[at]]:
             end += 1
-        share = (math.comb(end, n) - math.comb(at, n)) / chosen / (end - at)
+        share = (within[end] - within[at]) / (end - at)
         for k in order[at:end]:
             found[k] = share
         at = end
@@ -43,12 +45,11 @@ def expected(proxy: Sequence[float], gold: Sequence[float], n: int) -> float:
 def win_rate(proxy: Sequence[float], gold: Sequence[float], n: int) -> float:
     """How often the best of n by proxy is better by gold than one answer drawn on its own from the
     same N, a tie counting half; exactly a half at n = 1."""
-    count = len(gold)
-    total = 0.0
+    order, total = sorted(gold), 0.0
     for weight, mine in zip(weights(proxy, n), gold, strict=True):
         if weight:
-            beats = sum((mine > theirs) + 0.5 * (mine == theirs) for theirs in gold)
-            total += weight * beats / count
+            beats = (bisect_left(order, mine) + bisect_right(order, mine)) / 2
+            total += weight * beats / len(order)
     return total
 
 
@@ -89,3 +90,11 @@ def kl_of_samples(answers: Sequence[Hashable], rewards: Sequence[float], n: int)
     names = list(counts)
     shares = [counts[name] / total for name in names]
     return min(kl(shares, [known[name] for name in names], n), kl_bound(n))
+
+
+@lru_cache(maxsize=64)
+def _within(count: int, n: int) -> tuple[float, ...]:
+    """C(k, n) / C(count, n) for k from 0 to count: how likely a random n of `count` answers are all
+    among k of them."""
+    total = math.comb(count, n)
+    return tuple(math.comb(k, n) / total for k in range(count + 1))
