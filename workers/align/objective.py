@@ -79,12 +79,14 @@ class Objective(Declared):
             side in one prompt, or an answer under a policy and its reference, untrained.
         relative: whether `score` reads its field.
         by_step: whether `penalty` is added to the mean loss of each optimiser step's whole batch.
+        head_rate: the head's learning rate over the backbone's.
     """
 
     reads: ClassVar[Reads] = "preferences"
     forward: ClassVar[Forward] = "answers"
     relative: ClassVar[bool] = False
     by_step: ClassVar[bool] = False
+    head_rate: ClassVar[float] = 1.0
 
     @property
     def votes_for_ratings(self) -> bool:

@@ -83,8 +83,9 @@ class Loop:
     """AdamW over named parameters, step by step.
 
     forward: example indices -> their Share. fingerprint: of job and data; a checkpoint of another
-    one is refused. prepare: is shown every batch, cut into micro-batches, before its first forward.
-    ranks: those that train this together, each its share of a batch.
+    one is refused. scales: factor on the learning rate of parameters by name. prepare: is shown
+    every batch, cut into micro-batches, before its first forward. ranks: those that train this
+    together, each its share of a batch.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Loop:
         forward: Callable[[Sequence[int]], Share],
         *,
         fingerprint: str,
+        scales: Mapping[str, float] | None = None,
         prepare: Callable[[Sequence[Sequence[int]]], None] | None = None,
         ranks: Ranks | None = None,
     ) -> None:
@@ -116,8 +118,9 @@ class Loop:
         self.writing = Background()
         self.beside = self.ranks.beside()  # for what is said there
         self.read = 0  # tokens, by this attempt
+        scales = scales or {}
         self.adam = torch.optim.AdamW(
-            [{"params": [p]} for p in self.parameters.values()],
+            [{"params": [p], "scale": scales.get(n, 1.0)} for n, p in self.parameters.items()],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
@@ -177,7 +180,7 @@ class Loop:
         sums = self._gradient(batch)
         norm = self._checked_norm(means(sums)["loss"])
         for group in self.adam.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.adam.step()
         self.adam.zero_grad()
         self.state.step += 1

@@ -177,6 +177,7 @@ class Study:
             given,
             self.share,
             fingerprint=fingerprint(job, self.data_sha256),
+            scales={"head.weight": objective.head_rate},
             prepare=self.penalty.prepare if self.penalty else None,
             ranks=self.ranks,
         )

@@ -33,6 +33,7 @@ class LengthDecorrelated(Objective):
 
     title: ClassVar[str] = "Bradley-Terry, length taken by a head of its own"
     by_step: ClassVar[bool] = True
+    head_rate: ClassVar[float] = 10.0  # both directions are the head's own to find
     start: ClassVar[float] = 0.1  # what does not vary has no correlation
 
     apart: float = knob(
