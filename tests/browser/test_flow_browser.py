@@ -33,7 +33,7 @@ def test_a_vote_survives_a_lost_network_and_a_closed_tab(site, browse, project, 
     context.set_offline(False)
     again = context.new_page()
     again.goto("/p/alpha/")
-    again.wait_for_function("localStorage.getItem('outbox') === '{}'")
+    again.wait_for_function("() => localStorage.getItem('outbox') === '{}'")
     vote = Ballot.objects.exclude(outcome="").get()
     assert vote.ranking[0] == [vote.shown[1]]
     forgive(browse)

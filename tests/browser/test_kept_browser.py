@@ -12,7 +12,7 @@ from tests.comparisons import open_campaign
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
-SENT = "localStorage.getItem('outbox') === '{}'"
+SENT = "() => localStorage.getItem('outbox') === '{}'"
 
 
 def shown(page) -> str:

@@ -33,7 +33,7 @@ def test_several_comparisons_by_keyboard_alone(site, browse, project, bob):
     campaign = open_campaign(project, comparisons=6, guidelines="Prefer **short**.")
     page = browse(bob)
     page.goto(f"/p/alpha/campaigns/{campaign.pk}/")
-    page.wait_for_function("document.activeElement.matches('button')")
+    page.wait_for_function("() => document.activeElement.matches('button')")
     page.keyboard.press("Enter")
     page.wait_for_url("**/ballots/**")
     for keys, said in [

@@ -32,7 +32,7 @@ PROBE_SECONDS = 30.0
 SEEN_SECONDS = 0.1  # after an alias has moved or a loan is written, until every gateway goes by it
 SLEEP_SECONDS = 120.0  # for the requests in progress to end
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
-PROBE_TOKENS = 4
+PROBE_TOKENS = 2  # one of the prompt, one of what is kept of it: both ways that answers are made
 
 
 class EngineError(Exception):
