@@ -11,11 +11,14 @@ from plumbline.collect.models import Completion
 from plumbline.fleet.models import Metric
 from plumbline.loop import rounds
 from plumbline.loop.models import Stage
-from tests.loop.conftest import run_round
+from tests.loop.conftest import SMALL, run_round
 
 pytestmark = pytest.mark.django_db
 
-TINY = {"prompts_per_round": 4, "heldout_prompts": 2, "max_tokens": 96, "samples_per_prompt": 4}
+TINY = {
+    **{"prompts_per_round": 4, "heldout_prompts": 2, "max_tokens": 96, "samples_per_prompt": 4},
+    "reward_optimiser": {**SMALL, "learning_rate": 1e-2},  # scores lie apart after a few steps
+}
 
 
 @pytest.fixture(autouse=True)
