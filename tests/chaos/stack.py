@@ -48,7 +48,8 @@ from plumbline.collect.models import Ballot, Comparison, Completion
 from plumbline.loop.models import ExampleAnswer, Round
 from pathlib import Path
 round = Round.objects.get()
-ballots = Ballot.objects.filter(outcome__in=("ranked", "all_bad"))
+asked = Comparison.objects.filter(kind="ordinary")  # hidden repeats come by chance
+ballots = Ballot.objects.filter(comparison__in=asked, outcome__in=("ranked", "all_bad"))
 sha = lambda path: hashlib.sha256(Path(path).read_bytes()).hexdigest()
 print(json.dumps({
     "stage": round.stage, "error": round.error,
@@ -56,8 +57,8 @@ print(json.dumps({
     "completions": Completion.objects.count(),
     "ballots": ballots.count(),
     "frozen": round.ballots.count(),
-    "fullest": max(Comparison.objects.annotate(n=Count("ballots")).values_list("n", flat=True)),
-    "comparisons": Comparison.objects.count(),
+    "fullest": max(asked.annotate(n=Count("ballots")).values_list("n", flat=True)),
+    "comparisons": asked.count(),
     "votes": sorted(map(str, ballots.values_list(
         "comparison_id", "annotator__username", "ranking", "outcome"))),
     "pairs": sorted(
