@@ -14,6 +14,13 @@ function figure(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+const compact = new Intl.NumberFormat("en", { notation: "compact" });
+
+/* Curves are of any size; what has a unit is counted in everyday numbers. */
+function written(chart, value) {
+  return chart.unit && value !== null && value !== undefined ? compact.format(value) : figure(value);
+}
+
 function element(name, text) {
   const made = document.createElement(name);
   if (text !== undefined) made.textContent = text;
@@ -35,7 +42,7 @@ function dress(node, chart) {
   }
   say(node, chart, chart.steps.length - 1);
   const head = node.querySelector("thead tr");
-  head.replaceChildren(...["Step", ...chart.series.map((one) => one.name)].map((name) => {
+  head.replaceChildren(...[chart.unit ?? "Step", ...chart.series.map((one) => one.name)].map((name) => {
     const cell = element("th", name);
     cell.scope = "col";
     return cell;
@@ -44,7 +51,7 @@ function dress(node, chart) {
     const row = element("tr");
     const first = element("th", step);
     first.scope = "row";
-    row.append(first, ...values.map((value) => element("td", figure(value))));
+    row.append(first, ...values.map((value) => element("td", written(chart, value))));
     return row;
   }));
 }
@@ -69,7 +76,7 @@ function say(node, chart, index) {
   chart.series.forEach((one, place) => {
     let at = index;
     while (at > 0 && one.mean[at] === null) at -= 1;
-    if (outputs[place]) outputs[place].textContent = figure(one.mean[at]);
+    if (outputs[place]) outputs[place].textContent = written(chart, one.mean[at]);
   });
 }
 
@@ -118,8 +125,8 @@ function options(node, chart, width) {
     legend: { show: false },
     scales: { x: { time: false }, y: chart.share ? { range: [0, 1] } : {} },
     axes: [
-      { ...axis, grid: { show: false }, space: 60, size: 28, values: (plot, ticks) => ticks.map((t) => (Number.isInteger(t) ? String(t) : "")) },
-      { ...axis, size: 52, space: 36, values: (plot, ticks) => ticks.map(figure) },
+      { ...axis, grid: { show: false }, space: 60, size: 28, values: (plot, ticks) => ticks.map((t) => (Number.isInteger(t) ? String(chart.labels?.[t] ?? t) : "")) },
+      { ...axis, size: 52, space: 36, values: (plot, ticks) => ticks.map((t) => written(chart, t)) },
     ],
     cursor: { y: false, drag: { x: true, y: false }, points: { size: 7 }, sync: { key: chart.job } },
     hooks: {

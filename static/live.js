@@ -88,6 +88,14 @@ function finish(pane, told) {
   const cut = pane.querySelector(".cut-off");
   cut.textContent = told.cut;
   cut.hidden = !told.cut;
+  for (const waiting of pane.querySelectorAll("[data-waits]")) { // what is asked of a text that stands still
+    waiting.removeAttribute("data-waits");
+    waiting.hidden = false;
+  }
+  const area = pane.querySelector("textarea.in-place");
+  if (area) [area.value, area.disabled] = [pane.querySelector(".raw").textContent, false];
+  const words = pane.querySelector("[data-words]");
+  if (words) [words.textContent, words.hidden] = [told.words, false];
 }
 
 function showNote() {

@@ -62,7 +62,7 @@ function line(span, text) {
 function selected() {
   const range = getSelection().rangeCount ? getSelection().getRangeAt(0) : null;
   const raw = range && !range.collapsed && closest(range.commonAncestorContainer, ".raw");
-  if (!raw) return null;
+  if (!raw || raw.closest(".pane").querySelector("[data-spans][data-waits]")) return null;
   const before = document.createRange();
   before.selectNodeContents(raw);
   before.setEnd(range.startContainer, range.startOffset);
@@ -101,6 +101,7 @@ function label(name) {
 
 function startMarking(pane = current()) {
   if (!spanField()) return;
+  if (pane.querySelector("[data-spans][data-waits]")) return toast("This answer is still being written; mark its places when it has ended.", "hint");
   if (!view.raw) toggleView("raw");
   const raw = pane.querySelector(".raw");
   raw.tabIndex = 0;

@@ -20,13 +20,16 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Nightly tests run only when asked for by `-m nightly`."""
-    if "nightly" in (config.getoption("-m") or ""):
-        return
-    nightly = [item for item in items if item.get_closest_marker("nightly")]
-    if nightly:
-        config.hook.pytest_deselected(items=nightly)
-        items[:] = [item for item in items if item not in nightly]
+    """Nightly tests run only when asked for by `-m nightly`, those of PostgreSQL only on it."""
+    marked = set()
+    if "nightly" not in (config.getoption("-m") or ""):
+        marked.add("nightly")
+    if config.getoption("db") != "postgres":
+        marked.add("postgres")
+    left_out = [item for item in items if any(map(item.get_closest_marker, marked))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -103,7 +106,7 @@ def client_for() -> Callable:
 
     def signed_in(user) -> Client:
         client = Client()
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        client.force_login(user, backend="plumbline.accounts.backends.ByPassword")
         return client
 
     return signed_in

@@ -16,6 +16,7 @@ class FaultyEngine:
     def __init__(self, port: int) -> None:
         self.pause, self.break_off, self.pieces, self.garble = 0.0, 0, 4, False
         self.bodies: list[bytes] = []
+        self.ids: list[str] = []  # of the requests, as their headers name them
         self.left: list[bool] = []  # whether the caller hung up, request by request
         self._lock = threading.Lock()
         relay = self
@@ -48,6 +49,7 @@ class FaultyEngine:
             breaks = caller.command == "POST" and self.break_off > 0
             self.break_off -= breaks
             self.bodies.append(body)
+            self.ids.append(caller.headers.get("x-request-id", ""))
         engine = http.client.HTTPConnection("127.0.0.1", port)
         engine.request(caller.command, caller.path, body, {"content-type": "application/json"})
         reply = engine.getresponse()

@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
+from django.db.models import SlugField
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
 
 from plumbline.accounts.models import RANK, Membership, Project, Role, User
+from plumbline.compiled import Compiled, Given, given_id
 
 PUBLIC = "public"
 SIGNED_IN = "signed in"
@@ -38,7 +40,14 @@ TABLE: dict[str, dict[str, str]] = {
     "invite": {"POST": ADMIN},
     "keys": {"GET": RESEARCHER},
     "key-create": {"POST": RESEARCHER},
+    "key": {"GET": RESEARCHER, "POST": RESEARCHER},
+    "key-rotate": {"POST": RESEARCHER},
     "key-revoke": {"POST": RESEARCHER},
+    # gateway
+    "usage": {"GET": RESEARCHER},
+    "usage-charts": {"GET": RESEARCHER},
+    "usage-download": {"GET": RESEARCHER},
+    "usage-prices": {"POST": ADMIN},
     # collect
     "campaign": {"GET": ANNOTATOR},
     "claim": {"POST": ANNOTATOR},
@@ -81,6 +90,8 @@ TABLE: dict[str, dict[str, str]] = {
     "quality-plant": {"POST": RESEARCHER},
     "quality-person": {"GET": RESEARCHER},
     "quality-place": {"POST": RESEARCHER},
+    # gateway
+    "campaign-feedback": {"GET": RESEARCHER, "POST": RESEARCHER},
     # transfer
     "export": {"GET": RESEARCHER},
     "export-download": {"GET": RESEARCHER},
@@ -109,6 +120,13 @@ TABLE: dict[str, dict[str, str]] = {
     "job-curves": {"GET": RESEARCHER},
     "job-cancel": {"POST": RESEARCHER},
 }
+
+
+MEMBERSHIP = Compiled(
+    lambda: Membership.objects.select_related("project").filter(
+        project__slug=Given("project", SlugField()), user=given_id("user")
+    )
+)
 
 
 class PlumblineRequest(HttpRequest):
@@ -152,11 +170,7 @@ class PermissionMiddleware:
         return None
 
     def _enter_project(self, request: Any, slug: str, least: str) -> None:
-        membership = (
-            Membership.objects.select_related("project")
-            .filter(project__slug=slug, user=request.user)
-            .first()
-        )
+        membership = MEMBERSHIP.first(project=slug, user=request.user.pk)
         if membership is None:
             raise Http404
         if not allows(membership.role, least):

@@ -39,6 +39,14 @@ def env_int(name: str, default: int) -> int:
     return int(value)
 
 
+def env_choice(name: str, *choices: str) -> str:
+    """One of some words, the first where none is given."""
+    value = env(name, choices[0])
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} must be {' or '.join(choices)}, not {value!r}")
+    return value
+
+
 PRODUCTION = env_bool("PLUMBLINE_PRODUCTION", False)
 HOME = Path(env("PLUMBLINE_HOME", str(ROOT / ".plumbline"))).resolve()
 RUNS_DIR = HOME / "runs"  # one folder per job; shared storage when there are several hosts
@@ -149,7 +157,7 @@ def _database(url: str) -> dict[str, Any]:
         }
     if parts.scheme in ("postgres", "postgresql"):
         return {
-            "ENGINE": "django.db.backends.postgresql",
+            "ENGINE": "plumbline.postgresql",
             "NAME": parts.path.removeprefix("/"),
             "USER": unquote(parts.username or ""),
             "PASSWORD": unquote(parts.password or ""),
@@ -164,15 +172,16 @@ def _database(url: str) -> dict[str, Any]:
 
 
 DATABASES = {"default": _database(env("DATABASE_URL", f"sqlite:///{HOME / 'db.sqlite3'}"))}
+# 0 where a pooler hands connections from one transaction to the next.
+DATABASE_PREPARES = env_bool("DATABASE_PREPARES", True)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("REDIS_URL", f"redis+socket://{HOME / 'redis.sock'}")
 
 AUTH_USER_MODEL = "accounts.User"
 AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
-    "sesame.backends.ModelBackend",
+    "plumbline.accounts.backends.ByPassword",
+    "plumbline.accounts.backends.ByLink",
 ]
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
@@ -216,6 +225,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": [NONE],
     }
 }
+SESSION_ENGINE = "plumbline.accounts.sessions"
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_FAILURE_VIEW = "plumbline.accounts.views.csrf_failure"
@@ -245,6 +255,16 @@ MAX_MODEL_LEN = env_int("MAX_MODEL_LEN", 512)
 ENGINE_SLEEPS = env_bool("ENGINE_SLEEPS", False)
 ENGINE_WAIT_SECONDS = env_int("ENGINE_WAIT_SECONDS", 300)  # how long a request waits for it
 
+# Days for which the gateway keeps texts that a client asks it to keep; 0: it keeps none.
+KEEP_TEXTS_DAYS = env_int("KEEP_TEXTS_DAYS", 30)
+
+# Limits of API keys that have none of their own; 0 is none.
+KEY_REQUESTS_PER_MINUTE = env_int("KEY_REQUESTS_PER_MINUTE", 0)
+KEY_TOKENS_PER_MINUTE = env_int("KEY_TOKENS_PER_MINUTE", 0)
+KEY_TOKENS_PER_DAY = env_int("KEY_TOKENS_PER_DAY", 0)
+KEY_TOKENS_PER_MONTH = env_int("KEY_TOKENS_PER_MONTH", 0)
+READY_SECONDS = env_int("READY_SECONDS", 30)  # a token of the engine as old as this says it is up
+
 # Jobs: the lease is renewed by the worker's parent process every few seconds.
 LEASE_SECONDS = env_int("LEASE_SECONDS", 15)
 HEARTBEAT_SECONDS = env_int("HEARTBEAT_SECONDS", 3)
@@ -257,11 +277,18 @@ GPUS = env(
 ENGINE_GPUS = env("ENGINE_GPUS", "none")
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
 
+LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"httpx": {"level": "WARNING"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
+        "json": {"()": "plumbline.logs.JsonFormatter"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "plumbline.requests": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
+    },
     "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", "INFO")},
 }

@@ -5,13 +5,20 @@ from __future__ import annotations
 from django.urls import include, path
 
 from plumbline.collect import campaign_people
+from plumbline.gateway import review_pages
 
 urlpatterns = [
     path("", include("plumbline.accounts.urls")),
     path("campaign/<str:token>/", campaign_people.invitation, name="campaign-invitation"),
     path("p/<slug:project>/", include("plumbline.collect.urls")),
+    path(
+        "p/<slug:project>/campaigns/<int:campaign>/feedback/",
+        review_pages.fill,
+        name="campaign-feedback",
+    ),
     path("p/<slug:project>/data/", include("plumbline.transfer.urls")),
     path("p/<slug:project>/lab/", include("plumbline.lab.urls")),
+    path("p/<slug:project>/usage/", include("plumbline.gateway.urls")),
 ]
 
 handler400 = "plumbline.accounts.views.bad_request"

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from tests.bench import labels
+from tests.bench.selecting.learning import Learner, Plan
+from tests.bench.selecting.pools import Pool
+from tests.bench.selecting.shelf import Shelf
 
 COUNTS = (10, 20, 30, 40)
 THEIRS = [[0.5, 0.6, 0.65, 0.7], [0.5, 0.6, 0.75, 0.8]]  # random reaches 0.75 with 40 votes
@@ -40,3 +46,23 @@ def test_the_goal_is_met_by_one_strategy_on_every_source() -> None:
     assert labels.verdict(rows(design=(0.4, 0.5), mixed=(0.1, None)))["met"] == 1
     assert labels.verdict(rows(design=(0.4, 0.6), mixed=(0.6, 0.4)))["met"] == 0
     assert labels.verdict(rows(design=(0.4, 0.6), mixed=(0.7, 0.4)))["best"] == "design"
+
+
+def test_an_interrupted_bench_goes_on_where_it_was_and_other_votes_are_another_curve(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(40, 5, generator=draw, dtype=torch.float64)
+    prompts = {k: [2 * k, 2 * k + 1] for k in range(20)}
+    votes = {(i, j): float(features[i, 0] > features[j, 0]) for i, j in prompts.values()}
+    heldout = [(i, j, p, str(i)) for (i, j), p in votes.items()]
+    pool = Pool("small", features, [f"text {k}" for k in range(40)], prompts, votes, heldout)
+    plan = Plan(first=4, batch=4, most=16)
+    first = Shelf(tmp_path, Learner(pool, plan)).curve("uncertainty", 1)
+    assert first == Learner(pool, plan).curve("uncertainty", 1)
+    assert len(first) == len(plan.counts)
+    (kept,) = tmp_path.iterdir()
+    written = kept.stat().st_mtime_ns
+    assert Shelf(tmp_path, Learner(pool, plan)).curve("uncertainty", 1) == first
+    assert kept.stat().st_mtime_ns == written
+    turned = replace(pool, votes={pair: 1 - p for pair, p in votes.items()})
+    assert Shelf(tmp_path, Learner(turned, plan)).curve("uncertainty", 1) != first
+    assert len(list(tmp_path.iterdir())) == 2

@@ -25,8 +25,9 @@ TINY = Recipe(labels=12, members=2, doubted=4, epochs=1)
 def row(source: str, side: str, high: float, ece: float, labels: int = 10) -> dict[str, Any]:
     gap = {"value": 0.0, "low": -1.0, "high": high, "groups": 3}
     return {
-        "source": source, "side": side, "labels": labels, "ece": ece, "against_trl": gap,
-        "log_loss_against_trl": gap, "ece_against_trl": gap,
+        "source": source, "side": side, "labels": labels, "ece": ece, "error": ece,
+        "against_trl": gap, "log_loss_against_trl": gap, "brier_against_trl": gap,
+        "ece_against_trl": gap, "error_against_trl": gap,
         "accuracy": {"value": 0.6, "low": 0.5, "high": 0.7}, "log_loss": 0.6, "tempered_ece": 0.1,
     }  # fmt: skip
 
@@ -39,6 +40,8 @@ def test_met_needs_no_count_surely_below_trl_and_better_calibration() -> None:
     assert not reward_quality.met([*theirs, *good, below])
     vain = [row(source, "bradley_terry", 0.1, 0.3) for source in "ab"]
     assert not reward_quality.met([*theirs, *vain])
+    by_chance = [{**one, "error": 0.3} for one in good]  # better by the plain error alone
+    assert not reward_quality.met([*theirs, *by_chance])
 
 
 def test_two_transcripts_are_the_turns_they_share_and_two_answers(tmp_path: Path) -> None:
@@ -60,6 +63,38 @@ def test_votes_that_the_data_has_twice_count_once() -> None:
     found = sources.split("twice", [*rows, *rows], 24, 24)
     ids = [one.id for part in (found.trained, found.heldout) for one in part]
     assert len(ids) == len(set(ids)) == 12
+
+
+def test_two_draws_of_real_votes_hold_out_every_prompt_once() -> None:
+    rows = [([{"role": "user", "content": f"Question {k}?"}], "Yes.", "No.") for k in range(40)]
+    first, second = (sources.split("real", rows, 40, 40, draw) for draw in (0, 1))
+    assert {one.id for one in first.heldout} == {one.id for one in second.trained}
+    assert {one.id for one in second.heldout} == {one.id for one in first.trained}
+    assert first.heldout
+    assert second.heldout
+
+
+def test_our_figures_are_at_the_temperature_that_our_own_votes_gave(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path, Sampler(world.BASE.base))
+    home = sources.simulated(workshop, 12, 4)
+    done = sides.made(sides.OURS, workshop, home.trained)
+    raw = sides.margins(workshop, done["weights"], home.heldout)
+    seen = sides.learn(sides.OURS, workshop, home.trained, home.heldout)
+    assert done["temperature"] != 1
+    assert [one.margin * done["temperature"] for one in seen] == pytest.approx(
+        [one.margin for one in raw]
+    )
+
+
+def test_how_many_answers_are_scored_a_minute_is_measured_on_the_products_own_job(
+    tmp_path: Path,
+) -> None:
+    workshop = Workshop(tmp_path, Sampler(world.BASE.base))
+    home = sources.simulated(workshop, 6, 20)
+    weights = sides.made(sides.PROBE, workshop, home.trained)["weights"]
+    found = reward_quality.scoring(weights, home.heldout)
+    assert found["answers"] == 40
+    assert found["again_per_cpu_minute"] > found["per_cpu_minute"]  # they are in the cache
 
 
 def picked(worth: float) -> dict[str, Any]:
@@ -159,6 +194,21 @@ def test_a_prompt_is_judged_in_several_worlds_in_turn_by_each_ones_members(tmp_p
         assert sorted(range(4), key=mine.__getitem__) == sorted(range(4), key=theirs.__getitem__)
 
 
+def test_questions_whose_answers_are_drawn_already_are_not_drawn_again_for_more_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(best_of, "PORTION", 2)
+    workshop = Workshop(tmp_path, Sampler(world.BASE.base))
+    questions = [world.heldout_questions(1)[0]] * 4
+    two = best_of.drawn_in_portions(workshop, questions[:2], 3)
+    (file,) = tmp_path.iterdir()
+    made = file.stat().st_mtime_ns
+    four = best_of.drawn_in_portions(workshop, questions, 3)
+    assert four[:2] == two
+    assert four[2:] != two
+    assert (len(list(tmp_path.iterdir())), file.stat().st_mtime_ns) == (2, made)
+
+
 def test_a_quarter_of_the_votes_is_turned_around_and_always_the_same_ones() -> None:
     answer = {"id": "", "text": "Yes.", "token_ids": None, "finish_reason": None}
     votes = [sources.Voted(str(k), [], answer, answer, 1.0) for k in range(400)]
@@ -176,7 +226,7 @@ def test_objectives_that_only_read_ties_differently_are_left_out_where_there_are
 
 def test_calibration_is_compared_at_each_sources_largest_count() -> None:
     rows = [row("a", "TRL", 0, 0.3, 10), row("a", "TRL", 0, 0.1, 20), row("b", "TRL", 0, 0.2, 15)]
-    assert reward_quality.calibration(rows, "TRL") == pytest.approx(0.15)
+    assert reward_quality.calibration(rows, "TRL", "ece") == pytest.approx(0.15)
 
 
 def test_the_page_shows_every_learner_at_every_count_and_how_sure_it_is_at_the_largest() -> None:
@@ -188,7 +238,7 @@ def test_the_page_shows_every_learner_at_every_count_and_how_sure_it_is_at_the_l
     text = page.quality_tables({"rows": rows})
     assert "| accuracy | simulated, 100 | simulated, 300 |" in text
     assert "| TRL | 0.60 (0.50 to 0.70) | 0.60 (0.50 to 0.70) |" in text
-    assert "| bradley_terry | 0.600; 0.250; 0.100 |" in text
+    assert "| bradley_terry | 0.600; 0.250; 0.250; 0.100 |" in text
 
 
 def test_a_little_of_everything_runs_and_what_was_computed_is_not_computed_again(
@@ -198,7 +248,7 @@ def test_a_little_of_everything_runs_and_what_was_computed_is_not_computed_again
         "rounds": 1, "questions": 4, "candidates": 2, "alone": 1, "epochs": 1, "heldout": 3,
         "answers": 2,
     }  # fmt: skip
-    size = Size((1,), 12, 2, 4, 1, rounds, {"members": 2, "doubted": 4, "epochs": 1})
+    size = Size((1,), 12, 2, 4, 1, 2, rounds, {"members": 2, "doubted": 4, "epochs": 1})
     first = overopt.measure(tmp_path, size)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert overopt.measure(tmp_path, size) == first
@@ -222,7 +272,7 @@ def test_the_explicit_and_the_implicit_reward_are_measured_at_home_and_elsewhere
         gap = one["explicit"]["value"] - one["implicit"]["value"]
         assert one["gap"]["value"] == pytest.approx(gap)
     (first, second) = (
-        sides.margins(workshop, sides.made(side, workshop, home.trained), home.heldout)
+        sides.margins(workshop, sides.made(side, workshop, home.trained)["weights"], home.heldout)
         for side in (sides.OURS, sides.IMPLICIT)
     )
     assert all(pair.margin for pair in second)  # the policy is not its reference any more

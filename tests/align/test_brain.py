@@ -228,6 +228,13 @@ def test_a_prompts_draws_become_groups_that_weigh_as_one() -> None:
     assert found != BRAIn(n=3).examples(judged, "max_min", seed=2)
 
 
+def test_bounded_rewards_lie_between_0_and_1_in_the_order_of_the_scores() -> None:
+    judged = Judged("q", tuple(answer(str(k), 100.0 * k) for k in range(4)))
+    (found,) = BRAIn(n=4, shaping="par").examples(judged, "max_min", seed=1)
+    by_index = {index: found.facts[f"reward.{role}"] for role, index in found.answers.items()}
+    assert [by_index[k] for k in range(4)] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
 def test_cut_off_answers_and_answers_nobody_judged_were_never_drawn() -> None:
     answers = (answer("a", 1.0), answer("b", 2.0, truncated=True), answer("c"), answer("d", 0.0))
     (found,) = BRAIn(n=2).examples(Judged("q", answers), "max_min", seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from align.algorithm import Labels, LogProbs
 from align.algorithms.copg import CoPG
 from align.algorithms.ipo import IPO
-from align.pairing import RULES, Answer, Judged, Vote
+from align.pairing import RULES, SHAPINGS, Answer, Judged, Vote
 
 REFERENCE, REWARD = (0.4, 0.3, 0.2, 0.1), (0.0, 0.5, -0.3, 0.9)
 
@@ -205,3 +206,29 @@ def test_both_presets_build(name: str) -> None:
     preset = CoPG.presets[name]
     CoPG.build(preset.knobs)
     assert preset.round["pair_rule"] in RULES
+
+
+def test_bounded_rewards_are_mean_chances_against_the_prompts_other_answers() -> None:
+    par = CoPG(shaping="par")
+    (example,) = par.examples(judged([math.log(3), 0.0]), "pair_off", 0)
+    bounded = {"reward.chosen": 0.75, "reward.rejected": 0.25}
+    assert example.facts == pytest.approx({**bounded, "tie": 0.0})
+    (cold,) = par.examples(judged([2 * math.log(3), 0.0], temperature=2.0), "pair_off", 0)
+    assert cold.facts == pytest.approx(example.facts)
+    (shorter,) = par.examples(judged([math.log(3), 0.0], length_penalty=0.5), "pair_off", 0)
+    assert shorter.facts == pytest.approx(example.facts)  # both are as long
+
+
+def test_no_reward_runs_away_once_bounded_and_the_order_stays() -> None:
+    scores: list[float | None] = [1000.0, 1.0, 0.5, -1000.0]
+    plain, par = (CoPG(shaping=name).examples(judged(scores), "all_pairs", 0) for name in SHAPINGS)
+    assert [one.answers for one in par] == [one.answers for one in plain]
+    gaps = [one.facts["reward.chosen"] - one.facts["reward.rejected"] for one in par]
+    assert all(0 < gap <= 1 for gap in gaps)
+    assert max(one.facts["reward.chosen"] - one.facts["reward.rejected"] for one in plain) == 2000
+
+
+def test_shares_of_votes_are_bounded_as_they_are() -> None:
+    said = judged([None, None], (Vote(0, 1, 0.8, 1.0),))
+    plain, par = (CoPG(shaping=name).examples(said, "voted", 0) for name in SHAPINGS)
+    assert [one.facts for one in par] == [one.facts for one in plain]

@@ -51,7 +51,7 @@ def test_a_copy_of_what_was_chosen_gains_strictly_less():
 
 def test_each_pick_is_the_best_of_all_that_are_left_one_a_prompt():
     found = [
-        Candidate(prompt=k // 3, z=z, variance=0.1 + 0.01 * (k % 10), value=1 + k % 2)
+        Candidate(prompt=k // 3, z=z, variance=0.1 + 0.01 * (k % 10))
         for k, z in enumerate(vectors(60, 5, 2))
     ]
     taken = design.greedy(found, 12, Information(5))
@@ -60,7 +60,7 @@ def test_each_pick_is_the_best_of_all_that_are_left_one_a_prompt():
     for one in taken:
 
         def score(k: int, now: Information = information) -> float:
-            return found[k].value * now.gain(found[k].z, found[k].variance)
+            return now.gain(found[k].z, found[k].variance)
 
         left = [k for k in range(60) if found[k].prompt not in asked]
         assert score(one.index) == pytest.approx(max(map(score, left)))
@@ -71,7 +71,7 @@ def test_each_pick_is_the_best_of_all_that_are_left_one_a_prompt():
 
 
 def test_what_tells_nothing_is_never_taken():
-    nothing = [Candidate(0, [0.0, 0.0]), Candidate(1, [1.0, 0.0], value=0.0)]
+    nothing = [Candidate(0, [0.0, 0.0]), Candidate(1, [1.0, 0.0], variance=0.0)]
     assert design.greedy([*nothing, Candidate(2, [0.0, 1.0])], 3, Information(2))[0].index == 2
     assert design.greedy(nothing, 3, Information(2)) == []
 

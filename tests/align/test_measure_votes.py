@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from align.measure import confounds, intervals, pairs
 from align.measure.confounds import Scored
-from align.measure.pairs import Pair
+from align.measure.pairs import Belief, Pair
 
 votes = st.lists(
     st.builds(
@@ -44,7 +45,7 @@ def test_log_loss_is_the_cross_entropy_of_the_votes() -> None:
 @given(votes)
 def test_turning_pairs_around_changes_no_figure(found: list[Pair]) -> None:
     turned = [pairs.turned(pair) for pair in found]
-    for figure in (pairs.accuracy, pairs.log_loss, pairs.ece):
+    for figure in (pairs.accuracy, pairs.log_loss, pairs.brier, pairs.ece):
         assert figure(turned) == pytest.approx(figure(found))
     assert pairs.reliability(turned) == pytest.approx(pairs.reliability(found))
 
@@ -101,6 +102,68 @@ def test_few_votes_hardly_move_the_temperature_in_use_and_many_find_the_best() -
     sure = [Pair(margin=1e-4, p=1.0)] * 100_000
     assert pairs.shrunk_temperature(sure) == pytest.approx(1 / pairs.FAR)
     assert pairs.shrunk_temperature([Pair(1e3, 0.0)]) == pairs.FAR
+
+
+def test_what_was_thought_of_a_temperature_before_counts_as_much_as_it_was_sure() -> None:
+    assert pairs.shrunk_temperature([], Belief(2.5, 0.2)) == pytest.approx(2.5)
+    few = [Pair(1, 1.0)] * 20  # alone they say: as cold as can be
+    sure, unsure = (pairs.shrunk_temperature(few, Belief(2.5, spread)) for spread in (0.1, 1.0))
+    assert 2 < sure < 2.5
+    assert unsure < 1
+    draw = random.Random(1)
+    votes = [Pair(2 * u, float(draw.random() < pairs.sigmoid(u))) for u in [1.0, -0.5, 2.0] * 300]
+    at_once = pairs.believed(votes)
+    in_turn = pairs.believed(votes[300:], pairs.believed(votes[:300]))
+    assert in_turn.value == pytest.approx(at_once.value, rel=0.02)
+    assert in_turn.spread == pytest.approx(at_once.spread, rel=0.02)
+    assert Belief.of({"accuracy": 0.6}) == Belief()
+
+
+def test_the_doubt_about_a_temperature_is_the_spread_that_it_would_have_over_draws() -> None:
+    draw = random.Random(2)
+    found = []
+    for _ in range(200):
+        truth = [draw.gauss(0, 1.5) for _ in range(300)]
+        votes = [Pair(2 * u, float(draw.random() < pairs.sigmoid(u))) for u in truth]
+        found.append(math.log(pairs.believed(votes, Belief(2.0, 100.0)).value))
+    spread = pairs.believed(votes, Belief(2.0, 100.0)).spread
+    assert statistics.stdev(found) == pytest.approx(spread, rel=0.2)
+
+
+def test_the_unbiased_error_is_the_same_however_few_votes_there_are() -> None:
+    """Planted: log-odds three times too great. The plain error of few votes is mostly chance."""
+    draw = random.Random(3)
+
+    def votes(count: int, factor: float) -> list[Pair]:
+        truth = [draw.gauss(0, 1) for _ in range(count)]
+        return [Pair(factor * u, float(draw.random() < pairs.sigmoid(u))) for u in truth]
+
+    def squares(count: int, factor: float) -> float:
+        found = [pairs.calibration_error(votes(count, factor)) for _ in range(100)]
+        return statistics.fmean(one**2 for one in found if one is not None) ** 0.5
+
+    whole = pairs.calibration_error(votes(40_000, 3.0))
+    assert squares(200, 3.0) == pytest.approx(whole, rel=0.08)
+    right = [pairs.ece(votes(200, 1.0)) for _ in range(50)]
+    assert statistics.fmean(one for one in right if one is not None) > 0.06
+    assert squares(200, 1.0) < 0.05
+    assert pairs.calibration_error(votes(19, 1.0)) is None
+
+
+def test_the_unbiased_error_by_hand() -> None:
+    sure = math.log(3)  # 3/4, and right in 1 of 2: off by 1/4, of which chance explains a half
+    found = pairs.calibration_error([Pair(sure, 1.0), Pair(sure, 0.0)], bins=1)
+    assert found == 0  # 1/16 less 1/4
+    many = [Pair(sure, float(k % 2)) for k in range(100)]
+    chance = 0.25 / 99
+    assert pairs.calibration_error(many, bins=1) == pytest.approx((1 / 16 - chance) ** 0.5)
+
+
+def test_the_brier_score_is_the_squared_distance_from_the_votes() -> None:
+    assert pairs.brier([Pair(math.log(3), 1.0), Pair(0, 0.0, weight=3)]) == pytest.approx(
+        (1 / 16 + 3 / 4) / 4
+    )
+    assert pairs.brier([]) is None
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:

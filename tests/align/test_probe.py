@@ -54,7 +54,8 @@ def test_the_weights_that_made_the_votes_are_found():
     weights = [1.0, -0.5, 0.0, 0.3]
     found = probe.best(drawn(weights))
     assert found.weight.tolist() == pytest.approx(weights, abs=0.12)
-    assert found.foretold["log_loss"][1] == 4000  # every vote was foretold once
+    assert found.unseen is not None
+    assert len(found.unseen.unique()) == 4000  # every vote was foretold by a fold without it
 
 
 def test_noise_gets_the_strongest_ridge_and_a_plain_truth_a_weak_one():
@@ -87,7 +88,7 @@ def test_a_vote_of_more_weight_counts_for_more():
 def test_votes_on_one_prompt_share_a_fold():
     found = drawn([1.0, 0.5], 40)
     alone = dataclasses.replace(found, prompts=torch.zeros(40, dtype=torch.long))
-    assert probe.best(alone).foretold == {}  # nothing to cross-validate over
+    assert probe.best(alone).unseen is None  # nothing to cross-validate over
     assert probe.best(alone).ridge == probe.WITHOUT_FOLDS
 
 
@@ -131,6 +132,7 @@ def test_a_planted_preference_is_found_saved_and_scored_by(rundir, tiny_base):
     found = do(reward.work, folder)
     assert found["accuracy"] > 0.8
     assert found["folds_accuracy"] > 0.8
+    assert found["temperature"] < 1  # a ridge holds back what noiseless votes would allow
     assert (found["heldout"], found["trained_on"]) == (60, 180)
     assert {"heldout/accuracy", "train/log_loss", "folds/log_loss"} <= {*metrics(folder)[-1]}
     checkpoint.verify(folder / found["weights"], found["sha256"])

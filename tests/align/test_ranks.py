@@ -153,11 +153,14 @@ def test_two_processes_train_the_reward_model_that_one_does(
     rundir: Rundir, tiny_base: Path, mode: Any
 ) -> None:
     job = reward_job(tiny_base, mode, learning_rate=RATE, epochs=2)
+    job = dataclasses.replace(job, folds=2)
     alone = rundir(job, "run", comparisons=comparisons(21))
     both = twin(alone)
     do(reward.work, alone)
     assert together(2, doing(reward.work, both)) == [0, 0]
     same(alone, both, weights=RATE / 10)
+    temperatures = [result(folder)["temperature"] for folder in (alone, both)]
+    assert temperatures[1] == pytest.approx(temperatures[0], rel=0.01)
     reward.load(both / jobs.WEIGHTS)
 
 

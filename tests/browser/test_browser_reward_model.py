@@ -47,6 +47,25 @@ def slice_of(name: str, votes: float, accuracy: float, half: float) -> dict:
     }
 
 
+def held_back() -> dict:
+    """What the gate says of a model that leans more on length."""
+    return {
+        "passed": False,
+        "checks": [
+            {"name": "held-out accuracy", "passed": True, "values": {},
+             "evidence": "On people's held-out votes accuracy changes by +2.1 points (95% "
+             "interval -0.8 to +5.0, 61 prompts); a drop must not be certain."},
+            {"name": "calibration", "passed": True, "values": {},
+             "evidence": "The calibration error (ECE) on people's held-out votes changes by "
+             "+0.4 points (95% interval -2.0 to +3.0, 61 prompts); a rise must not be "
+             "certain."},
+            {"name": "length correlation", "passed": False, "values": {},
+             "evidence": "The correlation of score and length within prompts changes by +0.03 "
+             "(95% interval +0.01 to +0.05, 300 prompts); a rise must not be certain."},
+        ],
+    }  # fmt: skip
+
+
 def everything(previous: RewardModel) -> dict:
     row = {"votes": "inside", "title": "In distribution: held-out votes of earlier rounds"}
     far = {"votes": "outside", "title": "Out of distribution: newest votes, before they trained"}
@@ -88,21 +107,7 @@ def everything(previous: RewardModel) -> dict:
             "probe": {"answers": 2400, "prompts": 300, "sha256": "ab" * 32},
             "round": 2,
         },
-        "gate": {
-            "passed": False,
-            "checks": [
-                {"name": "held-out accuracy", "passed": True, "values": {},
-                 "evidence": "On people's held-out votes accuracy changes by +2.1 points (95% "
-                 "interval -0.8 to +5.0, 61 prompts); a drop must not be certain."},
-                {"name": "calibration", "passed": True, "values": {},
-                 "evidence": "The calibration error (ECE) on people's held-out votes changes by "
-                 "+0.4 points (95% interval -2.0 to +3.0, 61 prompts); a rise must not be "
-                 "certain."},
-                {"name": "length correlation", "passed": False, "values": {},
-                 "evidence": "The correlation of score and length within prompts changes by +0.03 "
-                 "(95% interval +0.01 to +0.05, 300 prompts); a rise must not be certain."},
-            ],
-        },
+        "gate": held_back(),
         "on_policy": {"3": on_policy, "4": {**on_policy, "log_loss": None, "ece": None}},
         "implicit": {"3": {"rows": [
             {**row, "scorer": "explicit", "count": 212, "accuracy": sure, "less_explicit": None},

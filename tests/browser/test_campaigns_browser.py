@@ -118,8 +118,8 @@ def test_axe_finds_nothing_serious_on_campaign_pages(
     assert {path: wrong for path, wrong in found.items() if wrong} == {}
 
 
-def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
-    page = browse(alice)
+def make_it(page, browse) -> Campaign:
+    """From the empty list, by way of a mistake, to a campaign with comparisons."""
     page.goto("/p/alpha/campaigns/")
     page.get_by_role("link", name="Make the first one").click()
     page.get_by_label("Name", exact=True).fill("Straight answers")
@@ -136,8 +136,11 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
     page.get_by_role("heading", name="Add comparisons").wait_for()
     page.get_by_role("button", name="Add", exact=True).click()
     page.get_by_text("8 comparisons are added.").wait_for()
-    campaign = Campaign.objects.get()
+    return Campaign.objects.get()
 
+
+def teach_one(page, campaign):
+    """Puts the first comparison in the training; the answer that is the better one."""
     page.get_by_role("link", name="Comparisons", exact=True).click()
     page.locator("tbody a").first.click()
     better = (
@@ -149,7 +152,11 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
     page.get_by_label("Explanation").fill("A plumb line **measures**; looking does not.")
     page.get_by_role("button", name="Put in the training").click()
     page.get_by_text("It is in the training now").wait_for()
+    return better
 
+
+def join_by_link(page, browse):
+    """Somebody new, on a phone, by an invitation made here."""
     page.get_by_role("link", name="People", exact=True).click()
     page.get_by_role("button", name="Make a link").click()
     link = page.locator("#invitation-link").inner_text()
@@ -160,8 +167,11 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
     newcomer.get_by_label("Password confirmation").fill("plumb-line-9")
     newcomer.get_by_role("button", name="Join").click()
     newcomer.get_by_role("button", name="Start comparing").click()
-
     newcomer.wait_for_url("**/ballots/**")
+    return newcomer
+
+
+def pass_the_training(newcomer, campaign, better) -> None:
     first = newcomer.url
     ballot = campaign.comparisons.get(kind="training").ballots.get()
     best = "AB"[ballot.shown.index(better.slot)]
@@ -176,6 +186,9 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
     newcomer.get_by_role("button", name="Start comparing").click()
     newcomer.wait_for_url("**/ballots/**")
 
+
+def steer_and_close(page) -> None:
+    """Pause, go on, change a setting, look at what changed, close."""
     page.get_by_role("link", name="Overview").click()
     page.get_by_role("button", name="Pause").click()
     page.get_by_text("Paused. Nobody gets another comparison").wait_for()
@@ -190,6 +203,15 @@ def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
     page.get_by_role("link", name="Overview").click()
     page.get_by_role("button", name="Close").click()
     page.get_by_text("Closed. It takes no more votes").wait_for()
+
+
+def test_the_whole_life_of_a_campaign(browse, project, alice, bob, stored):
+    page = browse(alice)
+    campaign = make_it(page, browse)
+    better = teach_one(page, campaign)
+    newcomer = join_by_link(page, browse)
+    pass_the_training(newcomer, campaign, better)
+    steer_and_close(page)
     campaign.refresh_from_db()
     assert campaign.settings_version == 5
     assert campaign.versions.filter(author=alice).count() == 5

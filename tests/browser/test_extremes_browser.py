@@ -125,7 +125,7 @@ def test_ones_answers_are_listed_by_what_became_of_them(site, browse, project, b
     page.get_by_role("link", name="Skipped 1").click()
     assert page.locator(".said-list li").count() == 1
     page.locator(".said-list a").click()
-    page.get_by_role("heading", name="You said: Skipped.").wait_for()
+    page.get_by_role("heading", name="You skipped this: ").wait_for()
 
 
 def test_one_leaves_a_campaign_after_a_second_look(site, browse, project, bob):

@@ -72,6 +72,15 @@ def test_two_tabs_show_one_comparison_and_give_one_vote(site, browse, project, b
     assert names[0] == names[1]
 
 
+def test_what_the_server_has_taken_is_not_sent_again(site, browse, project, bob):
+    page = browse(bob)
+    begin(page, open_campaign(project, comparisons=5))
+    waiting = "Object.keys(JSON.parse(localStorage.outbox ?? '{}')).length"
+    for keys in (("b", "Enter"), ("s", "1"), ("f", "1"), ("u",)):
+        say(page, *keys)
+        assert page.evaluate(waiting) == 0, keys
+
+
 def test_a_double_click_votes_once(site, browse, project, bob):
     campaign = open_campaign(project, comparisons=3)
     page = browse(bob)

@@ -195,7 +195,6 @@ def test_a_researcher_makes_a_campaign_live(client_for, alice, project):
     [
         ({"live-temperature": "0"}, "two samples of one policy are the same at 0"),
         ({"live-max_tokens": "100000"}, "Longest answer must be between 1 and"),
-        ({"asks": ["compare", "correct"]}, "answers that stand still"),
         (
             {"asks": ["rate"], "criteria-0-name": "helpful"},
             "people are asked which is better",

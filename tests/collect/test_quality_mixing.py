@@ -10,9 +10,10 @@ import pytest
 
 from plumbline.accounts.models import User
 from plumbline.collect import queue
-from plumbline.collect.models import Comparison
+from plumbline.collect.models import Comparison, Enrolment
 from plumbline.collect.quality import mixing, settings
 from plumbline.collect.quality.settings import Quality
+from plumbline.collect.queue import figures, history
 from tests.collect import crowd
 from tests.comparisons import open_campaign
 
@@ -144,6 +145,20 @@ def test_a_repeat_waits_until_it_is_answered_and_no_vote_is_repeated_twice(proje
     assert Comparison.objects.filter(kind="repeat").count() == 2
 
 
+def test_ratings_are_asked_again_where_people_only_rate(project, bob, fate):
+    campaign, comparisons = repeating(project, 12)
+    campaign.asks, campaign.criteria = ["rate"], [{"name": "helpful"}]
+    campaign.save()
+    given = {"0": {"helpful": 4}, "1": {"helpful": 2}}
+    crowd.vote(bob, comparisons[0], outcome="absolute", corrections={"0": "So."})
+    for comparison in comparisons[1:]:
+        crowd.vote(bob, comparison, outcome="absolute", ratings=given)
+    fate(0.0)
+    repeat = mixing.special(bob, campaign)
+    assert repeat.repeats == comparisons[1], "a correction alone says nothing twice"
+    assert mixing.order(repeat) == [1, 0]
+
+
 def test_only_ranked_ordinary_votes_that_stand_are_repeated(project, bob, carol, fate):
     campaign, comparisons = repeating(project, 15)
     crowd.skip(bob, comparisons[0])
@@ -221,9 +236,11 @@ def test_a_working_day_has_its_share_of_tests_none_twice_and_repeats_that_are_du
         assert again == first[::-1]
 
 
+@pytest.mark.parametrize("small", [figures.SMALL, 1])
 def test_no_count_that_a_person_sees_tells_a_hidden_test_from_a_vote(
-    project, bob, prefer, client_for
+    small, project, bob, prefer, client_for, monkeypatch
 ):
+    monkeypatch.setattr(figures, "SMALL", small)
     often = {"gold_start": 0.5, "gold_end": 0.5, "repeat_share": 0.5, "repeat_gap": 2}
     campaign = open_campaign(project, comparisons=24, quality=often)
     for number in range(6):
@@ -239,3 +256,10 @@ def test_no_count_that_a_person_sees_tells_a_hidden_test_from_a_vote(
         assert f">{answered}</a>" in page
         assert client.get("/p/alpha/lab/my-work/").context["repeats"].n == 0, "not on the same day"
     assert kinds == {"ordinary", "gold", "repeat"}
+    for answered in range(19, 13, -1):
+        queue.undo(bob, campaign)
+        assert queue.seen(bob, campaign).answered == answered
+    Enrolment.objects.update(votes=None, tests=None)
+    assert queue.seen(bob, campaign).answered == 14, "counted anew it is the same"
+    history.count_votes(Enrolment.objects.all())
+    assert queue.seen(bob, campaign).answered == 14

@@ -117,6 +117,22 @@ def test_slips_are_what_repeats_leave_unexplained(project, bob):
     assert 2 * slip * (1 - slip) == pytest.approx(0.2)
 
 
+def test_ratings_asked_again_may_move_by_half_a_step_on_the_average(project, bob):
+    campaign = open_campaign(project, comparisons=3, asks=["rate"])
+    first = {"0": {"helpful": 4, "honest": 5}, "1": {"helpful": 2, "honest": 1}}
+    near = {"0": {"helpful": 3, "honest": 5}, "1": {"helpful": 2, "honest": 2}}
+    far = {"0": {"helpful": 2, "honest": 5}, "1": {"helpful": 2, "honest": 2}}
+    said = (first, near, far)
+    for again, before in zip(said, list(campaign.comparisons.order_by("pk")), strict=True):
+        crowd.vote(bob, before, outcome="absolute", ratings=first)
+        repeat = Comparison.objects.create(
+            campaign=campaign, prompt=before.prompt, kind="repeat", repeats=before, only_for=bob
+        )
+        crowd.vote(bob, repeat, outcome="absolute", ratings=again)
+    found = of(figures(campaign), bob)
+    assert (found.repeats.value, found.repeats.n) == (pytest.approx(2 / 3), 3)
+
+
 def test_weeks_begin_on_monday_and_show_drift(project, bob, carol):
     campaign = open_campaign(project, comparisons=4, overlap=2)
     one, two, three, four = campaign.comparisons.order_by("pk")

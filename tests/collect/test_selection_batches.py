@@ -116,8 +116,28 @@ def test_a_tenth_of_all_items_is_random_once_hidden_tests_have_theirs():
         found = selection.choose_batch("mixed", batch(10, 10, seed=str(seed)))
         drawn.update(picked.why["part"] for (picked,) in found.values())
     total = drawn.total()
-    for part, share in (("informed", 6 / 9), ("thompson", 2 / 9), ("random", 1 / 9)):
+    for part, share in (("informed", 7 / 9), ("thompson", 1 / 9), ("random", 1 / 9)):
         assert abs(drawn[part] / total - share) < 3 * sqrt(share * (1 - share) / total)
+
+
+def test_the_mix_asks_what_the_members_doubt_most_and_by_design_where_there_are_none():
+    doubted = batch(20, 9)
+    found = selection.choose_batch("mixed", doubted)
+    informed = [one for (one,) in found.values() if one.why["part"] == "informed"]
+    assert len(informed) == 7
+    everywhere = sorted(
+        max(-abs(shares.says(known, answers, pair)["chance"] - 0.5) for pair in pairs)
+        for prompt, answers in doubted.prompts.items()
+        for known, pairs in [(doubted.of(prompt), shares.pairs(answers))]
+    )
+    for one in informed:  # two of the nine best may have gone to the other ways of picking
+        assert -abs(one.why["chance"] - 0.5) >= everywhere[-9]
+        assert one.why.keys() == {"part", "chance", "information", "rank", "score"}
+    untold = selection.choose_batch("mixed", batch(20, 9, told=False))
+    designed = [one for (one,) in untold.values() if one.why["part"] == "informed"]
+    assert len(designed) == 7
+    for one in designed:
+        assert one.why.keys() == {"part", "rank", "gain"}
 
 
 def test_members_that_agree_leave_nothing_to_ask_them():

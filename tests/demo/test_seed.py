@@ -9,8 +9,12 @@ import pytest
 from align.demo import prompts, raters
 from plumbline.accounts import keys
 from plumbline.accounts.models import Membership, User
-from plumbline.collect.models import Prompt
+from plumbline.collect import live
+from plumbline.collect.models import Ballot, Prompt
+from plumbline.demo import raters as raters_at_work
 from plumbline.demo import seed
+from plumbline.policies import serving
+from plumbline.policies.models import Deployment
 
 
 @pytest.mark.django_db
@@ -19,6 +23,8 @@ def test_seeding_twice_makes_everything_once() -> None:
         demo = seed.project()
         questions = seed.prompt_set(demo)
         seed.experiment(demo, questions)
+        seed.live(demo, questions)
+    assert demo.campaigns.count() == 1
     assert demo.experiments.count() == 1
     assert questions.prompts.count() == len(prompts.questions())
     people = Membership.objects.filter(user__kind=User.Kind.PERSON)
@@ -71,3 +77,16 @@ def test_every_member_of_the_panel_can_be_found_by_name() -> None:
     for rater in raters.PANEL:
         vote = BY_NAME[rater.name.lower()].vote(messages, ["a", "b"], random.Random(0))
         assert sorted(slot for group in vote.ranking for slot in group) == [0, 1]
+
+
+@pytest.mark.django_db
+def test_a_visitor_begins_a_live_comparison_that_no_round_learns_from() -> None:
+    demo = seed.project()
+    campaign = seed.live(demo, seed.prompt_set(demo))
+    Deployment.objects.create(project=demo, alias=serving.CURRENT, policy=serving.base_policy(demo))
+    begun = live.begin(User.objects.get(username="anna"), campaign)
+    assert begun is not None
+    assert begun.comparison.prompt.split == "heldout"
+    assert campaign.purpose == "evaluate"
+    raters_at_work.vote_once()
+    assert not Ballot.objects.exclude(annotator__username="anna").exists()

@@ -93,8 +93,8 @@ def test_an_engine_that_is_down_is_503_with_a_time_to_come_back(client: Any) -> 
         assert caught.value.response.headers["retry-after"] == "2"
         assert caught.value.response.headers["x-policy-version"] == "alpha-base"
     assert [model.id for model in sdk.models.list()] == ["current", "alpha-base"]
-    health = httpx.get(str(sdk.base_url.join("/health")), trust_env=False).json()
-    assert health == {"status": "ok", "engine": "down"}
+    health = httpx.get(str(sdk.base_url.join("/health")), trust_env=False)
+    assert (health.status_code, health.json()) == (200, {"status": "ok"})
 
 
 def test_an_engine_killed_in_the_middle_of_a_stream_is_an_error_event(

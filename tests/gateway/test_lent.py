@@ -76,7 +76,7 @@ def test_requests_wait_even_for_an_engine_that_is_stopped_and_started_again(
     headers = {"authorization": f"Bearer {secret}"}
     loan = lent()
     with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=290) as client:
-        assert client.get("/health").json() == {"status": "ok", "engine": "lent"}
+        assert client.get("/ready").json()["engine"] == "lent"
         unknown = client.post("/v1/chat/completions", json={**ASK, "model": "nobody"})
         assert unknown.status_code == 404  # at once
         with ThreadPoolExecutor() as clients:

@@ -71,6 +71,17 @@ def test_both_sides_are_written_to_their_ends_with_their_tokens(
         assert slot.completion.token_ids
 
 
+def test_a_policy_that_no_alias_points_at_is_loaded_when_it_is_asked(
+    project: Any, bob: Any, gateway: Any, current: Any, make_adapter: Any
+) -> None:
+    other = make_adapter(7)
+    ballot = live.begin(bob, live_campaign(project, second=other.name, max_tokens=8))
+    until(lambda: states() == ["done", "done"])
+    seen = {side.slot: (1, side.upto) for side in LiveAnswer.objects.all()}
+    live.cast(ballot, FIRST_BETTER, uuid4(), seen)
+    assert ballot.comparison.slots.get(slot=1).completion.policy == other
+
+
 def test_text_grows_in_its_row_and_a_verdict_stops_the_engine(
     project: Any, bob: Any, faulty: FaultyEngine, start_gateway: Any, babbling: Any
 ) -> None:

@@ -49,6 +49,15 @@ def test_who_the_clients_users_are_goes_nowhere() -> None:
     assert "user" not in chat(user="ada@example.org")
 
 
+def test_what_is_said_of_keeping_texts_does_not_reach_the_engine() -> None:
+    kept = {"store": True, "metadata": {"page": "help"}, "user": "ada"}
+    asked = parse(json.dumps({**CHAT, **kept}).encode(), 512, chat=True)
+    assert asked.body == {"messages": CHAT["messages"], "stream": False}
+    assert asked.stored is not None
+    assert (asked.stored.user, asked.stored.metadata) == ("ada", {"page": "help"})
+    assert parse(json.dumps({**CHAT, "user": "ada"}).encode(), 512, chat=True).stored is None
+
+
 def test_nulls_count_as_not_given() -> None:
     assert chat(temperature=None, stop=None) == chat()
 
@@ -89,6 +98,11 @@ def test_a_stream_always_tells_the_journal_its_usage() -> None:
         ({"messages": [{"role": "user", "content": "x", "audio": {"id": 1}}]}, "messages[0]"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"best_of": 20}, "best_of"),
+        ({"store": "yes"}, "store"),
+        ({"metadata": {"a": "b"}}, "metadata"),
+        ({"store": True, "metadata": {"a": 1}}, "metadata"),
+        ({"store": True, "metadata": {"a" * 65: "b"}}, "metadata"),
+        ({"store": True, "metadata": {str(n): "b" for n in range(17)}}, "metadata"),
         ({"prompt": "hi"}, "prompt"),
         ({"lora_path": "/etc"}, "lora_path"),
     ],

@@ -53,6 +53,7 @@ def sent(prompts) -> dict[str, object]:
         "epochs": 1, "batch_size": 16, "precision": "auto", "micro_batch_tokens": 0,
         "processes": 2,
         "reward_form": "tuned", "reward_learning_rate": 5e-5, "reward_epochs": 1,
+        "reward_folds": 3,
         "reward_objective": "bradley_terry", "reward_members": 1, "reward_sharing": "heads",
         "reward_reading": "mean", "reward_penalty": 0.5, "reward_nominal_share": 0.6,
         "agreement": "none", "label_machines": 1, "label_newest": 1, "label_flip": 0,

@@ -105,6 +105,12 @@ def test_the_temperature_says_what_it_does_and_what_it_is_now(researcher, model)
     model.temperature = 2.5
     model.save()
     assert "By the newest votes it is 2.5 now." in page(researcher, model)
+    assert "few votes leave it near 1." in page(researcher, model)
+    model.metrics = {**model.metrics, "temperature": 1.62}
+    model.save()
+    assert "few votes leave it near 1.62, which suits copies of the model" in page(
+        researcher, model
+    )
 
 
 def test_a_model_with_nothing_held_out_says_why_there_are_no_figures(researcher, model):

@@ -79,6 +79,7 @@ def experiment(experiment_of, prompts, voters):
         pairs_from="reward_model",
         pair_rule="max_min",
         reward_optimiser=LEARNS,
+        reward_folds=2,
         reward_ensemble={"members": 3, "sharing": "heads", "reading": "uncertainty"},
         reward_labels={"newest": 4.0},
         agreement="weight",
@@ -330,8 +331,7 @@ def test_a_killed_scoring_job_goes_on_from_what_it_had(experiment, settings):
         }
         for at in range(6)
     ]  # fmt: skip
-    base = jobs.ModelRef(base=experiment.start.base_model)
-    probe = jobs.RewardJob(base=base, form="probe")
+    probe = jobs.RewardJob(base=jobs.ModelRef(base=experiment.start.base_model), form="probe")
     made = roundjobs.ask(round, "reward", probe, {jobs.COMPARISONS: lambda: iter(compared)})
     run_jobs()
     made.refresh_from_db()
@@ -365,9 +365,8 @@ def test_a_killed_scoring_job_goes_on_from_what_it_had(experiment, settings):
     run_jobs()
     job.refresh_from_db()
     assert (job.state, job.attempt) == (Job.State.SUCCEEDED, 2)
-    found = Counter(
-        row["id"] for row in map(json.loads, sheet.read_text().splitlines()) if "id" in row
-    )
+    rows = map(json.loads, sheet.read_text().splitlines())
+    found = Counter(row["id"] for row in rows if "id" in row)
     assert set(found.values()) == {1}, "no answer is scored twice"
     scores = list(jobs.read_rows(job.folder / jobs.SCORES))
     assert len(scores) == 600

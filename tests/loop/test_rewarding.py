@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
+from django.db.models import F
 from django.utils import timezone
 
-from align import jobs
+from align import jobs, objectives
 from align.algorithm import Example
 from align.ensemble import Ensemble
 from align.labels import Labels
+from align.measure import pairs
 from plumbline.collect.models import Ballot, Completion
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
-from plumbline.loop import rewarding, rounds, rows
+from plumbline.loop import quality, rewarding, rounds, rows, unseen
 from plumbline.loop.agreement import Members
+from plumbline.loop.models import Example as TrainingExample
 from plumbline.loop.models import Experiment, Stage
 from plumbline.policies.models import RewardModel
 from tests.comparisons import open_campaign
@@ -64,6 +68,67 @@ def test_a_round_with_members_keeps_what_each_said_and_tells_what_became_of_labe
     assert list(told["raters"]) == [str(rater.pk)]
     job = jobs.from_json(Job.objects.get(kind="reward").spec)
     assert job.ensemble == Ensemble(**MEMBERS)
+
+
+def test_no_reward_model_learns_from_labels_that_a_model_made(experiment_of, rater, served):
+    """A round paired by scores: what its reward model learned from are the ballots, and neither
+    scores nor the pairs made of them change a vote of the next one's."""
+    experiment = experiment_of(
+        reward_form="probe",
+        samples_per_prompt=4,
+        pairs_from=Experiment.Pairs.REWARD_MODEL,
+        pair_rule="max_min",
+    )
+    round = run_round(rounds.begin(experiment), rater)
+    assert round.stage == Stage.DONE, round.error
+    job = Job.objects.get(kind="reward")
+    learned = list(jobs.read_rows(job.folder / jobs.COMPARISONS))
+    cast = Ballot.objects.filter(rounds=round, outcome="ranked")
+    assert {
+        (row["id"].removesuffix(":heldout"), vote["rater"], str(vote["ranking"]))
+        for row in learned
+        for vote in row["votes"]
+    } == {(str(one.comparison_id), str(rater.pk), str(one.ranking)) for one in cast}
+    voted_on = [{answer["id"] for answer in row["responses"]} for row in learned]
+    made = [
+        {str(answer.completion_id) for answer in example.answers.all()}
+        for example in round.examples.all()
+    ]
+    by_scores_alone = [pair for pair in made if not any(pair <= some for some in voted_on)]
+    assert by_scores_alone
+    Score.objects.update(value=-F("value"))
+    TrainingExample.objects.update(p=1 - F("p"))
+    assert (
+        json.loads(json.dumps(list(rows.comparison_rows(rows.frozen_ballots(experiment)))))
+        == learned
+    )
+
+
+def test_the_temperature_of_a_new_model_starts_from_what_its_folds_found(
+    experiment_of, rater, served
+):
+    experiment = experiment_of(reward_form="probe", pairs_from=Experiment.Pairs.REWARD_MODEL)
+    round = run_round(rounds.begin(experiment), rater)
+    assert round.stage == Stage.DONE, round.error
+    model = round.reward_model
+    believed = pairs.Belief.of(model.metrics)
+    assert believed != pairs.UNKNOWN
+    untrained = [vote for vote in unseen.votes(round) if vote.part]
+    scores = dict(Score.objects.filter(reward_model=model).values_list("completion_id", "value"))
+    assert model.temperature == quality.temperature(untrained, scores, believed)
+    assert model.temperature != quality.temperature(untrained, scores)
+
+
+def test_a_new_experiments_model_is_folded_and_one_fold_is_refused(experiment_of):
+    usual = Experiment._meta.get_field("reward_folds").get_default()
+    spec = rewarding.spec(rounds.begin(experiment_of(reward_folds=usual)))
+    assert spec.folds == usual == 3
+    objective = objectives.get("bradley_terry")
+    (refused,) = rewarding.refusals(objective, {"reward_folds": 1, "agreement": "none"})
+    assert refused == (
+        "reward_folds",
+        "One fold leaves no other to learn from; ask for two or more, or 0.",
+    )
 
 
 def test_comparison_rows_carry_every_ballot_as_it_was_cast(experiment_of, project, alice):

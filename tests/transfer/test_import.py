@@ -15,6 +15,7 @@ from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Completion, Prompt, PromptSet
 from plumbline.transfer import ballots, publish
 from plumbline.transfer.models import Import
+from plumbline.transfer.undoing import undo
 
 TABLES = (PromptSet, Prompt, Completion, Campaign, Comparison, Ballot, Import)
 
@@ -68,6 +69,29 @@ def test_preferences_become_ballots_on_comparisons_of_a_closed_campaign(
     assert {ballot.annotator for ballot in Ballot.objects.all()} == {voter}
     made = PromptSet.objects.get()
     assert (made.licence, made.source) == ("Apache-2.0", "https://github.com/tatsu-lab/alpaca_eval")
+
+
+def test_the_campaign_of_the_votes_may_be_named(project: Project, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.jsonl", [judged(1, "tide", 1.1)])
+    run("alpaca_eval", path, "--campaign", "Judges of March")
+    assert Campaign.objects.get().name == "Judges of March"
+    more = write(tmp_path / "y.jsonl", [judged(2, "tide", 1.1)])
+    run("alpaca_eval", more, "--campaign", "Judges of March")
+    assert Campaign.objects.get().comparisons.count() == 2
+    for record in Import.objects.all():
+        undo(record)
+    assert not Campaign.objects.exists(), "an import that is undone takes it along"
+
+
+def test_votes_never_come_into_a_campaign_that_people_made(
+    project: Project, tmp_path: Path
+) -> None:
+    Campaign.objects.create(project=project, name="Ours")
+    before = counts()
+    path = write(tmp_path / "x.jsonl", [judged(1, "tide", 1.1)])
+    with pytest.raises(CommandError, match="no import made it"):
+        run("alpaca_eval", path, "--campaign", "Ours")
+    assert counts() == before
 
 
 def test_importing_twice_changes_nothing(project: Project, tmp_path: Path) -> None:

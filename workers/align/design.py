@@ -21,13 +21,12 @@ Vector = Sequence[float]
 @dataclass(frozen=True)
 class Candidate:
     """A pair that could be asked about: z, the difference of its answers' features; `variance`,
-    p (1 - p) of its vote; `value`, what its gain is multiplied by. At most one is taken of a
-    `prompt`, and of a `cluster` as many as its quota."""
+    p (1 - p) of its vote. At most one is taken of a `prompt`, and of a `cluster` as many as its
+    quota."""
 
     prompt: int
     z: Vector
     variance: float = 0.25
-    value: float = 1.0
     cluster: int = 0
 
 
@@ -77,11 +76,11 @@ def greedy(
     information: Information,
     quota: Mapping[int, int] | None = None,
 ) -> list[Taken]:
-    """Up to `wanted` candidates, each the one of largest value * gain after those before it; what
+    """Up to `wanted` candidates, each the one of largest gain after those before it; what
     they tell is added to `information`. Candidates that tell nothing are never taken."""
     heap = []
     for index, one in enumerate(candidates):
-        score = one.value * information.most(one.z, one.variance)
+        score = information.most(one.z, one.variance)
         if score > 0:
             heap.append((-score, index, -1))
     heapq.heapify(heap)
@@ -94,7 +93,7 @@ def greedy(
         if one.prompt in asked or (quota is not None and full[one.cluster] >= quota[one.cluster]):
             continue
         if seen < len(taken):  # its gain is older than the last pair, or never was computed
-            score = one.value * information.gain(one.z, one.variance)
+            score = information.gain(one.z, one.variance)
             if score > 0:
                 heapq.heappush(heap, (-score, index, len(taken)))
             continue

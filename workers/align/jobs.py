@@ -255,8 +255,8 @@ class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
     rows, which are never trained on. `form`: a head on a backbone that is trained with it, or a
     linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser and takes one
-    process. `policy`: whose implicit reward it is, where the objective is that. `processes`: see
-    TrainJob."""
+    process. `policy`: whose implicit reward it is, where the objective is that. `folds`: copies to
+    find the temperature by, 0 for none (`align.gpu.crossfit`). `processes`: see TrainJob."""
 
     kind: ClassVar[str] = "reward"
     base: ModelRef
@@ -268,6 +268,7 @@ class RewardJob:
     policy: ModelRef | None = None
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    folds: int = 0
     processes: int = 1
     schema: int = SCHEMA
 

@@ -95,7 +95,8 @@ class Objective(Declared):
 
     @property
     def start(self) -> float:
-        """Spread of the head's numbers before training; 0 where the loss moves a zero head."""
+        """Spread of the head's numbers before training; a head of zeros gives the backbone no
+        gradient until it has moved."""
         return 0.0
 
     def width(self, criteria: Sequence[str]) -> int:

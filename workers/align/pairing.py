@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from align.measure import shaping
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -97,6 +99,18 @@ def score(judged: Judged, index: int) -> float:
     shares = [vote.p for rival in sorted(met) if (vote := said(judged, index, rival))]
     share = sum(shares) / len(shares) if shares else 0.5
     return share - judged.length_penalty * answer.tokens
+
+
+def bounded(judged: Judged, index: int) -> float:
+    """PAR (arXiv:2502.18770): the mean chance, by scores at their temperature, to be preferred to
+    the policy's other answers, of which there may be none: 0.5. Those are the round's own, where
+    the paper draws them from the SFT policy. Without a model's score it is `score`, which shares of
+    votes bound."""
+    if judged.answers[index].score is None:
+        return score(judged, index)
+    others = [k for k in opponents(judged, index) if judged.answers[k].score is not None]
+    mine, *theirs = (score(judged, k) / judged.temperature for k in (index, *others))
+    return shaping.par(mine, theirs) if theirs else 0.5
 
 
 def preference(judged: Judged, i: int, j: int) -> float:
@@ -205,6 +219,7 @@ RULES: dict[str, Rule] = {
     "all_pairs": all_pairs,
     "tournament": tournament,
 }
+SHAPINGS: dict[str, Callable[[Judged, int], float]] = {"none": score, "par": bounded}
 
 
 def _rng(judged: Judged, seed: int) -> random.Random:

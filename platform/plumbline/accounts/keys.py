@@ -1,7 +1,8 @@
 """API keys: `plk_<prefix>_<secret>`, 256 random bits, shown once.
 
 Only a keyed digest (HMAC-SHA-256 under SECRET_KEY) is stored, so a copy of the database holds no
-usable key. A key is found by its prefix and compared in constant time.
+usable key. A key is found by its prefix and compared in constant time. Rotation changes the secret
+and keeps the key: its name, limits and history stay, and so does its prefix.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -20,14 +22,20 @@ from plumbline.accounts.models import ApiKey, Project, Scope, User
 LAST_USE_RESOLUTION = timedelta(minutes=1)  # a busy key is not a write per request
 
 
-def create(project: Project, name: str, scopes: Iterable[str], user: User) -> tuple[ApiKey, str]:
+def create(
+    project: Project,
+    name: str,
+    scopes: Iterable[str],
+    user: User,
+    expires_at: datetime | None = None,
+) -> tuple[ApiKey, str]:
     """A new key and the only copy of its secret. Raises ValueError for an unknown scope or none."""
     wanted = sorted(set(scopes))
     unknown = [scope for scope in wanted if scope not in Scope.values]
     if unknown or not wanted:
         raise ValueError(f"a key needs one or more of these scopes: {', '.join(Scope.values)}")
     prefix = secrets.token_hex(6)
-    secret = f"plk_{prefix}_{secrets.token_urlsafe(32)}"
+    secret = _secret(prefix)
     key = ApiKey.objects.create(
         project=project,
         name=name,
@@ -35,8 +43,25 @@ def create(project: Project, name: str, scopes: Iterable[str], user: User) -> tu
         digest=digest(secret),
         scopes=wanted,
         created_by=user,
+        expires_at=expires_at,
     )
     return key, secret
+
+
+def rotate(key: ApiKey, overlap: timedelta) -> str:
+    """The key's new secret; the one before goes on for `overlap`, the one before that ends now.
+
+    Raises ValueError for a key that is over, which a new secret must not bring back.
+    """
+    secret, now = _secret(key.prefix), timezone.now()
+    with transaction.atomic():
+        row = ApiKey.objects.select_for_update().get(pk=key.pk)
+        if not row.live:
+            raise ValueError(f"“{row.name}” is no longer in use; make a new key instead.")
+        row.old_digest, row.old_until = row.digest, now + overlap
+        row.digest = digest(secret)
+        row.save(update_fields=["old_digest", "old_until", "digest"])
+    return secret
 
 
 def verify(secret: str) -> ApiKey | None:
@@ -46,12 +71,19 @@ def verify(secret: str) -> ApiKey | None:
     now = timezone.now()
     live = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
     key = ApiKey.objects.select_related("project").filter(live, prefix=prefix[:12]).first()
-    matches = hmac.compare_digest(key.digest if key else "0" * 64, digest(secret))
+    given = digest(secret)
+    matches = hmac.compare_digest(key.digest if key else "0" * 64, given)
+    if key is not None and key.old_until is not None:
+        matches |= key.old_until > now and hmac.compare_digest(key.old_digest, given)
     if key is None or kind != "plk" or not matches:
         return None
     if key.last_used_at is None or now - key.last_used_at > LAST_USE_RESOLUTION:
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
     return key
+
+
+def _secret(prefix: str) -> str:
+    return f"plk_{prefix}_{secrets.token_urlsafe(32)}"
 
 
 def digest(secret: str) -> str:

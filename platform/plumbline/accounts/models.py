@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 
 class Role(models.TextChoices):
@@ -33,6 +34,10 @@ class Project(models.Model):
     slug = models.SlugField(unique=True)
     created_at = models.DateTimeField(auto_now_add=True)
     members = models.ManyToManyField(User, through="Membership", related_name="projects")
+    # What a million tokens of the API cost; without both the pages show no cost.
+    price_in = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)
+    price_out = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)
+    currency = models.CharField(max_length=3, default="USD")
 
     def __str__(self) -> str:
         return self.name
@@ -76,7 +81,12 @@ class Scope(models.TextChoices):
 
 class ApiKey(models.Model):
     """A client app's key: `plk_<prefix>_<secret>`. The secret is shown once; its keyed digest
-    (HMAC-SHA-256 under SECRET_KEY) is what is stored."""
+    (HMAC-SHA-256 under SECRET_KEY) is what is stored. Rotation gives it a new secret, and the old
+    one goes on until `old_until`.
+
+    A limit of its own that is null is the one that the settings give to every key. A cap that is
+    null is what the API takes from anybody.
+    """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="api_keys")
     name = models.CharField(max_length=80)
@@ -88,6 +98,28 @@ class ApiKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    old_digest = models.CharField(max_length=64, blank=True)
+    old_until = models.DateTimeField(null=True, blank=True)
+    requests_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    tokens_per_minute = models.PositiveIntegerField(null=True, blank=True)
+    tokens_per_day = models.PositiveBigIntegerField(null=True, blank=True)
+    tokens_per_month = models.PositiveBigIntegerField(null=True, blank=True)
+    most_choices = models.PositiveSmallIntegerField(null=True, blank=True)
+    most_tokens = models.PositiveIntegerField(null=True, blank=True)
+    longest_prompt = models.PositiveIntegerField(null=True, blank=True)  # characters
 
     def __str__(self) -> str:
         return f"{self.name} (plk_{self.prefix})"
+
+    @property
+    def expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
+
+    @property
+    def live(self) -> bool:
+        return self.revoked_at is None and not self.expired
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether the secret before the last rotation still works."""
+        return self.old_until is not None and self.old_until > timezone.now()

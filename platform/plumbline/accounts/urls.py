@@ -5,14 +5,16 @@ from __future__ import annotations
 from allauth.account.views import login, logout
 from django.urls import include, path
 
-from plumbline.accounts import views
+from plumbline.accounts import key_views, views
 
 project_urls = [
     path("members/", views.members, name="members"),
     path("members/invite/", views.invite, name="invite"),
-    path("keys/", views.api_keys, name="keys"),
-    path("keys/new/", views.key_create, name="key-create"),
-    path("keys/<int:key>/revoke/", views.key_revoke, name="key-revoke"),
+    path("keys/", key_views.api_keys, name="keys"),
+    path("keys/new/", key_views.create, name="key-create"),
+    path("keys/<int:key>/", key_views.key_page, name="key"),
+    path("keys/<int:key>/rotate/", key_views.rotate, name="key-rotate"),
+    path("keys/<int:key>/revoke/", key_views.revoke, name="key-revoke"),
 ]
 
 urlpatterns = [

@@ -1,25 +1,26 @@
-"""Sign-in, the projects a person belongs to, members, invitations and API keys."""
+"""Sign-in, the projects a person belongs to, members and invitations."""
 
 from __future__ import annotations
 
 from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.models import AnonymousUser
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from sesame.utils import get_user
 
-from plumbline.accounts import invitations, keys
-from plumbline.accounts.forms import InviteForm, JoinForm, KeyForm
-from plumbline.accounts.models import ApiKey, Invitation, Membership, User
+from plumbline.accounts import invitations
+from plumbline.accounts.forms import InviteForm, JoinForm
+from plumbline.accounts.models import Invitation, Membership, User
 from plumbline.permissions import PlumblineRequest
 
-DEFAULT_BACKEND = "django.contrib.auth.backends.ModelBackend"
+DEFAULT_BACKEND = "plumbline.accounts.backends.ByPassword"
 
 
 def home(request: PlumblineRequest) -> HttpResponse:
@@ -43,7 +44,7 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
     if not isinstance(user, User):
         return render(request, "accounts/link_expired.html", status=404)
     if request.method == "POST":
-        login(request, user, backend="sesame.backends.ModelBackend")
+        login(request, user, backend="plumbline.accounts.backends.ByLink")
         return redirect("home")
     return render(request, "accounts/sign_in_link.html", {"person": user})
 
@@ -132,44 +133,6 @@ def _members(
     return render(request, "accounts/members.html", context, status=status)
 
 
-def api_keys(request: PlumblineRequest) -> HttpResponse:
-    return _keys(request, KeyForm())
-
-
-@never_cache
-def key_create(request: PlumblineRequest) -> HttpResponse:
-    """A new key; its secret is on this answer and nowhere else."""
-    form = KeyForm(request.POST)
-    if not form.is_valid():
-        return _keys(request, form, status=422)
-    wanted = form.cleaned_data
-    key, secret = keys.create(request.project, wanted["name"], wanted["scopes"], request.user)
-    return _keys(request, KeyForm(), key=key, secret=secret)
-
-
-def _keys(
-    request: PlumblineRequest,
-    form: KeyForm,
-    *,
-    key: ApiKey | None = None,
-    secret: str = "",
-    status: int = 200,
-) -> HttpResponse:
-    existing = request.project.api_keys.select_related("created_by").order_by("-created_at")
-    context = {"keys": existing, "form": form, "new": key, "secret": secret}
-    return render(request, "accounts/keys.html", context, status=status)
-
-
-def key_revoke(request: PlumblineRequest, key: int) -> HttpResponse:
-    """From now on the key is refused. It stays listed, because past requests name it."""
-    row = get_object_or_404(ApiKey, pk=key, project=request.project)
-    if row.revoked_at is None:
-        row.revoked_at = timezone.now()
-        row.save(update_fields=["revoked_at"])
-    messages.success(request, f"“{row.name}” is revoked.")
-    return redirect("keys", request.project.slug)
-
-
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(request, "errors/400.html", status=400)
 
@@ -183,6 +146,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Asks the database nothing: it may be what broke."""
+    request.user = AnonymousUser()
     return render(request, "errors/500.html", status=500)
 
 

@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
-from plumbline.collect import keys, kinds, live, queue, screen
+from plumbline.collect import keys, kinds, live, queue, review, screen
 from plumbline.collect.changes import lines_as_python
 from plumbline.collect.forms import (
     FLAG_REASONS,
@@ -30,8 +30,10 @@ from plumbline.collect.forms import (
     given,
     sentences,
 )
-from plumbline.collect.models import Ballot, Campaign
+from plumbline.collect.models import Ballot, Campaign, Flag
+from plumbline.collect.quality import settings, speed
 from plumbline.collect.votes import VOTES
+from plumbline.compiled import Compiled, given_id, given_uuid
 from plumbline.permissions import PlumblineRequest
 
 UNKEPT = "Not kept: "
@@ -157,20 +159,34 @@ def campaign_of(request: PlumblineRequest, pk: int) -> Campaign:
     return get_object_or_404(Campaign, pk=pk, project=request.project)
 
 
+_OWN = Compiled(
+    lambda: (
+        Ballot.objects.select_related("comparison__campaign")
+        .filter(
+            pk=given_uuid("ballot"),
+            annotator=given_id("user"),
+            comparison__campaign__project=given_id("project"),
+        )
+        .order_by()
+    )
+)
+
+
 def _ballot(request: PlumblineRequest, pk: UUID) -> Ballot:
     """A ballot of one's own; anybody else's does not exist."""
-    return get_object_or_404(
-        Ballot.objects.select_related("comparison__campaign", "comparison__prompt"),
-        pk=pk,
-        annotator=request.user,
-        comparison__campaign__project=request.project,
-    )
+    found = _OWN.first(ballot=pk, user=request.user.pk, project=request.project.pk)
+    if found is None:
+        raise Http404
+    return found
 
 
 def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     form = BallotForm(row, request.POST)
     if not form.is_valid():
         return _unclear(request, row, *sentences(form), sent=request.POST)
+    if review.due(row, request.POST) and not _from_outbox(request):
+        seen_again = review.of(row, form.verdict(), request.POST)
+        return _show(request, row, request.POST, look=seen_again)
     try:
         seen = live.seen(row, request.POST)
         stored = live.cast(row, form.verdict(), form.cleaned_data["key"], seen)
@@ -233,19 +249,39 @@ def _next(
 ) -> HttpResponse:
     """On to the next comparison, or to where one is begun by writing, or to the campaign's page.
     Whoever has answered what they wrote themselves, `before`, writes again."""
-    place, row = "campaign", queue.claim_next(request.user, campaign)
+    found = queue.claim(request.user, campaign)
+    if isinstance(found, queue.Claim):
+        return _begin(request, found)
     writing = before is not None and live.written(before)
-    if row is None and not writing:
+    if found is None and not writing:
         try:
-            row = live.begin(request.user, campaign)
+            found = live.begin(request.user, campaign)
         except queue.Refused as refused:
             messages.warning(request, str(refused))
-    if row is not None:
-        return _go(request, row)
-    if writing and live.writes(request.user, campaign):
-        place = "live-write"
+    if found is not None:
+        return _go(request, found)
+    place = "live-write" if writing and live.writes(request.user, campaign) else "campaign"
     url = reverse(place, args=[request.project.slug, campaign.pk])
     return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
+
+
+def _begin(request: PlumblineRequest, claim: queue.Claim) -> HttpResponse:
+    """The page of a new claim, of which nearly all is known."""
+    row, campaign = claim.ballot, claim.ballot.comparison.campaign
+    url = reverse("ballot", args=[request.project.slug, row.pk])
+    if not request.htmx:
+        return SeeOther(url)
+    said: Mapping[str, Any] = {}
+    previous = claim.last
+    if row.revises is not None:  # taken back before, or not answered in time
+        said, before = _said_before(row), queue.previous(row)
+        previous = before.pk if before else None
+    history = {
+        "progress": queue.seen(request.user, campaign, claim.place),
+        "last": claim.last,
+        "previous": previous,
+    }
+    return push_url(_page(request, row, said, history), url)
 
 
 def _go(request: PlumblineRequest, row: Ballot) -> HttpResponse:
@@ -256,23 +292,49 @@ def _go(request: PlumblineRequest, row: Ballot) -> HttpResponse:
 
 
 def _show(
-    request: PlumblineRequest, row: Ballot, sent: Any = None, wrong: list[str] | None = None
+    request: PlumblineRequest,
+    row: Ballot,
+    sent: QueryDict | None = None,
+    wrong: list[str] | None = None,
+    look: Mapping[str, Any] | None = None,
 ) -> HttpResponse:
-    said = given(sent) if wrong else _said_before(row)
+    """A comparison that is open. What was `sent` comes back with what is wrong with it, or for a
+    last look before it is kept."""
+    drafted = queue.draft(row)
+    said = drafted or _said_before(row) if sent is None else given(sent)
+    campaign = row.comparison.campaign
+    last, before = queue.last_said(request.user, campaign), queue.previous(row)
+    history = {
+        "progress": queue.seen(request.user, campaign),
+        "last": last and last.pk,
+        "previous": before and before.pk,
+        "drafted": bool(drafted),
+        "review": look,
+        "active_ms": sent.get("active_ms", "") if sent is not None else "",
+    }
+    return _page(request, row, said, history, wrong)
+
+
+def _page(
+    request: PlumblineRequest,
+    row: Ballot,
+    said: Mapping[str, Any],
+    history: Mapping[str, Any],
+    wrong: list[str] | None = None,
+) -> HttpResponse:
+    """`said`: what the form starts with; `history`: the person's in the campaign."""
     chosen = kinds.parts(row)
     context = _reading(request, row) | {
         "at_panes": kinds.at_panes(chosen, len(row.shown), said),
         "at_bar": kinds.at_bar(chosen, said),
         "wrong": wrong,
+        "pace": "" if said else speed.pace(settings.of(row.comparison.campaign)),
         "key": uuid4(),
-        "keys": keys.bound(request.user),
+        "key_list": keys.listing(request.user, request.project.slug),
         "skip_reasons": SKIP_REASONS,
         "flag_reasons": FLAG_REASONS,
-        "progress": queue.seen(request.user, row.comparison.campaign),
-        "last": queue.last_said(request.user, row.comparison.campaign),
-        "previous": queue.previous(row),
-        "drafted": bool(queue.draft(row)),
         "changes_url": reverse("ballot-changes", args=[request.project.slug, row.pk]),
+        **history,
     }
     swap = request.htmx and not request.htmx.history_restore_request
     template = "collect/ballot.html" + ("#ballot" if swap else "")
@@ -283,6 +345,7 @@ def _answered(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     """What was said of a comparison, with the comparison, and the way to change it."""
     context = _reading(request, row) | {
         "said": screen.sentence(row),
+        "flag": Flag.objects.filter(ballot=row).first(),
         "feedback": (feedback := queue.feedback(row)),
         "expected": screen.expected(row, feedback.expected) if feedback else "",
         "corrected": screen.corrected(row),
@@ -290,7 +353,7 @@ def _answered(request: PlumblineRequest, row: Ballot) -> HttpResponse:
         "previous": queue.previous(row),
         "following": queue.following(row),
         "frozen": queue.frozen(row),
-        "keys": keys.bound(request.user),
+        "key_list": keys.listing(request.user, request.project.slug),
     }
     return render(request, "collect/answered.html", context)
 
@@ -306,10 +369,7 @@ def _reading(request: PlumblineRequest, row: Ballot) -> dict[str, Any]:
 
 
 def _said_before(row: Ballot) -> Mapping[str, Any]:
-    """What the form starts with: the draft, or what this ballot takes back or changes. Of a skip
-    that is the draft it left behind."""
-    if drafted := queue.draft(row):
-        return drafted
+    """What this ballot takes back or changes, as its form said it; of a skip the draft it left."""
     before = row.revises
     while before is not None and before.outcome in ("", Ballot.Outcome.WITHDRAWN):
         before = before.revises

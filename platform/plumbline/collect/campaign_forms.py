@@ -6,16 +6,17 @@ Refusals name their field and say what is possible. The quality part is derived 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django import forms
-from django.forms import BaseFormSet, BoundField, formset_factory
+from django.forms import BoundField
 from django.utils import timezone
 
 from plumbline.accounts.models import Project
 from plumbline.collect import asking
+from plumbline.collect.campaign_rows import CriteriaSet, ExampleSet, criterion, rows_of
 from plumbline.collect.live.form import LiveForm
 from plumbline.collect.models import Campaign
 from plumbline.collect.quality import settings
@@ -23,7 +24,11 @@ from plumbline.collect.quality.settings import Quality
 
 MOST_PEOPLE = 100
 MOST_DAYS = 3650
-MOST_REASONS, LONGEST_REASON, MOST_EXAMPLES = 12, 80, 6
+MOST_REASONS, LONGEST_REASON = 12, 80
+AS_THEY_ARE = (  # settings that the form holds as the campaign does
+    *("name", "guidelines", "warning", "word_counts", "asks", "review", "purpose", "overlap"),
+    *("deadline", "hourly_rate", "invited_only", "training_pass", "stale_days"),
+)
 QUALITY = "quality_"  # before the names of quality settings
 QUALITY_HELP = {
     "gold_start": "Share of known comparisons among a person’s first answers, 0 to 0.5.",
@@ -33,6 +38,7 @@ QUALITY_HELP = {
     "repeat_gap": "Answers at least between a vote and its repeat.",
     "seconds_least": "A vote faster than this is flagged, never refused.",
     "seconds_a_word": "A vote faster than this for each word of the answers is flagged too.",
+    "warn_fast": "Tell a person, now and then, whose vote came faster than these; it counts.",
     "pause": "Pause a person by itself when the rule below says so. Off: the page only tells you.",
     "pause_accuracy": "The accuracy on known comparisons that a person should have.",
     "pause_certainty": "How sure the rule must be that they are below it.",
@@ -68,10 +74,6 @@ def _number(label: str, help: str, least: int, most: int, **more: Any) -> forms.
     )
 
 
-def _lines(rows: int) -> forms.Textarea:
-    return forms.Textarea(attrs={"rows": rows})
-
-
 def _quality_field(name: str, default: object) -> forms.Field:
     label = name.replace("_", " ").capitalize()
     about: dict[str, Any] = {"label": label, "help_text": QUALITY_HELP.get(name, "")}
@@ -83,49 +85,6 @@ def _quality_field(name: str, default: object) -> forms.Field:
         return forms.IntegerField(error_messages=wrong, **about)
     widget = forms.NumberInput(attrs={"step": "any"})
     return forms.FloatField(error_messages=wrong, widget=widget, **about)
-
-
-class CriterionForm(forms.Form):
-    """One scale; a row without a name is no criterion."""
-
-    name = forms.CharField(required=False, max_length=40, label="Name in one word")
-    question = forms.CharField(required=False, max_length=200)
-    least = forms.IntegerField(required=False, min_value=0, max_value=9, initial=1, label="From")
-    most = forms.IntegerField(required=False, min_value=1, max_value=10, initial=5, label="To")
-    low = forms.CharField(required=False, max_length=40, label="The low end means")
-    high = forms.CharField(required=False, max_length=40, label="The high end means")
-
-    def clean(self) -> dict[str, Any]:
-        given = super().clean() or self.cleaned_data
-        if not self.errors and given.get("name"):
-            try:
-                asking.Criterion(**_criterion(given))
-            except ValueError as error:
-                self.add_error("name", str(error))
-        elif given.get("question"):
-            self.add_error("name", "Name this criterion in one word, or clear its question.")
-        return given
-
-
-class ExampleForm(forms.Form):
-    """A comparison as it should be judged, shown beside the guidelines."""
-
-    prompt = forms.CharField(required=False, max_length=2000, widget=_lines(3))
-    why = forms.CharField(required=False, max_length=1000, label="Why", widget=_lines(3))
-    better = forms.CharField(required=False, max_length=4000, widget=_lines(4))
-    worse = forms.CharField(required=False, max_length=4000, widget=_lines(4))
-
-    def clean(self) -> dict[str, Any]:
-        given = super().clean() or self.cleaned_data
-        if any(given.values()):
-            for name in ("prompt", "better", "worse"):
-                if not given.get(name):
-                    self.add_error(name, "An example has a prompt, a better and a worse answer.")
-        return given
-
-
-CriteriaSet = formset_factory(CriterionForm, extra=0, max_num=asking.MOST_CRITERIA)
-ExampleSet = formset_factory(ExampleForm, extra=0, max_num=MOST_EXAMPLES)
 
 
 class CampaignForm(forms.Form):
@@ -149,6 +108,11 @@ class CampaignForm(forms.Form):
         label="Content warning",
         help_text="With one, texts are blurred until a person asks to see them.",
     )
+    word_counts = forms.BooleanField(
+        required=False,
+        label="Show how many words each answer has",
+        help_text="Off: a number beside an answer draws votes towards length.",
+    )
     asks = forms.MultipleChoiceField(
         choices=list(asking.ASKS.items()),
         label="People are asked",
@@ -160,6 +124,12 @@ class CampaignForm(forms.Form):
         label="Reasons to choose from",
         help_text=f"One a line, {MOST_REASONS} at most; people tick any of them beside a vote.",
         widget=forms.Textarea(attrs={"rows": 4}),
+    )
+    review = forms.BooleanField(
+        required=False,
+        label="Review before saving",
+        help_text="What a person said is put in words and kept when they save it again: for long "
+        "work. A pair is answered faster without.",
     )
     purpose = forms.ChoiceField(
         choices=Campaign.Purpose,
@@ -219,8 +189,12 @@ class CampaignForm(forms.Form):
             self.fields[QUALITY + one.name] = _quality_field(one.name, one.default)
         self.live = LiveForm(project, campaign, data)
         self.sets = {
-            "criteria": _rows(CriteriaSet, "criteria", campaign.criteria if campaign else [], data),
-            "examples": _rows(ExampleSet, "examples", campaign.examples if campaign else [], data),
+            "criteria": rows_of(
+                CriteriaSet, "criteria", campaign.criteria if campaign else [], data
+            ),
+            "examples": rows_of(
+                ExampleSet, "examples", campaign.examples if campaign else [], data
+            ),
         }
 
     @property
@@ -313,7 +287,7 @@ class CampaignForm(forms.Form):
 
     def criteria(self) -> list[dict[str, Any]]:
         rows = self.sets["criteria"].cleaned_data
-        return [_criterion(row) for row in rows if row.get("name")]
+        return [criterion(row) for row in rows if row.get("name")]
 
     def values(self) -> dict[str, Any]:
         """Settings of the campaign by name, of a valid form."""
@@ -321,12 +295,8 @@ class CampaignForm(forms.Form):
         default = asdict(Quality())
         quality = {k: v for k, v in self._quality().items() if v != default[k]}
         examples = [row for row in self.sets["examples"].cleaned_data if row.get("prompt")]
-        names = "name guidelines warning asks reasons purpose overlap deadline hourly_rate"
         return {
-            **{name: given[name] for name in names.split()},
-            "invited_only": given["invited_only"],
-            "training_pass": given["training_pass"],
-            "stale_days": given["stale_days"],
+            **{name: given[name] for name in (*AS_THEY_ARE, "reasons")},
             "lease_seconds": self._lease(given["lease_minutes"]),
             "criteria": self.criteria(),
             "examples": examples,
@@ -356,36 +326,11 @@ class CampaignForm(forms.Form):
 
 def _initial(campaign: Campaign | None) -> dict[str, Any]:
     row = campaign or Campaign()
-    names = "name guidelines warning asks purpose overlap deadline hourly_rate invited_only"
     quality = asdict(settings.of(row))
     return {
-        **{name: getattr(row, name) for name in names.split()},
+        **{name: getattr(row, name) for name in AS_THEY_ARE},
         "saw": row.settings_version,
-        "training_pass": row.training_pass,
-        "stale_days": row.stale_days,
         "lease_minutes": max(1, row.lease_seconds // 60),
         "reasons": "\n".join(row.reasons),
         **{QUALITY + name: value for name, value in quality.items()},
-    }
-
-
-def _rows(
-    made: type[BaseFormSet[Any]], prefix: str, given: list[dict[str, Any]], data: Any
-) -> BaseFormSet[Any]:
-    """The rows that there are and empty ones up to the most there may be."""
-    if data is not None:
-        return made(data, prefix=prefix)
-    empty = made.max_num - len(given)
-    return made(prefix=prefix, initial=[*given, *[{}] * empty])
-
-
-def _criterion(row: Mapping[str, Any]) -> dict[str, Any]:
-    least, most = row.get("least"), row.get("most")
-    return {
-        "name": row["name"],
-        "question": row.get("question", ""),
-        "least": 1 if least is None else least,
-        "most": 5 if most is None else most,
-        "low": row.get("low", ""),
-        "high": row.get("high", ""),
     }

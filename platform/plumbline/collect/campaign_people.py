@@ -23,7 +23,7 @@ from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 50
-BACKEND = "django.contrib.auth.backends.ModelBackend"
+BACKEND = "plumbline.accounts.backends.ByPassword"
 
 
 def people(request: PlumblineRequest, campaign: int) -> HttpResponse:

@@ -8,15 +8,15 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count, Q
+from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from plumbline.collect import filling, lifecycle, queue, throughput, versions
+from plumbline.collect import counts, filling, lifecycle, queue, throughput, versions
 from plumbline.collect.campaign_forms import CampaignForm
 from plumbline.collect.live import settings as live
-from plumbline.collect.models import Ballot, Campaign, CampaignVersion, Comparison, Flag
+from plumbline.collect.models import Campaign, CampaignVersion, Comparison, Flag
 from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
@@ -25,24 +25,19 @@ A_PAGE = 25
 
 def campaigns(request: PlumblineRequest) -> HttpResponse:
     """All campaigns of the project, those that take votes first."""
-    kept = ~Q(comparisons__kind__in=["repeat"])
-    found = (
-        Campaign.objects.filter(project=request.project)
-        .annotate(asked=Count("comparisons", filter=kept))
-        .order_by("closed_at", "-created_at", "-pk")
+    found = Campaign.objects.filter(project=request.project).order_by(
+        "closed_at", "-created_at", "-pk"
     )
     page = Paginator(found, A_PAGE).get_page(request.GET.get("page"))
     here = [one.pk for one in page.object_list]
-    said = Ballot.objects.filter(comparison__campaign__in=here, seat__isnull=False)
-    counted = said.exclude(outcome="").order_by().values("comparison__campaign")
-    cast = {row["comparison__campaign"]: row["n"] for row in counted.annotate(n=Count("pk"))}
     flags = Flag.objects.filter(ballot__comparison__campaign__in=here, resolved_at=None)
     raised = {
         row["ballot__comparison__campaign"]: row["n"]
         for row in flags.values("ballot__comparison__campaign").annotate(n=Count("pk"))
     }
     rows = [
-        (one, *_state(one), cast.get(one.pk, 0), raised.get(one.pk, 0)) for one in page.object_list
+        (one, *_state(one), _asked(one), counts.votes(one), raised.get(one.pk, 0))
+        for one in page.object_list
     ]
     return render(request, "collect/campaigns/list.html", {"page": page, "rows": rows})
 
@@ -232,9 +227,13 @@ def _state(row: Campaign) -> tuple[str, str]:
     return state, lifecycle.WORDS[state]
 
 
+def _asked(row: Campaign) -> int:
+    """Comparisons, without those that ask somebody their own vote again."""
+    return sum(n for kind, n in counts.kinds(row).items() if kind != Comparison.Kind.REPEAT)
+
+
 def _kinds(row: Campaign) -> list[tuple[str, int]]:
-    counted = row.comparisons.order_by().values("kind").annotate(n=Count("pk"))
-    found = {one["kind"]: one["n"] for one in counted}
+    found = counts.kinds(row)
     return [(kind.label, found[kind]) for kind in Comparison.Kind if kind in found]
 
 

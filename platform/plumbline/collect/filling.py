@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import comb
 
 from django.db import transaction
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery
 
 from plumbline.collect import queue, selection
 from plumbline.collect.models import (
@@ -101,11 +101,11 @@ def _prompts(campaign: Campaign, source: PromptSet, least: int) -> QuerySet[Prom
     """Prompts of the split that the campaign's purpose allows, with so many answers or more."""
     training = campaign.purpose == Campaign.Purpose.TRAIN
     split = Prompt.Split.TRAIN if training else Prompt.Split.HELDOUT
-    asked = Comparison.objects.filter(campaign=campaign, prompt__set=source)
+    asked = Comparison.objects.filter(campaign=campaign, prompt=OuterRef("pk"))
+    there = Completion.objects.filter(prompt=OuterRef("pk")).order_by().values("prompt")
     return (
-        Prompt.objects.filter(set=source, split=split)
-        .exclude(pk__in=asked.values("prompt"))
-        .annotate(answers=Count("completions"))
+        Prompt.objects.filter(~Exists(asked), set=source, split=split)
+        .alias(answers=Subquery(there.annotate(n=Count("pk")).values("n")))
         .filter(answers__gte=least)
         .order_by("pk")
     )

@@ -25,7 +25,7 @@ FLAG_REASONS = [
     "The prompt makes no sense",
     "Another reason",
 ]
-NOT_DRAFTED = {"csrfmiddlewaretoken", "key", "active_ms", "seen_0", "seen_1"}
+NOT_DRAFTED = {"csrfmiddlewaretoken", "key", "active_ms", "seen_0", "seen_1", "reviewed"}
 MOST_DRAFTED = 200_000  # characters of all fields together
 
 

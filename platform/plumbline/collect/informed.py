@@ -59,26 +59,22 @@ def by_score(batch: Batch, score: Score) -> dict[int, Favourite]:
     }
 
 
-def by_design(batch: Batch, value: Score | None = None) -> dict[int, Favourite]:
+def by_design(batch: Batch) -> dict[int, Favourite]:
     """Greedy D-optimal design over all pairs whose answers have features, after what was asked
-    before; each gain is multiplied by `value`, where members scored the pair."""
+    before."""
     candidates: list[Candidate] = []
     where: list[Pair] = []
     cluster = _clusters(batch)
-    weighed = value is not None and any(
-        scored(batch.of(prompt), answers) for prompt, answers in batch.prompts.items()
-    )
     for prompt, answers in batch.prompts.items():
         known = batch.of(prompt)
-        told, foretold = set(scored(known, answers)), set(scored(known, answers, least=1))
+        foretold = set(scored(known, answers, least=1))
         for pair in pairs(answers):
             first, second = (known.features.get(answers[at].pk) for at in pair)
-            if first is None or second is None or (weighed and pair not in told):
+            if first is None or second is None:
                 continue
             z = [a - b for a, b in zip(first, second, strict=True)]
             p = says(known, answers, pair)["chance"] if pair in foretold else 0.5
-            worth = value(known, answers, pair) if value and weighed else 1.0
-            candidates.append(Candidate(prompt, z, p * (1 - p), worth, cluster.get(prompt, 0)))
+            candidates.append(Candidate(prompt, z, p * (1 - p), cluster.get(prompt, 0)))
             where.append(pair)
     if not candidates:
         return {}
@@ -95,7 +91,7 @@ def _prepared(candidates: list[Candidate], batch: Batch) -> tuple[list[Candidate
     """Candidates whose differences have a mean square of 1, and what earlier votes told."""
     size = math.sqrt(sum(sum(x * x for x in one.z) for one in candidates) / len(candidates)) or 1.0
     scaled = [
-        Candidate(one.prompt, [x / size for x in one.z], one.variance, one.value, one.cluster)
+        Candidate(one.prompt, [x / size for x in one.z], one.variance, one.cluster)
         for one in candidates
     ]
     information = Information(len(candidates[0].z), RIDGE)

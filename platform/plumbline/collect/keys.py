@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
 
 from plumbline.accounts.models import User
 
@@ -85,6 +89,19 @@ def bound(user: User) -> list[Bound]:
         keys = tuple(own.get(action.name, action.keys))
         found.append(Bound(action, keys, [caps(key) for key in keys]))
     return found
+
+
+def listing(user: User, project: str) -> SafeString:
+    """Every action with this person's keys, as the page's help. It is on every ballot and the same
+    for nearly everybody, so it is rendered once for each way keys are set."""
+    own = user.preferences.get("keys", {})
+    return _listing(tuple((name, tuple(keys)) for name, keys in sorted(own.items())), project)
+
+
+@lru_cache(maxsize=256)
+def _listing(own: tuple[tuple[str, tuple[str, ...]], ...], project: str) -> SafeString:
+    rows = bound(User(preferences={"keys": dict(own)}))
+    return render_to_string("collect/key_list.html", {"keys": rows, "project": project})
 
 
 def caps(key: str) -> list[str]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.functional import cached_property
 
 from align import jobs
 from plumbline.accounts.models import Invitation, Project, User
+from plumbline.compiled import Compiled, given_id
 from plumbline.policies.models import Policy
 
 
@@ -97,6 +99,8 @@ class Campaign(models.Model):
     reasons = models.JSONField(default=list)  # short ones to choose from, beside the words
     warning = models.CharField(max_length=200, blank=True)  # of content; texts are blurred first
     examples = models.JSONField(default=list)  # beside the guidelines: prompt, better, worse, why
+    word_counts = models.BooleanField(default=False)  # shown with each answer; length biases
+    review = models.BooleanField(default=False)  # people see what they said before it is saved
     training_pass = models.PositiveSmallIntegerField(default=80)  # % right, to pass the training
     live = models.JSONField(default=dict)  # fields of collect.live.settings.Live; {}: not live
     settings_version = models.PositiveIntegerField(default=1)  # stamped on each ballot
@@ -159,7 +163,9 @@ class Enrolment(models.Model):
     pause_reason = models.CharField(max_length=300, blank=True)
     excluded_at = models.DateTimeField(null=True)  # the person's votes are not used from then on
     left_at = models.DateTimeField(null=True)
-    votes = models.PositiveIntegerField(null=True)  # standing ones; None: not counted yet
+    # Standing ones in earnest, and on hidden tests; None: not counted yet.
+    votes = models.PositiveIntegerField(null=True)
+    tests = models.PositiveIntegerField(null=True)
     # The queue's: where in the campaign's order the person last was, and since when they go on.
     cursor_priority = models.IntegerField(null=True)
     cursor_comparison = models.BigIntegerField(null=True)
@@ -189,9 +195,8 @@ class Comparison(models.Model):
 
     Gold, repeats and training comparisons look like any other and never train a model: `expected`
     is what a gold or training one should be answered, as the fields of a verdict; `only_for` is who
-    a repeat is meant for, and who alone sees a live one until their first word on it (see
-    `collect.live`). `full` says, for the queue, that no more votes are wanted; it is written under
-    the comparison's lock with every vote.
+    a repeat is meant for, and who alone sees a live one until their first word (`collect.live`).
+    `full`: no more votes are wanted; it is written under the comparison's lock with every vote.
     """
 
     class Kind(models.TextChoices):
@@ -255,6 +260,11 @@ class Comparison(models.Model):
     def __str__(self) -> str:
         return f"comparison {self.pk}"
 
+    @cached_property
+    def replies(self) -> list[Candidate]:
+        """The candidates with what people read of them, by slot; asked for once."""
+        return _REPLIES.all(comparison=self.pk)
+
 
 class Candidate(models.Model):
     comparison = models.ForeignKey(Comparison, models.CASCADE, related_name="slots")
@@ -274,6 +284,16 @@ class Candidate(models.Model):
         return f"{self.comparison_id}[{self.slot}]"
 
 
+_REPLIES = Compiled(
+    lambda: (
+        Candidate.objects.filter(comparison=given_id("comparison"))
+        .select_related("completion")
+        .only("slot", "comparison_id", "completion__text", "completion__finish_reason")
+        .order_by("slot")
+    )
+)
+
+
 class Ballot(models.Model):
     """Claim and vote in one row.
 
@@ -282,8 +302,7 @@ class Ballot(models.Model):
     What else a campaign asks for stands beside it, by slot: `mark` of the best answer, `ratings`
     ({slot: {criterion: value}}), `corrections` ({slot: text}), `spans` (fields of
     collect.asking.Span each). `seat` (0..overlap-1) is held by a live claim or a standing vote, and
-    the database keeps seats unique, so overlap is never exceeded. A later revision by the same
-    person replaces the earlier.
+    the database keeps them unique. A person's later revision replaces the earlier.
     """
 
     class Outcome(models.TextChoices):
@@ -295,8 +314,11 @@ class Ballot(models.Model):
         WITHDRAWN = "withdrawn", "Undone"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    comparison = models.ForeignKey(Comparison, models.CASCADE, related_name="ballots")
-    annotator = models.ForeignKey(User, models.PROTECT, related_name="ballots")
+    # Both begin an index below. One of the person alone would be taken for everything they said.
+    comparison = models.ForeignKey(
+        Comparison, models.CASCADE, related_name="ballots", db_index=False
+    )
+    annotator = models.ForeignKey(User, models.PROTECT, related_name="ballots", db_index=False)
     revision = models.PositiveIntegerField(default=1)
     revises = models.ForeignKey("self", models.PROTECT, null=True, related_name="+")
     seat = models.PositiveSmallIntegerField(null=True)
@@ -338,7 +360,12 @@ class Ballot(models.Model):
                 name="probability_in_range",
             ),
         ]
-        indexes = [models.Index(fields=["annotator", "-cast_at"])]
+        indexes = [
+            models.Index(fields=["annotator", "-cast_at", "-claimed_at"], name="ballots_by_person"),
+            models.Index(
+                fields=["-cast_at"], condition=Q(cast_at__isnull=False), name="ballots_by_time"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.annotator_id} on {self.comparison_id}: {self.outcome or 'open'}"

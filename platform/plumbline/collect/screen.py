@@ -7,6 +7,7 @@ not what was clicked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -20,6 +21,11 @@ from plumbline.collect.models import Ballot
 CUT_OFF = {"length": "Cut off at the length limit.", "cut": "Kept as far as it was seen."}
 
 
+# Scripts that put no spaces between words are counted by the character, as word processors do.
+ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+WORD = re.compile(f"[{ALONE}]|[^\\W{ALONE}]+(?:[-'’.,][^\\W{ALONE}]+)*")
+
+
 @dataclass(frozen=True)
 class Pane:
     letter: str
@@ -31,18 +37,28 @@ class Pane:
     def empty(self) -> bool:
         return not self.text.strip()
 
+    @property
+    def words(self) -> str:
+        return words(self.text)
+
 
 def panes(ballot: Ballot) -> list[Pane]:
     """The answers in the order they are shown, and nothing that says who wrote them."""
     if live.unfinished(ballot.comparison):
         sides = zip(ascii_uppercase, live.sides(ballot), strict=False)
         return [Pane(letter, side.text, side.cut_off, side) for letter, side in sides]
-    slots = {slot.slot: slot for slot in ballot.comparison.slots.select_related("completion")}
-    answers = [slots[slot].completion for slot in ballot.shown]
+    slots = {one.slot: one.completion for one in ballot.comparison.replies}
+    answers = [slots[slot] for slot in ballot.shown]
     return [
         Pane(letter, answer.text, CUT_OFF.get(answer.finish_reason, ""))
         for letter, answer in zip(ascii_uppercase, answers, strict=False)
     ]
+
+
+def words(text: str) -> str:
+    """How long an answer is, for campaigns that show it."""
+    n = len(WORD.findall(text))
+    return f"{n:,} word{'' if n == 1 else 's'}"
 
 
 def sentence(ballot: Ballot) -> str:

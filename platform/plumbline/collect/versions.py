@@ -33,6 +33,8 @@ SETTINGS = {
     "criteria": "Criteria",
     "reasons": "Reasons to choose from",
     "warning": "Content warning",
+    "word_counts": "Word counts shown",
+    "review": "Review before saving",
     "overlap": "People per comparison",
     "lease_seconds": "Seconds on one comparison",
     "stale_days": "Days a comparison is asked for",
@@ -116,7 +118,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
     found = []
     for name, label in SETTINGS.items():
         old, new = before.get(name), after.get(name)
-        if old == new:
+        if old == new or (name not in before and not new):  # a setting that came later
             continue
         if name in ("guidelines", "examples"):
             texts = (_text(old), _text(new))

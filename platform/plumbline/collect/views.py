@@ -47,6 +47,7 @@ def campaign(request: PlumblineRequest, campaign: int) -> HttpResponse:
     context = {
         "campaign": row,
         "progress": queue.seen(request.user, row),
+        "empty": not row.live and not row.comparisons.exists(),
         "why_not": queue.why_not(request.user, row),
         "may_leave": request.user.enrolments.filter(campaign=row, left_at=None).exists(),
         "training": training.of_campaign(row).exists(),

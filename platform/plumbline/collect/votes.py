@@ -16,6 +16,7 @@ from plumbline.collect.models import Ballot, Comparison, Enrolment, Flag
 
 VOTES = (Ballot.Outcome.RANKED, Ballot.Outcome.ALL_BAD, Ballot.Outcome.ABSOLUTE)
 SAID = (*VOTES, Ballot.Outcome.SKIPPED, Ballot.Outcome.FLAGGED)
+TESTS = (Comparison.Kind.GOLD, Comparison.Kind.REPEAT)  # hidden among what is asked in earnest
 COUNTED = (Comparison.Kind.ORDINARY, Comparison.Kind.LIVE)  # what is asked in earnest
 
 

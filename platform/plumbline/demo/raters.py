@@ -21,12 +21,12 @@ BY_NAME: Mapping[str, raters.Voter] = {
 
 
 def vote_once() -> int:
-    """Each simulated rater answers one comparison of each open campaign they are a member of;
-    how many votes that were."""
+    """Each simulated rater answers one comparison of each open campaign they are a member of, live
+    ones apart, which people begin; how many votes that were."""
     cast = 0
     people = User.objects.filter(kind=User.Kind.SIMULATED, username__in=BY_NAME)
     for user in people.order_by("pk"):
-        for campaign in Campaign.objects.filter(closed_at=None, project__members=user):
+        for campaign in Campaign.objects.filter(closed_at=None, live={}, project__members=user):
             ballot = queue.claim_next(user, campaign)
             if ballot is not None:
                 _cast(ballot, user)

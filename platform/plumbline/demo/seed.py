@@ -1,4 +1,5 @@
-"""The demo's project: people, simulated raters, prompts, the base policy, and one experiment.
+"""The demo's project: people, simulated raters, prompts, the base policy, one experiment, and a
+live campaign for whoever looks in.
 
 Made step by step, each only if it is not there yet, so a start that was killed is completed by the
 next one and nothing that people changed is put back.
@@ -13,7 +14,8 @@ from align.demo import prompts, raters
 from align.jobs import Message
 from plumbline.accounts import keys
 from plumbline.accounts.models import ApiKey, Membership, Project, Role, Scope, User
-from plumbline.collect.models import Prompt, PromptSet
+from plumbline.collect.live.settings import Live
+from plumbline.collect.models import Campaign, Prompt, PromptSet
 from plumbline.loop.models import Experiment
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment
@@ -22,6 +24,14 @@ from plumbline.transfer.rows import digest
 SLUG = "demo"
 PEOPLE = {"ada": Role.ADMIN, "rosa": Role.RESEARCHER, "anna": Role.ANNOTATOR}
 EXPERIMENT = "First experiment"
+LIVE = "Live: the current policy against the base"
+LIVE_GUIDELINES = """\
+Two answers are written while you read. Judge as soon as you have seen enough: what you have seen is
+what is kept. Take a question of the demo, or write one of your own.
+
+At first both sides are the base model. Once the experiment has promoted a policy, one side is that
+one, and you do not learn which. Your votes here measure; they train nothing.
+"""
 KEY_NAME = "Demo app"
 
 
@@ -90,9 +100,27 @@ def experiment(demo: Project, questions: PromptSet) -> Experiment:
             "knobs": {"beta": 0.1},
             "optimiser": {"learning_rate": 4e-3, "epochs": 3, "batch_size": 32},
             "reward_optimiser": {"learning_rate": 5e-3, "epochs": 3, "batch_size": 32},
+            "reward_folds": 0,  # a panel that overlaps leaves hundreds of votes held out
             "heldout_prompts": 240,
             "replay": "none",
             "autopilot": True,
+        },
+    )
+    return made
+
+
+def live(demo: Project, questions: PromptSet) -> Campaign:
+    """A campaign in which people compare, live, what is served with the base it began from."""
+    base = serving.base_policy(demo).name
+    made, _ = Campaign.objects.get_or_create(
+        project=demo,
+        name=LIVE,
+        defaults={
+            "guidelines": LIVE_GUIDELINES,
+            "purpose": Campaign.Purpose.EVALUATE,  # so that it changes no round
+            "asks": ["compare", "mark"],
+            "reasons": ["Friendlier", "Clearer", "Says more"],
+            "live": Live(second=base, prompts=questions.pk, max_tokens=96).json,
         },
     )
     return made

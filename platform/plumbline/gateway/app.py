@@ -9,77 +9,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import time
-import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import Error as DatabaseError  # InterfaceError included
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from plumbline.accounts.models import Scope as KeyScope
+from plumbline.gateway import caps, ids
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
-from plumbline.gateway.engine import DONE, RETRY_AFTER, Chunks, Engine
+from plumbline.gateway.engine import RETRY_AFTER, Engine
+from plumbline.gateway.feedback import Desk
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
+from plumbline.gateway.limits import Limited, Limiter
 from plumbline.gateway.live import LiveWriter
-from plumbline.gateway.models import Exchange
-from plumbline.gateway.wire import LARGEST_BODY, ApiError, Asked, parse
+from plumbline.gateway.metrics import Metrics
+from plumbline.gateway.readiness import AWAY, UP, Readiness
+from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream
+from plumbline.gateway.storing import Store
+from plumbline.gateway.tracing import RequestId
+from plumbline.gateway.wire import ApiError, Asked, body_of, parse
 
 log = logging.getLogger(__name__)
 
-# What OpenAI's replies hold; engines add fields of their own.
-REPLY_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
-CHOICE_FIELDS = ("index", "message", "delta", "text", "logprobs", "finish_reason")
-CLIENT_LEFT = 499
 T = TypeVar("T")
-
-
-@dataclass
-class Served:
-    """One admitted request, until its line in the journal."""
-
-    caller: Caller
-    asked: Asked
-    target: Target
-    id: str
-    began: float = field(default_factory=time.perf_counter)
-    status: int = 200
-    usage: Mapping[str, Any] = field(default_factory=dict)
-
-    def dress(self, reply: Mapping[str, Any]) -> dict[str, Any]:
-        """A reply or chunk of the engine under our id and the policy's immutable name."""
-        if isinstance(reply.get("usage"), dict):
-            self.usage = reply["usage"]
-        kept = {name: reply[name] for name in REPLY_FIELDS if name in reply}
-        kept["choices"] = [
-            {name: choice[name] for name in CHOICE_FIELDS if name in choice}
-            for choice in reply.get("choices") or []
-        ]
-        return {**kept, "id": self.id, "model": self.target.name}
-
-    def exchange(self) -> Exchange:
-        return Exchange(
-            project_id=self.caller.project,
-            api_key_id=self.caller.key,
-            policy_id=self.target.policy,
-            completion_id=self.id,
-            asked_for=self.asked.model[:120],
-            status=self.status,
-            streamed=self.asked.stream,
-            prompt_tokens=self.usage.get("prompt_tokens"),
-            completion_tokens=self.usage.get("completion_tokens"),
-            latency_ms=round(1000 * (time.perf_counter() - self.began)),
-        )
+LOOPBACK = ("127.0.0.1", "::1")
+FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
 
 class Gateway:
@@ -91,13 +54,34 @@ class Gateway:
         self.gate = Gate(self.directory)
         self.journal = Journal()
         self.live = LiveWriter(self.engine, self.gate)
+        self.limiter = Limiter(settings.REDIS_URL)
+        self.metrics = Metrics(lambda: self.gate.waiting, lambda: self.journal.waiting)
+        self.readiness = Readiness(self.engine, self.directory, self.limiter)
+        self.store = Store()
+        self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)
+        self.desk = Desk(self._caller)
 
     async def health(self, request: Request) -> Response:
-        if await self.directory.lent():
-            engine = "lent"
+        """Liveness: this process answers. What it needs may be away; `ready` says so."""
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """Requests pass without Redis, so its absence is told and no reason to send them away."""
+        parts = await self.readiness.parts()
+        away = [name for name, state in parts.items() if state == AWAY]
+        if away == ["redis"]:
+            return JSONResponse({"status": "ready; keys' limits do not hold", **parts})
+        status = f"not ready: {', '.join(away)}" if away else "ready"
+        return JSONResponse({"status": status, **parts}, 503 if away else 200)
+
+    async def prometheus(self, request: Request) -> Response:
+        """For this machine all of it, for a key that manages a project that project's part."""
+        project = None
+        if not _from_this_machine(request):
+            project = (await self._caller(request, KeyScope.MANAGE)).project
         else:
-            engine = "up" if await self.engine.served() else "down"
-        return JSONResponse({"status": "ok", "engine": engine})
+            self.metrics.engine.set((await self.readiness.parts())["engine"] == UP)
+        return Response(self.metrics.text(project), media_type=CONTENT_TYPE_LATEST)
 
     async def models(self, request: Request) -> Response:
         caller = await self._caller(request)
@@ -120,10 +104,15 @@ class Gateway:
 
     async def _complete(self, request: Request, path: str, *, chat: bool) -> Response:
         caller = await self._caller(request)
-        asked = parse(await _body(request), settings.MAX_MODEL_LEN, chat=chat)
+        asked = parse(await body_of(request), settings.MAX_MODEL_LEN, chat=chat)
+        caps.keep(caller.caps, asked)
         target = await self._target(caller, asked)
+        id = request.state.id
         kind = "chatcmpl" if chat else "cmpl"
-        served = Served(caller, asked, target, f"{kind}-{request.state.id}")
+        name = ids.completion(kind, id, caller.project)
+        served = Served(caller, asked, target, name, request.state.client_id)
+        await self._admit(request, served)
+        request.state.counted = True  # from here on its end is in the books
         try:
             if await self.gate.shut():
                 await _unless_client_leaves(request, self.gate.opened())
@@ -131,25 +120,50 @@ class Gateway:
             request.state.headers["x-policy-version"] = target.name
             body = {**asked.body, "model": target.engine_name}
             if asked.stream:
-                return _Stream(
-                    served,
-                    await self.engine.stream(path, body),
-                    self.journal,
-                    request.state.headers,
-                )
-            answer = await _unless_client_leaves(request, self.engine.whole(path, body))
+                chunks = await self.engine.stream(path, body, id)
+                return Stream(served, chunks, self.books, request.state.headers)
+            answer = await _unless_client_leaves(request, self.engine.whole(path, body, id))
         except ApiError as error:
             trouble = _not_loaded(error, target)
             served.status = trouble.status
-            self.journal.add(served.exchange())
+            self.books.close(served)
             raise trouble from error
-        except ClientDisconnect:
-            served.status = CLIENT_LEFT
-            self.journal.add(served.exchange())
+        except (ClientDisconnect, DatabaseError) as error:
+            served.status = CLIENT_LEFT if isinstance(error, ClientDisconnect) else 503
+            self.books.close(served)
             raise
         reply = served.dress(answer)
-        self.journal.add(served.exchange())
+        self.books.close(served)
         return JSONResponse(reply, headers=request.state.headers)
+
+    async def _admit(self, request: Request, served: Served) -> None:
+        """Take what the request may use at most from its key's limits."""
+        limits = served.caller.limits
+        if not limits:
+            return
+        served.prompt_cost, cost = caps.cost(served.asked, settings.MAX_MODEL_LEN)
+        try:
+            headers = request.state.headers
+            served.admission = await self.limiter.admit(limits, cost, headers)
+        except Limited as error:
+            self.metrics.limited(served.caller.project, error.limit)
+            raise
+
+    async def say_no(self, request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            error = ApiError(
+                error.status_code, f"{request.method} {request.url.path}: {error.detail}."
+            )
+        elif isinstance(error, DatabaseError):
+            log.error("the database does not answer: %s", error)
+            said = "The gateway cannot look up keys and policies at the moment."
+            error = ApiError(503, said, retry_after=RETRY_AFTER)
+        elif not isinstance(error, ApiError):  # the traceback is in the log
+            error = ApiError(500, "The gateway failed; its log knows why.")
+        if not getattr(request.state, "counted", False):
+            self.metrics.refused(error.status)
+        headers = getattr(request.state, "headers", {})
+        return error.response(headers)
 
     async def _target(self, caller: Caller, asked: Asked) -> Target:
         target = await self.directory.target(caller.project, asked.model)
@@ -157,7 +171,7 @@ class Gateway:
             raise _no_model(asked.model)
         return target
 
-    async def _caller(self, request: Request) -> Caller:
+    async def _caller(self, request: Request, scope: KeyScope = KeyScope.INFER) -> Caller:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         secret = secret.strip()
         caller = None
@@ -166,46 +180,10 @@ class Gateway:
         if caller is None:
             said = "Incorrect API key provided." if secret else "No API key was provided."
             raise ApiError(401, said, code="invalid_api_key")
-        if KeyScope.INFER not in caller.scopes:
-            raise ApiError(403, "This API key may not query policies.", code="missing_scope")
+        if scope not in caller.scopes:
+            said = f"This API key may not {scope.label.lower()}."
+            raise ApiError(403, said, code="missing_scope")
         return caller
-
-
-class _Stream(StreamingResponse):
-    """Server-sent events, ending in [DONE] or in an error; recorded however they end."""
-
-    def __init__(
-        self, served: Served, chunks: Chunks, journal: Journal, headers: Mapping[str, str]
-    ) -> None:
-        unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        super().__init__(
-            self._events(), media_type="text/event-stream", headers={**headers, **unbuffered}
-        )
-        self._served, self._chunks, self._journal = served, chunks, journal
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._served.status = CLIENT_LEFT  # unless it comes to its end
-        try:
-            with contextlib.suppress(ClientDisconnect):
-                await super().__call__(scope, receive, send)
-        finally:
-            self._journal.add(self._served.exchange())
-            await self._chunks.close()
-
-    async def _events(self) -> AsyncIterator[bytes]:
-        wants_usage = self._served.asked.include_usage
-        try:
-            async for chunk in self._chunks:
-                dressed = self._served.dress(chunk)
-                if not wants_usage:
-                    dressed.pop("usage", None)
-                if dressed["choices"] or wants_usage:
-                    yield _event(dressed)
-            self._served.status = 200
-            yield b"data: " + DONE + b"\n\n"
-        except ApiError as error:
-            self._served.status = error.status
-            yield _event(error.body)
 
 
 def create_app() -> Starlette:
@@ -216,75 +194,46 @@ def create_app() -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gateway.journal.start()
         gateway.live.start()
+        gateway.store.start()
         yield
         await gateway.live.close()
         await gateway.gate.close()
         await gateway.engine.close()
+        await gateway.limiter.close()
         await gateway.journal.close()
+        await gateway.store.close()
+        await gateway.desk.close()
         await gateway.directory.close()
 
     app = Starlette(
         routes=[
             Route("/health", gateway.health),
+            Route("/ready", gateway.ready),
+            Route("/metrics", gateway.prometheus),
             Route("/v1/models", gateway.models),
             Route("/v1/models/{model}", gateway.model),
             Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
             Route("/v1/completions", gateway.completions, methods=["POST"]),
+            *gateway.desk.routes,
         ],
         exception_handlers={
-            ApiError: _say_no,
-            HTTPException: _say_no,
-            DatabaseError: _say_no,
+            **dict.fromkeys((ApiError, HTTPException, DatabaseError, Exception), gateway.say_no),
             ClientDisconnect: _gone,
-            Exception: _say_no,
         },
         lifespan=lifespan,
     )
-    app.add_middleware(_RequestId)
+    app.add_middleware(RequestId)
     return app
-
-
-class _RequestId:
-    """Names every request before anything can go wrong with it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            name = uuid.uuid4().hex
-            scope["state"] = {
-                **scope.get("state", {}),
-                "id": name,
-                "headers": {"x-request-id": f"req_{name}"},
-            }
-        await self._app(scope, receive, send)
-
-
-async def _say_no(request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):
-        error = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}.")
-    elif isinstance(error, DatabaseError):
-        log.error("the database does not answer: %s", error)
-        said = "The gateway cannot look up keys and policies at the moment."
-        error = ApiError(503, said, retry_after=RETRY_AFTER)
-    elif not isinstance(error, ApiError):  # the traceback is in the log
-        error = ApiError(500, "The gateway failed; its log knows why.")
-    headers = getattr(request.state, "headers", {})
-    return error.response(headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=CLIENT_LEFT)
 
 
-async def _body(request: Request) -> bytes:
-    raw = bytearray()
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > LARGEST_BODY:
-            raise ApiError(413, f"The request body is larger than {LARGEST_BODY >> 20} MiB.")
-    return bytes(raw)
+def _from_this_machine(request: Request) -> bool:
+    """By a connection from here that no proxy says it forwards: it would be everybody's."""
+    near = request.client is not None and request.client.host in LOOPBACK
+    return near and not any(name in request.headers for name in FORWARDED)
 
 
 async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]) -> T:
@@ -323,7 +272,3 @@ def _card(one: Listed) -> dict[str, Any]:
         "owned_by": "plumbline",
         "root": one.root,
     }
-
-
-def _event(data: Mapping[str, Any]) -> bytes:
-    return f"data: {json.dumps(data)}\n\n".encode()  # ASCII: no client splits it at U+2028

@@ -21,6 +21,9 @@ from django.db import close_old_connections, connections
 from django.db.models import Q
 
 from plumbline.accounts import keys
+from plumbline.gateway import caps, limits
+from plumbline.gateway.caps import Caps
+from plumbline.gateway.limits import Limits
 from plumbline.policies.models import Deployment, Loan, Policy
 from plumbline.policies.serving import SEEN_SECONDS, engine_name
 
@@ -32,11 +35,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Caller:
-    """A key that verified."""
+    """A key that verified, and what it may ask for."""
 
     key: int
     project: int
     scopes: frozenset[str]
+    prefix: str
+    caps: Caps
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,8 @@ def _caller(secret: str) -> Caller | None:
     key = keys.verify(secret)
     if key is None:
         return None
-    return Caller(key.pk, key.project_id, frozenset(key.scopes))
+    scopes = frozenset(key.scopes)
+    return Caller(key.pk, key.project_id, scopes, key.prefix, caps.of(key), limits.of(key))
 
 
 def _target(project: int, name: str) -> Target | None:

@@ -45,9 +45,9 @@ class Engine:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return []
 
-    async def whole(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """An answer in one piece."""
-        reply = await self._send(path, body)
+    async def whole(self, path: str, body: Mapping[str, Any], id: str = "") -> dict[str, Any]:
+        """An answer in one piece. `id` is the request's, for the engine's log."""
+        reply = await self._send(path, body, id)
         try:
             await reply.aread()
             answer = reply.json()
@@ -61,14 +61,15 @@ class Engine:
             raise ApiError(502, "The engine's answer is not a completion.")
         return answer
 
-    async def stream(self, path: str, body: Mapping[str, Any]) -> Chunks:
+    async def stream(self, path: str, body: Mapping[str, Any], id: str = "") -> Chunks:
         """A streamed answer, which the engine has agreed to give."""
-        return Chunks(await self._send(path, body))
+        return Chunks(await self._send(path, body, id))
 
-    async def _send(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
+    async def _send(self, path: str, body: Mapping[str, Any], id: str) -> httpx.Response:
         """A response with its body still to be read, once the engine has agreed to answer."""
         pool = next(self._turn)
-        request = pool.build_request("POST", path, json=body)
+        headers = {"x-request-id": id} if id else None
+        request = pool.build_request("POST", path, json=body, headers=headers)
         for last in (False, True):
             try:
                 reply = await pool.send(request, stream=True)

@@ -33,6 +33,11 @@ class Gate:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
 
+    @property
+    def waiting(self) -> int:
+        """Requests in the line."""
+        return len(self._line)
+
     async def shut(self) -> bool:
         """Whether a request that comes now must wait."""
         return await self._directory.lent() or bool(self._line)

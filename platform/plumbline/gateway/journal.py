@@ -1,7 +1,8 @@
 """Exchange rows, written behind the answers: a request never waits for the database to write.
 
 Rows queue in memory and are inserted in batches by a thread of their own. When the database is
-away they are kept and tried again; beyond a bound the newest are dropped, and the log says so.
+away they are kept and tried again; beyond a bound the newest are dropped, and the log says so. The
+days' usage is counted in the same transactions.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from django.db import Error, IntegrityError, close_old_connections, connections
+from django.db import Error, IntegrityError, close_old_connections, connections, transaction
 
+from plumbline.gateway import usage
 from plumbline.gateway.models import Exchange
 
 log = logging.getLogger(__name__)
@@ -44,6 +46,11 @@ class Journal:
             log.error("%d exchanges were not recorded", len(self._waiting))
         await loop.run_in_executor(self._thread, connections.close_all)
         self._thread.shutdown()
+
+    @property
+    def waiting(self) -> int:
+        """Exchanges that are not written yet."""
+        return len(self._waiting)
 
     def add(self, exchange: Exchange) -> None:
         """Never blocks and never raises."""
@@ -81,10 +88,14 @@ class Journal:
 
     def _insert(self, batch: list[Exchange]) -> None:
         try:
-            Exchange.objects.bulk_create(batch)
+            with transaction.atomic():
+                Exchange.objects.bulk_create(batch)
+                usage.count(batch)
         except IntegrityError:  # a key, policy or project that is gone; the others still count
             for exchange in batch:
                 try:
-                    exchange.save(force_insert=True)
+                    with transaction.atomic():
+                        exchange.save(force_insert=True)
+                        usage.count([exchange])
                 except IntegrityError as error:
                     log.warning("%s was not recorded: %s", exchange.completion_id, error)

@@ -23,10 +23,12 @@ from django.utils import timezone
 
 from plumbline.collect.live.answers import BROKEN, LONG
 from plumbline.collect.models import LiveAnswer
-from plumbline.gateway.engine import Engine
+from plumbline.gateway.engine import Chunks, Engine
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.wire import ApiError
-from plumbline.policies.serving import engine_name
+from plumbline.policies import serving
+from plumbline.policies.models import Policy
+from plumbline.policies.serving import EngineError, engine_name
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Writing:
 
     pk: int
     attempt: int
+    policy: Policy
     body: dict[str, Any]
     text: str = ""
     tokens: list[int] | None = field(default_factory=list)
@@ -163,7 +166,7 @@ class LiveWriter:
             if await self._gate.shut():
                 await self._gate.opened()
             async with asyncio.timeout(FIRST_WORD) as silence:
-                chunks = await self._engine.stream("/v1/chat/completions", one.body)
+                chunks = await self._begin(one)
                 try:
                     async for chunk in chunks:
                         one.take(chunk)
@@ -171,6 +174,9 @@ class LiveWriter:
                 finally:
                     await chunks.close()
             one.end()
+        except EngineError as error:
+            log.warning("a live answer broke off: %s", error)
+            one.end(BROKEN)
         except ApiError as error:
             log.warning("a live answer broke off: %s", error)
             code = error.body["error"]["code"]
@@ -181,6 +187,16 @@ class LiveWriter:
         except Exception:  # the row must not say for ever that it is being written
             log.exception("a live answer broke off")
             one.end(BROKEN)
+
+    async def _begin(self, one: Writing) -> Chunks:
+        """The engine's stream. A policy that no alias points at is loaded when it is asked."""
+        try:
+            return await self._engine.stream("/v1/chat/completions", one.body)
+        except ApiError as error:
+            if error.body["error"]["code"] != "model_not_found":
+                raise
+        await asyncio.to_thread(_load, one.policy)
+        return await self._engine.stream("/v1/chat/completions", one.body)
 
     def _exchange(
         self, told: list[tuple[int, int, dict[str, Any] | None]], room: int
@@ -224,8 +240,16 @@ class LiveWriter:
             elif here.filter(attempt=row.attempt).update(
                 state=State.WRITING, writer=self._me, beat_at=now, grown_at=now
             ):
-                begun.append(Writing(row.pk, row.attempt, _body(row)))
+                begun.append(Writing(row.pk, row.attempt, row.policy, _body(row)))
         return begun
+
+
+def _load(policy: Policy) -> None:
+    """In a thread of its own, whose connection ends with it."""
+    try:
+        serving.ensure_loaded(policy)
+    finally:
+        connections.close_all()
 
 
 def _body(row: LiveAnswer) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from plumbline.policies.models import Policy
 
 
 class Exchange(models.Model):
-    """One served request; `completion_id` is the id the client got, for feedback to refer to."""
+    """One served request; `completion_id` is the id the client got, for feedback to refer to. It
+    ends like the request's `x-request-id`; `client_request_id` is the client's own id of it."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="exchanges")
     api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, related_name="exchanges")
     policy = models.ForeignKey(Policy, models.PROTECT, related_name="exchanges")
     completion_id = models.CharField(max_length=80, unique=True)
+    client_request_id = models.CharField(max_length=128, blank=True)
     asked_for = models.CharField(max_length=120)  # the alias or policy name in the request
     status = models.PositiveSmallIntegerField()
     streamed = models.BooleanField(default=False)
@@ -28,3 +30,39 @@ class Exchange(models.Model):
 
     def __str__(self) -> str:
         return self.completion_id
+
+
+class Usage(models.Model):
+    """Exchanges of one day, counted: by key, policy and how long they took.
+
+    Written in the transaction that writes the exchanges, so it agrees with them always. `bucket` is
+    the latency's place on a scale of `plumbline.gateway.usage`; sums over it are the day's figures,
+    and its counts give the percentiles.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="usage")
+    api_key = models.ForeignKey(ApiKey, models.CASCADE, related_name="usage")
+    policy = models.ForeignKey(Policy, models.CASCADE, related_name="usage")
+    day = models.DateField()  # UTC
+    bucket = models.PositiveSmallIntegerField()
+    requests = models.PositiveBigIntegerField()
+    errors = models.PositiveBigIntegerField()
+    prompt_tokens = models.PositiveBigIntegerField()
+    completion_tokens = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["api_key", "day", "policy", "bucket"], name="one_usage_row"
+            )
+        ]
+        indexes = [models.Index(fields=["project", "day"])]
+
+    def __str__(self) -> str:
+        return f"{self.requests} requests on {self.day}"
+
+
+from plumbline.gateway.feedback_models import ClientComparison as ClientComparison  # noqa: E402
+from plumbline.gateway.feedback_models import Feedback as Feedback  # noqa: E402  # for Django
+from plumbline.gateway.feedback_models import ServedAnswer as ServedAnswer  # noqa: E402
+from plumbline.gateway.feedback_models import StoredCompletion as StoredCompletion  # noqa: E402

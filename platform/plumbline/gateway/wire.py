@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 LARGEST_BODY = 1 << 20  # bytes
@@ -19,6 +20,8 @@ MOST_PROMPTS = 32
 MOST_STOPS = 4
 MOST_LOGPROBS = 20
 LONGEST_NAME = 256
+MOST_METADATA = 16
+LONGEST_METADATA = (64, 512)  # characters of a key, of a value
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -34,11 +37,13 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        kind: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after = retry_after
-        kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        usual = "server_error" if status >= 500 else "invalid_request_error"
+        kind = kind or TYPES.get(status, usual)
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
     def response(self, headers: Mapping[str, str]) -> JSONResponse:
@@ -49,6 +54,14 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What a request to keep its texts says beside them."""
+
+    user: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Asked:
     """A request that was understood. `body` is what the engine gets, but for the model's name."""
 
@@ -56,6 +69,7 @@ class Asked:
     stream: bool
     include_usage: bool
     body: dict[str, Any] = field(repr=False)
+    stored: Stored | None = field(default=None, repr=False)
 
 
 Check = Callable[[str, Any], Any]
@@ -64,9 +78,9 @@ Check = Callable[[str, Any], Any]
 def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
     """Check a request. `longest` bounds the tokens asked for. Raises ApiError naming what is wrong.
 
-    `user` is taken and goes nowhere: who a client's users are is not kept.
+    `user` goes nowhere but with texts that are to be stored: who a client's users are is not kept.
     """
-    data = _object(raw)
+    data = object_of(raw)
     checks = _chat_checks(longest) if chat else _completion_checks(longest)
     body = {}
     for name, value in data.items():
@@ -79,7 +93,7 @@ def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
     for name in ("model", "messages" if chat else "prompt"):
         if name not in body:
             raise ApiError(400, f"Missing required parameter: {name!r}.", param=name)
-    body.pop("user", None)
+    stored = _stored(body)
     stream = body.setdefault("stream", False)
     options = body.pop("stream_options", None)
     if options is not None and not stream:
@@ -87,14 +101,25 @@ def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
     if stream:  # the journal wants the usage of every request
         body["stream_options"] = {"include_usage": True}
     _check_amount(body)
-    return Asked(body.pop("model"), stream, bool(options and options["include_usage"]), body)
+    include_usage = bool(options and options["include_usage"])
+    return Asked(body.pop("model"), stream, include_usage, body, stored)
+
+
+async def body_of(request: Request) -> bytes:
+    """The whole body of a request. Raises ApiError where it is larger than any we take."""
+    raw = bytearray()
+    async for piece in request.stream():
+        raw += piece
+        if len(raw) > LARGEST_BODY:
+            raise ApiError(413, f"The request body is larger than {LARGEST_BODY >> 20} MiB.")
+    return bytes(raw)
 
 
 def bad(name: str, trouble: str) -> ApiError:
     return ApiError(400, f"Invalid {name!r}: it {trouble}.", param=name)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def object_of(raw: bytes) -> dict[str, Any]:
     try:
         data = json.loads(raw.decode(), parse_constant=_no_constant)
         json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
@@ -113,10 +138,12 @@ def _no_constant(name: str) -> None:
 def _chat_checks(longest: int) -> dict[str, Check]:
     return {
         **_common_checks(longest),
-        "messages": _messages,
+        "messages": messages_of,
         "max_completion_tokens": _whole(1, longest),
         "logprobs": _flag,
         "top_logprobs": _whole(0, MOST_LOGPROBS),
+        "store": _flag,
+        "metadata": _metadata,
     }
 
 
@@ -198,6 +225,31 @@ def _stream_options(name: str, value: Any) -> dict[str, bool]:
     }
 
 
+def _metadata(name: str, value: Any) -> dict[str, str]:
+    if (
+        not isinstance(value, dict)
+        or len(value) > MOST_METADATA
+        or not all(0 < len(key) <= LONGEST_METADATA[0] for key in value)
+        or not all(isinstance(v, str) and len(v) <= LONGEST_METADATA[1] for v in value.values())
+    ):
+        keys, values = LONGEST_METADATA
+        raise bad(
+            name,
+            f"must be an object of at most {MOST_METADATA} strings of at most {values} characters, "
+            f"under keys of at most {keys}",
+        )
+    return value
+
+
+def _stored(body: dict[str, Any]) -> Stored | None:
+    """Takes what only the keeping of texts is about out of the body."""
+    store, metadata = body.pop("store", False), body.pop("metadata", None)
+    user = body.pop("user", "")
+    if metadata is not None and not store:
+        raise bad("metadata", "is only allowed when store is true")
+    return Stored(user, metadata or {}) if store else None
+
+
 def _prompt(name: str, value: Any) -> str | list[str]:
     if isinstance(value, str) and value:
         return value
@@ -210,7 +262,7 @@ def _prompt(name: str, value: Any) -> str | list[str]:
     raise bad(name, f"must be a string or a list of at most {MOST_PROMPTS} strings, none empty")
 
 
-def _messages(name: str, value: Any) -> list[dict[str, str]]:
+def messages_of(name: str, value: Any) -> list[dict[str, str]]:
     if not isinstance(value, list) or not value:
         raise bad(name, "must be a list of at least one message")
     return [_message(f"messages[{i}]", one) for i, one in enumerate(value)]

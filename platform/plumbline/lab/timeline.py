@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from django.utils import timezone
 
-from plumbline.collect import queue
+from plumbline.collect import counts
 from plumbline.collect.models import Campaign
 from plumbline.fleet.models import Job
 from plumbline.loop.models import OVER, Round, RoundJob, RoundStage, Stage
@@ -96,7 +96,7 @@ def under_way(round: Round, asked: Iterable[RoundJob]) -> list[Work]:
 
 def votes(campaign: Campaign) -> Work:
     """Votes that stand, of those wanted."""
-    found = queue.tally(campaign)
+    found = counts.tally(campaign)
     return Work(campaign.name, found.votes, found.wanted, "votes")
 
 

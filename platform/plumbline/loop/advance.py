@@ -195,6 +195,7 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
             "sha256": result["sha256"],
             "ballots_used": _ballots_frozen(experiment),
             "accuracy": result["accuracy"],
+            "temperature": result.get("temperature", 1.0),
             "metrics": result,
         },
     )
@@ -343,10 +344,7 @@ def _algorithm(round: Round) -> Algorithm:
 
 
 def _teachers_answers(round: Round) -> Q:
-    """Imported answers to the round's prompts, for an algorithm that learns from them."""
-    if not _algorithm(round).teacher:
-        return Q(pk__in=[])
-    return Q(prompt__rounds=round, policy=None)
+    return examples.taught(round) if _algorithm(round).teacher else Q(pk__in=[])
 
 
 def _ballots_frozen(experiment: Experiment) -> int:

@@ -19,7 +19,8 @@ def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
     the experiment's last one, at first from the one it was launched with; so does what they are
     asked, except by an evaluation, which compares."""
     experiment = round.experiment
-    carried = ["guidelines", "examples", "reasons", "warning", "hourly_rate", "quality"]
+    carried = ["guidelines", "examples", "reasons", "warning", "word_counts", "review"]
+    carried += ["hourly_rate", "quality"]
     if purpose == Campaign.Purpose.TRAIN:
         carried += ["asks", "criteria"]
     last = Campaign.objects.filter(round__experiment=experiment).order_by("-pk").first()

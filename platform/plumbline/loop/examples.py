@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm
@@ -20,6 +21,7 @@ from align.algorithm import Example as Made
 from align.pairing import Answer, Judged, Mark, Vote
 from plumbline.collect import votes
 from plumbline.collect.models import Completion, Prompt
+from plumbline.collect.origins import CLIENT_TEXT
 from plumbline.judges.models import Score
 from plumbline.loop import rows
 from plumbline.loop.agreement import Members
@@ -156,7 +158,7 @@ def judged_prompts(
     for completion in Completion.objects.filter(batch__in=wanted):
         known.add(completion)
     if algorithm.teacher:
-        for completion in Completion.objects.filter(prompt__rounds=round, policy=None):
+        for completion in Completion.objects.filter(taught(round)):
             known.add(completion)
     scores = _scores(round) if by_model else {}
     temperature = round.reward_model.temperature if by_model and round.reward_model else 1.0
@@ -205,6 +207,12 @@ def _votes(round: Round) -> Known:
                 (completion.pk, bad * judged_by) for completion in slots
             )
     return known
+
+
+def taught(round: Round) -> Q:
+    """Imported answers to the round's prompts, for an algorithm that learns from them unvoted. What
+    client apps sent is no such thing."""
+    return Q(prompt__rounds=round, policy=None) & ~Q(origin=CLIENT_TEXT)
 
 
 def sample_figures(round: Round) -> dict[str, float]:

@@ -93,6 +93,7 @@ class Experiment(models.Model):
     optimiser = models.JSONField(default=dict)  # fields of align.jobs.Optimiser
     reward_optimiser = models.JSONField(default=dict)  # the same, for the reward model
     reward_form = models.CharField(max_length=5, choices=RewardForm, default=RewardForm.TUNED)
+    reward_folds = models.PositiveSmallIntegerField(default=3)  # copies to find a temperature by
     reward_objective = models.CharField(max_length=40, default="bradley_terry")
     reward_knobs = models.JSONField(default=dict)
     reward_ensemble = models.JSONField(default=dict)  # fields of align.ensemble.Ensemble

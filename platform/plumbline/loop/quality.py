@@ -11,7 +11,7 @@ from uuid import UUID
 from align.measure import confounds, distance, intervals, pairs
 from align.measure.confounds import Scored
 from align.measure.intervals import Interval
-from align.measure.pairs import Pair
+from align.measure.pairs import UNKNOWN, Belief, Pair
 from plumbline.loop import holdout
 from plumbline.loop.unseen import Vote
 
@@ -47,14 +47,15 @@ class Change:
         }
 
 
-def temperature(votes: Sequence[Vote], scores: Scores) -> float:
+def temperature(votes: Sequence[Vote], scores: Scores, before: Belief = UNKNOWN) -> float:
     """What the model's differences of scores are divided by to be log-odds, by people's held-out
-    votes but those on test prompts, which it is judged by. `votes` as for `report`.
+    votes but those on test prompts, which it is judged by, and by what was thought of it before.
+    `votes` as for `report`.
 
     A pair counts once, by the share of its votes: how far a model is off on one pair is no more
     evidence of its temperature when five people say so."""
     found = [vote for vote in votes if vote.people and vote.part != holdout.TEST]
-    return pairs.shrunk_temperature(as_pairs(once(found), scores))
+    return pairs.shrunk_temperature(as_pairs(once(found), scores), before)
 
 
 def once(votes: Sequence[Vote]) -> list[Vote]:

@@ -17,6 +17,7 @@ from django.db import transaction
 
 from align import jobs
 from align.measure.confounds import Scored
+from align.measure.pairs import Belief
 from plumbline.collect.models import Completion
 from plumbline.judges.models import Score
 from plumbline.loop import gates, implicit, quality, rewardgate, roundjobs, rows, unseen
@@ -62,7 +63,8 @@ def _decided(
     answers = _answers(votes, probe)
     ours = _scores(candidate, answers)
     untrained = [vote for vote in votes if vote.part]
-    candidate.temperature = quality.temperature(untrained, ours)
+    believed = Belief.of(candidate.metrics)
+    candidate.temperature = quality.temperature(untrained, ours, believed)
     report = quality.report(untrained, ours, _reports(probe, ours), candidate.temperature)
     if previous is None or previous == candidate:
         checks = [rewardgate.first()]
@@ -71,7 +73,8 @@ def _decided(
         _remember_on_policy(round, previous, votes, theirs, own)
         # It too is calibrated by the newest votes: the gate asks which of them orders better and
         # is better calibrated, not which one saw them first.
-        previous.temperature = quality.temperature(untrained, theirs)
+        believed = Belief.of(previous.metrics)
+        previous.temperature = quality.temperature(untrained, theirs, believed)
         previous.save(update_fields=["metrics", "temperature"])
         change = quality.change(
             untrained,

@@ -50,6 +50,14 @@ class RewardSettings(forms.Form):
         least=1,
         most=100,
     )
+    reward_folds = number(
+        "Folds for its certainty",
+        "Of a trained copy: how many more are trained, each on the other folds' votes, to tell by "
+        "the votes it did not see how sure the model may be. 3 make training three times as long; "
+        "0 leaves that to the votes held out of every training. A probe has folds in any case.",
+        least=0,
+        most=10,
+    )
     reward_objective = forms.ChoiceField(
         label="Reward objective",
         help_text="What its loss makes of votes: pairs, whole rankings, ties, or a ratio of "
@@ -153,6 +161,7 @@ class RewardSettings(forms.Form):
             "reward_form",
             "reward_learning_rate",
             "reward_epochs",
+            "reward_folds",
             "reward_members",
             "reward_sharing",
             "reward_reading",
@@ -232,6 +241,10 @@ def refusals(objective: type[Objective], data: Mapping[str, Any]) -> list[tuple[
         found.append(
             ("reward_sharing", f"{objective.title} has no heads; let members share nothing.")
         )
+    if data.get("reward_folds") == 1:
+        found.append(
+            ("reward_folds", "One fold leaves no other to learn from; ask for two or more, or 0.")
+        )
     if not several and data.get("agreement") != Experiment.Agreement.NONE:
         found.append(("agreement", "A single model cannot disagree; ask for two members or more."))
     elif (
@@ -310,6 +323,7 @@ def spec(round: Round) -> jobs.RewardJob:
         objective=experiment.reward_objective,
         knobs=experiment.reward_knobs,
         form=cast(jobs.RewardForm, experiment.reward_form),
+        folds=experiment.reward_folds,
         processes=1 if probe or policy or apart else experiment.processes,
         ensemble=members,
         labels=Labels(**experiment.reward_labels),

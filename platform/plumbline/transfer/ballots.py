@@ -44,6 +44,7 @@ class BallotWriter:
 
     def __init__(self, record: Import, identity: Callable[..., uuid.UUID]) -> None:
         self._set, self._format, self._identity = record.set, record.format, identity
+        self._chosen = record.campaign
         self.written: list[uuid.UUID] = []  # ballots that the last rows say, new or known
         self._now = timezone.now()
         self._campaigns: dict[str, Campaign] = {}
@@ -156,9 +157,9 @@ class BallotWriter:
         )
 
     def _campaign(self, asked: Asked) -> Campaign:
-        name = f"{self._set.name}: imported {asked.name or self._format}"[:120]
+        name = self._name(asked)
         if name not in self._campaigns:
-            self._campaigns[name], _ = Campaign.objects.get_or_create(
+            made, new = Campaign.objects.get_or_create(
                 project=self._set.project,
                 name=name,
                 defaults={
@@ -168,7 +169,19 @@ class BallotWriter:
                     "criteria": asked.criteria,
                 },
             )
+            if not new and not Import.objects.filter(says_ballots__comparison__campaign=made):
+                raise ValueError(
+                    f"There is a campaign called {name} already, and no import made it: imported "
+                    "votes go into one of their own. Choose another name."
+                )
+            self._campaigns[name] = made
         return self._campaigns[name]
+
+    def _name(self, asked: Asked) -> str:
+        """A file may hold the votes of several campaigns; each keeps its own name in it."""
+        if not self._chosen:
+            return f"{self._set.name}: imported {asked.name or self._format}"[:120]
+        return f"{self._chosen}: {asked.name}"[:120] if asked.name else self._chosen
 
     def _voter(self, annotator: str) -> User:
         if annotator not in self._voters:

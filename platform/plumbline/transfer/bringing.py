@@ -104,7 +104,8 @@ def _write(upload: Upload) -> None:
     """All good rows in one transaction, at the end of which the upload is done."""
     format: Format = formats.find(upload.format)
     tell = _teller(upload, upload.path.stat().st_size, "bytes read")
-    source = Source(upload.format, upload.filename, upload.heldout, upload.source, upload.licence)
+    said = (upload.source, upload.licence, upload.campaign)
+    source = Source(upload.format, upload.filename, upload.heldout, *said)
     with stage(
         upload.path,
         format,

@@ -39,6 +39,12 @@ class PlaceForm(forms.Form):
         help_text="A new name makes a new set. One that is there takes what is not in it yet.",
         widget=forms.TextInput(attrs={"list": "sets", "autocomplete": "off"}),
     )
+    campaign = forms.CharField(
+        required=False,
+        label="Campaign of the votes",
+        max_length=120,
+        help_text="A closed one is made for them. Empty: named after the prompt set.",
+    )
     heldout = forms.FloatField(
         label="Held-out share of new prompts",
         min_value=0,
@@ -56,6 +62,9 @@ class PlaceForm(forms.Form):
         required=False, max_length=80, help_text="Such as MIT or CC-BY-4.0. Empty: not known."
     )
 
+    def clean_campaign(self) -> str:
+        return str(self.cleaned_data["campaign"]).strip()
+
     def clean_set_name(self) -> str:
         return str(self.cleaned_data["set_name"]).strip()
 
@@ -70,7 +79,7 @@ class FilesForm(PlaceForm):
         widget=ManyFilesInput(attrs={"accept": ".jsonl,.ndjson,.json,.gz"}),
     )
     format = forms.ChoiceField(required=False)
-    field_order = ("chosen", "format", "set_name", "heldout", "source", "licence")
+    field_order = ("chosen", "format", "set_name", "campaign", "heldout", "source", "licence")
 
     def __init__(
         self, data: Any = None, files: MultiValueDict[str, UploadedFile[Any]] | None = None
@@ -97,10 +106,10 @@ class FileForm(PlaceForm):
     """One file that was read: the same, to be set right before it is imported."""
 
     format = forms.ChoiceField()
-    field_order = ("format", "set_name", "heldout", "source", "licence")
+    field_order = ("format", "set_name", "campaign", "heldout", "source", "licence")
 
     def __init__(self, upload: Upload, data: Any = None) -> None:
-        names = ("set_name", "heldout", "source", "licence", "format")
+        names = ("set_name", "campaign", "heldout", "source", "licence", "format")
         super().__init__(data, initial={name: getattr(upload, name) for name in names})
         choices = formats.titles()
         if not upload.format:

@@ -32,7 +32,7 @@ def imports(request: PlumblineRequest) -> HttpResponse:
     if not form.is_valid():
         return _list(request, form, status=422)
     said = {name: form.cleaned_data[name] for name in ("format", "set_name", "heldout")}
-    said |= {name: form.cleaned_data[name] for name in ("source", "licence")}
+    said |= {name: form.cleaned_data[name] for name in ("campaign", "source", "licence")}
     made = []
     for file in form.cleaned_data["chosen"]:
         try:

@@ -20,6 +20,7 @@ class Import(models.Model):
     set = models.ForeignKey(PromptSet, models.CASCADE, related_name="imports")
     format = models.CharField(max_length=40)
     filename = models.CharField(max_length=255)
+    campaign = models.CharField(max_length=120, blank=True)  # its votes' campaign, if one was named
     sha256 = models.CharField(max_length=64)  # of the lines that were read
     source = models.CharField(max_length=200, blank=True)
     licence = models.CharField(max_length=80, blank=True)
@@ -81,6 +82,7 @@ class Upload(models.Model):
     format = models.CharField(max_length=40, blank=True)  # "": to be found out
     guess = models.JSONField(default=dict)  # fields of detecting.Guess
     set_name = models.CharField(max_length=80)
+    campaign = models.CharField(max_length=120, blank=True)  # "": named after the set
     heldout = models.FloatField(default=0.1)
     source = models.CharField(max_length=200, blank=True)
     licence = models.CharField(max_length=80, blank=True)

@@ -38,6 +38,7 @@ class Source:
     heldout: float  # fraction of prompts
     source: str = ""
     licence: str = ""
+    campaign: str = ""  # of the votes; "": named after the set
 
 
 def publish(
@@ -48,7 +49,10 @@ def publish(
     format: Format,
     advanced: Callable[[int], object] = lambda n: None,
 ) -> tuple[Import, bool]:
-    """Write it all, or find the import of the same lines. Gives the import, and if it is new."""
+    """Write it all, or find the import of the same lines. Gives the import, and if it is new.
+
+    Raises ValueError where the votes' campaign has the name of one that no import made.
+    """
     origin = {
         "source": source.source or format.SOURCE,
         "licence": source.licence or format.LICENCE,
@@ -62,6 +66,7 @@ def publish(
             defaults={
                 **origin,
                 "filename": source.filename[:255],
+                "campaign": source.campaign,
                 "rows": staged.rows,
                 "left_out": staged.bad,
                 "prompts": 0,

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, Model, OuterRef, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Completion, Prompt, PromptSet
@@ -59,7 +59,7 @@ def undo(record: Import) -> Undone:
         _drop_votes(ballots)
         gone = _drop_unused(Completion, answers), _drop_unused(Prompt, prompts)
         record.delete()
-        _drop_empty(target)
+        _drop_empty(target, record.campaign)
     kept = len(answers) + len(prompts) - sum(gone)
     return Undone(len(ballots), gone[0], gone[1], kept)
 
@@ -107,10 +107,14 @@ def _referring(model: type[Model]) -> Iterator[tuple[type[Model], str]]:
                 yield table, relation.field.name  # type: ignore[union-attr]
 
 
-def _drop_empty(target: PromptSet) -> None:
-    """Closed campaigns of imports and voters without a vote; the set if nothing uses it."""
+def _drop_empty(target: PromptSet, chosen: str) -> None:
+    """Closed campaigns of imports and voters without a vote; the set if nothing uses it. `chosen`:
+    the campaign's name, if a person gave it one."""
+    named = Q(name__startswith=f"{target.name}: imported ")
+    if chosen:
+        named |= Q(name=chosen) | Q(name__startswith=f"{chosen}: ")
     campaigns = Campaign.objects.filter(
-        project=target.project, name__startswith=f"{target.name}: imported ", comparisons=None
+        named, project=target.project, comparisons=None, closed_at__isnull=False
     )
     _drop_unused(Campaign, list(campaigns.values_list("pk", flat=True)))
     voters = User.objects.filter(

@@ -51,9 +51,15 @@ SELECT gen_random_uuid(), comparison.id, (%(people)s)[1 + (place %% %(among)s)],
     '{}', '[]', '[]', '', ''
 FROM (
     SELECT id, row_number() OVER (ORDER BY id) AS place,
-        now() - interval '1 day' + id %% 80000 * interval '1 second' AS at
+        now() - interval '60 days' + id %% 5000000 * interval '1 second' AS at
     FROM collect_comparison WHERE campaign_id = %(campaign)s
 ) AS comparison WHERE place > %(after)s AND place <= %(upto)s
+"""
+# As votes would have left it.
+FILLED = """
+UPDATE collect_comparison SET "full" = true WHERE campaign_id = %(campaign)s AND id IN (
+    SELECT id FROM collect_comparison WHERE campaign_id = %(campaign)s ORDER BY id LIMIT %(full)s
+)
 """
 
 
@@ -78,7 +84,7 @@ class Database(Postgres):
 
 
 def cpu_seconds(*roots: int) -> float:
-    """What processes and all that they started and still have running have used."""
+    """What processes and all that they started have used, those that have ended included."""
     used: dict[int, float] = {}
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -86,7 +92,7 @@ def cpu_seconds(*roots: int) -> float:
             fields = path.read_text().rpartition(")")[2].split()
             pid = int(path.parent.name)
             parents[pid] = int(fields[1])
-            used[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            used[pid] = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     found, waiting = set(), set(roots)
     while waiting:
         found |= waiting
@@ -140,8 +146,10 @@ def load(size: int, people: int) -> Loaded:
             cursor.execute(statement, named)
         for one in votes:
             cursor.execute(BALLOTS, {**named, **one, "among": len(one["people"])})
+        cursor.execute("ANALYZE collect_comparison")  # or the next may be planned for few rows
+        cursor.execute(FILLED, {**named, "full": full})
         Enrolment.objects.bulk_create(
-            Enrolment(campaign=campaign, user=one, votes=number)
+            Enrolment(campaign=campaign, user=one, votes=number, tests=0)
             for one, number in [*((one, full // half) for one in crowd), (veteran, answered)]
         )
         cursor.execute("VACUUM (ANALYZE)")

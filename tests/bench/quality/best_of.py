@@ -18,11 +18,12 @@ from align.measure.intervals import Interval, over_groups
 from tests.bench.alignment import intervals as across
 from tests.bench.alignment import world
 from tests.bench.alignment.workshop import Workshop, response
-from tests.bench.alignment.world import BASE
+from tests.bench.alignment.world import BASE, Reply
 from tests.bench.quality import proxies
 from tests.bench.quality.proxies import ALONE, Proxies
 
 SEED = 77  # of the answers that are picked from
+PORTION = 20  # questions that are drawn at a time: a bench that was stopped goes on from there
 Marks = list[list[float]]  # of one prompt's answers, by each proxy of a name in turn
 
 
@@ -41,7 +42,7 @@ def drawn(
     workshop: Workshop, worlds: Sequence[Proxies], questions: Sequence[str], count: int, each: int
 ) -> dict[str, Answers]:
     """`count` answers to each question, judged in `each` of the worlds, in turn by question."""
-    replies = workshop.draw(BASE, questions, count, 1.0, SEED)
+    replies = drawn_in_portions(workshop, questions, count)
     found = {
         question: Answers(
             [reply.text for reply in row],
@@ -71,6 +72,17 @@ def drawn(
                 more = [line[part] for line in lines]
                 found[question].scores[name].extend(more)
     return found
+
+
+def drawn_in_portions(
+    workshop: Workshop, questions: Sequence[str], count: int
+) -> list[list[Reply]]:
+    """`count` answers of the base to each question."""
+    return [
+        row
+        for at in range(0, len(questions), PORTION)
+        for row in workshop.draw(BASE, questions[at : at + PORTION], count, 1.0, SEED + at)
+    ]
 
 
 def report(found: Mapping[str, Answers], answers: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from tests.bench.alignment.world import BASE
 from tests.bench.quality.proxies import ALONE, Proxies
 
 FIGURES = ("gold_win_rate", "kl", "kl_k3", "relabel_accuracy", "tokens", "distinct")
-READINGS = ("worst case", "mean less half the variance")
+READINGS = ("worst case",)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Rounds:
     candidates: int = 4
     alone: int = 1  # members that are followed alone, each in turn
     beta: float = 0.1
-    learning_rate: float = 3e-3
+    learning_rate: float = 1.5e-3
     epochs: int = 3
     heldout: int = 80
     answers: int = 3

@@ -9,6 +9,12 @@ from typing import Any
 
 COLOURS = ("#2f6fde", "#c07a2b", "#3a9a5b", "#b8434e", "#7d5bbe", "#5b8a9a", "#8a8a3a", "#777777")
 OURS = "bradley_terry"
+DIFFERENCES = (
+    ("log loss", "log_loss_against_trl"),
+    ("the Brier score", "brier_against_trl"),
+    ("ECE", "ece_against_trl"),
+    ("the unbiased error", "error_against_trl"),
+)
 WIDTH, HEIGHT, LEFT, TOP = 260, 180, 44, 34
 
 
@@ -44,12 +50,12 @@ def quality_tables(result: Mapping[str, Any]) -> str:
         accuracy.append(f"| {side} | {' | '.join(cells)} |")
     gaps = [short(found[OURS, *column]["against_trl"]) for column in columns]
     accuracy.append(f"| *{OURS} less TRL, paired* | {' | '.join(gaps)} |")
-    for about, key in (("log loss", "log_loss_against_trl"), ("ECE", "ece_against_trl")):
-        gaps = [short(found[OURS, *column][key]) for column in columns]
+    for about, key in DIFFERENCES:
+        gaps = [fine(found[OURS, *column][key]) for column in columns]
         accuracy.append(f"| *the same of {about}, less is better* | {' | '.join(gaps)} |")
     largest = dict(sorted(columns, key=lambda one: one[1]))
     surety = [
-        "| log loss; ECE; ECE at its best temperature | "
+        "| log loss; ECE; unbiased error; ECE at the best temperature | "
         + " | ".join(f"{source}, {count}" for source, count in largest.items())
         + " |",
         "|---" * (len(largest) + 1) + "|",
@@ -58,7 +64,7 @@ def quality_tables(result: Mapping[str, Any]) -> str:
         cells = []
         for column in largest.items():
             row = found.get((side, *column))
-            figures = ("log_loss", "ece", "tempered_ece")
+            figures = ("log_loss", "ece", "error", "tempered_ece")
             cells.append("; ".join(f"{row[name]:.3f}" for name in figures) if row else "")
         surety.append(f"| {side} | {' | '.join(cells)} |")
     parts = [accuracy, surety]
@@ -231,6 +237,11 @@ def span(one: Mapping[str, float] | None) -> str:
     if one is None:
         return ""
     return f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+
+
+def fine(one: Mapping[str, float]) -> str:
+    """A small difference with its interval, its sign told."""
+    return f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
 
 
 def short(one: Mapping[str, float]) -> str:

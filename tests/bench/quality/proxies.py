@@ -45,7 +45,7 @@ class Recipe:
     flipped: float = 0.25
     doubted: int = 150
     mode: Literal["lora", "full"] = "full"
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     epochs: int = 2
     batch: int = 32
 

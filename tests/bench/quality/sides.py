@@ -1,6 +1,7 @@
 """Who learns: every objective of ours that the launch form could name, and TRL's RewardTrainer.
 
-The same base, the same pairs, LoRA of the same rank. Each side says margins of the held-out pairs.
+The same base, the same pairs, LoRA of the same rank. Each side says margins of the held-out pairs,
+ours at the temperature that its job found in its own votes, if it looked for one.
 The implicit reward is that of a policy which DPO trained on the pairs, as the alignment bench does.
 """
 
@@ -41,10 +42,13 @@ class Side:
     name: str
     objective: str = ""
     form: jobs.RewardForm = "tuned"
+    folds: int = 0
 
 
 TRL = Side("TRL")
-OURS = Side("bradley_terry", "bradley_terry")
+FOLDS = 3  # as an experiment's form has it
+OURS = Side("bradley_terry", "bradley_terry", folds=FOLDS)
+PROBE = Side("bradley_terry probe", "bradley_terry", "probe")
 IMPLICIT = Side("implicit", "implicit")
 
 
@@ -54,7 +58,7 @@ def ours(*, ties: bool = True) -> list[Side]:
     names = sorted(set(objectives.discover()) - {OURS.objective, *([] if ties else TWINS)})
     return [
         OURS,
-        Side("bradley_terry probe", "bradley_terry", "probe"),
+        PROBE,
         *(Side(name, name) for name in names),
     ]
 
@@ -69,29 +73,37 @@ def learn(
     learn from such votes."""
     if side == TRL:
         return kept(workshop, trained, heldout)
-    return margins(workshop, made(side, workshop, trained), heldout)
+    done = made(side, workshop, trained)
+    return margins(workshop, done["weights"], heldout, done.get("temperature", 1.0))
 
 
-def made(side: Side, workshop: Workshop, trained: Sequence[Voted]) -> Path:
-    """The weights of a side of ours."""
+def made(side: Side, workshop: Workshop, trained: Sequence[Voted]) -> dict[str, Any]:
+    """The result of a side of ours."""
     policy = voted_for(workshop, trained) if side == IMPLICIT else None
     rows = [comparison(one) for one in trained]
-    weights: Path = workshop.do(job(side, policy), {jobs.COMPARISONS: rows})["weights"]
-    return weights
+    return workshop.do(job(side, policy), {jobs.COMPARISONS: rows})
 
 
-def margins(workshop: Workshop, weights: Path, heldout: Sequence[Voted]) -> list[Pair]:
-    """What a model says of held-out pairs."""
-    items = [
-        {"id": f"{one.id}:{place}", "messages": one.messages, "response": answer}
-        for one in heldout
-        for place, answer in enumerate((one.first, one.second))
-    ]
+def margins(
+    workshop: Workshop, weights: Path, heldout: Sequence[Voted], temperature: float = 1.0
+) -> list[Pair]:
+    """What a model says of held-out pairs, in log-odds at its temperature."""
+    items = answers(heldout)
     score = jobs.ScoreJob(reward_model=str(weights), batch_size=32)
     scored = workshop.do(score, {jobs.ITEMS: items})
     found = {row["id"]: row["reward"] for row in jobs.read_rows(scored["folder"] / jobs.SCORES)}
     return [
-        Pair(found[f"{one.id}:0"] - found[f"{one.id}:1"], one.p, group=one.group) for one in heldout
+        Pair((found[f"{one.id}:0"] - found[f"{one.id}:1"]) / temperature, one.p, group=one.group)
+        for one in heldout
+    ]
+
+
+def answers(voted: Sequence[Voted]) -> list[dict[str, Any]]:
+    """Both answers of each pair, to be scored."""
+    return [
+        {"id": f"{one.id}:{place}", "messages": one.messages, "response": answer}
+        for one in voted
+        for place, answer in enumerate((one.first, one.second))
     ]
 
 
@@ -127,6 +139,7 @@ def job(side: Side, policy: ModelRef | None = None) -> RewardJob:
         policy=policy,
         objective=side.objective,
         form=side.form,
+        folds=side.folds,
         weights=Weights(rank=RANK, alpha=2 * RANK),
         optimiser=optimiser(RATE),
     )
@@ -165,6 +178,16 @@ def kept(workshop: Workshop, trained: Sequence[Voted], heldout: Sequence[Voted])
     ]
 
 
+def _trl_row(one: Voted) -> dict[str, Any]:
+    texts = (one.first["text"], one.second["text"])
+    chosen, rejected = texts if one.p > 0.5 else texts[::-1]
+    return {
+        "prompt": list(one.messages),
+        "chosen": [{"role": "assistant", "content": chosen}],
+        "rejected": [{"role": "assistant", "content": rejected}],
+    }
+
+
 def _trl(trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
     """RewardTrainer in fp32; it knows no ties, so those it never sees."""
     trl: Any = importlib.import_module("trl")
@@ -172,19 +195,7 @@ def _trl(trained: Sequence[Voted], heldout: Sequence[Voted]) -> list[Pair]:
     datasets.disable_progress_bars()
     cast(Any, logging).set_verbosity_error()
     tokenizer = AutoTokenizer.from_pretrained(BASE.base)
-    rows = []
-    for one in trained:
-        if one.p == 0.5:
-            continue
-        texts = (one.first["text"], one.second["text"])
-        chosen, rejected = texts if one.p > 0.5 else texts[::-1]
-        rows.append(
-            {
-                "prompt": list(one.messages),
-                "chosen": [{"role": "assistant", "content": chosen}],
-                "rejected": [{"role": "assistant", "content": rejected}],
-            }
-        )
+    rows = [_trl_row(one) for one in trained if one.p != 0.5]
     with tempfile.TemporaryDirectory() as scratch:
         trainer = trl.RewardTrainer(
             model=BASE.base,

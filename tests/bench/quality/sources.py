@@ -29,7 +29,7 @@ LONGEST = 256  # tokens, prompt and answer together: of what is longer nothing i
 SIMULATED = "simulated"
 SHIFTED = "simulated, hotter answers"
 HOTTER = 1.5
-HELD_OUT = 4  # one prompt in four
+HELD_OUT = 2  # one prompt in two; the other half in the next draw
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,17 @@ class Source:
     heldout: Sequence[Voted]
 
 
-def sources(data: Path, workshop: Workshop, count: int, heldout: int) -> Iterator[Source]:
-    """Each source that is there, with up to `count` pairs to train on."""
-    yield simulated(workshop, count, heldout)
+def sources(
+    data: Path, workshop: Workshop, count: int, heldout: int, draw: int = 0
+) -> Iterator[Source]:
+    """Each source that is there, with up to `count` pairs to train on. Another draw has other
+    simulated votes; of the real ones it trains on the half that the first draw holds out."""
+    yield simulated(workshop, count, heldout, 11 + 100 * draw)
+    if draw >= HELD_OUT:
+        return
     hh = data / "hh_rlhf/harmless_base.jsonl.gz"
     if hh.is_file():
-        yield split("hh_rlhf", transcripts(hh), count, heldout)
+        yield split("hh_rlhf", transcripts(hh), count, heldout, draw)
     alpaca = data / "alpaca_eval/annotations.jsonl.gz"
     if alpaca.is_file():
         found = (
@@ -67,7 +72,7 @@ def sources(data: Path, workshop: Workshop, count: int, heldout: int) -> Iterato
             for pair in real_text.read(alpaca)
             if len(pair.chosen) + len(pair.rejected) < 4 * LONGEST
         )
-        yield split("alpaca_eval", found, count, heldout)
+        yield split("alpaca_eval", found, count, heldout, draw)
 
 
 def simulated(workshop: Workshop, count: int, heldout: int, seed: int = 11) -> Source:
@@ -105,7 +110,11 @@ def voted(
 
 
 def split(
-    name: str, found: Iterable[tuple[list[Message], str, str]], count: int, heldout: int
+    name: str,
+    found: Iterable[tuple[list[Message], str, str]],
+    count: int,
+    heldout: int,
+    draw: int = 0,
 ) -> Source:
     """Pairs by prompt into those to train on and those held out."""
     encoder = Encoder(load_tokenizer(Path(BASE.base)))
@@ -114,7 +123,7 @@ def split(
     sizes = (count, heldout)
     rows = sorted(found, key=lambda row: _digest([row[0], row[1], row[2]]))
     for messages, chosen, rejected in rows:
-        apart = int(_digest(messages)[:8], 16) % HELD_OUT == 0
+        apart = int(_digest(messages)[:8], 16) % HELD_OUT == draw
         answers = [real_text.response(text) for text in (chosen, rejected)]
         if len(parts[apart]) == sizes[apart] or not fits(encoder, messages, answers):
             continue

@@ -23,10 +23,10 @@ from align.jobs import Message
 from tests.bench.alignment import real_text, world
 from tests.bench.alignment.workshop import Workshop, digest, response
 from tests.bench.alignment.world import BASE
-from tests.bench.quality import sources
 
 ANSWERS = 4  # to a question
 BATCH = 64  # answers read at once
+LONGEST = 384  # tokens of a judged instruction and answer: longer ones are left out
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,11 @@ def alpaca_eval(path: Path, folder: Path, count: int, heldout: int) -> Pool:
     encoder = data.Encoder(model.load_tokenizer(Path(BASE.base)))
 
     def fits(one: real_text.Pair) -> bool:
-        both = [real_text.response(text) for text in (one.chosen, one.rejected)]
-        short = len(one.chosen) + len(one.rejected) < 4 * sources.LONGEST
-        return short and sources.fits(encoder, one.messages, both)
+        texts = (one.chosen, one.rejected)
+        if sum(map(len, texts)) >= 4 * LONGEST:
+            return False
+        longest = max(len(encoder.response(real_text.response(text))) for text in texts)
+        return len(encoder.prompt(one.messages)) + longest <= LONGEST
 
     judged = [one for one in real_text.read(path) if fits(one)]
     random.Random(23).shuffle(judged)

@@ -19,7 +19,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, ClassVar
 
 from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
-from align.pairing import Judged, known, score
+from align.pairing import SHAPINGS, Judged, known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +78,13 @@ class BRAIn(Algorithm):
         choices=("softmax", "argmax"),
     )
 
+    shaping: str = knob(
+        "none",
+        "par bounds the rewards (PAR): each is the mean chance to be preferred to the prompt's "
+        "other answers, by the scores. gamma is then on the scale of a chance.",
+        choices=tuple(SHAPINGS),
+    )
+
     @property
     def roles(self) -> tuple[str, ...]:
         return tuple(f"answer_{i}" for i in range(1, self.n + 1))
@@ -117,7 +124,8 @@ class BRAIn(Algorithm):
 
     def _example(self, judged: Judged, group: Sequence[int], weight: float) -> Example:
         answers = dict(zip(self.roles, group, strict=True))
-        facts = {f"reward.{role}": score(judged, index) for role, index in answers.items()}
+        reward = SHAPINGS[self.shaping]
+        facts = {f"reward.{role}": reward(judged, index) for role, index in answers.items()}
         return Example(answers, weight=weight, facts=facts)
 
     def _target(self, logits: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from align.algorithm import Algorithm, Example, Labels, LogProbs, Loss, Preset, knob
-from align.pairing import Judged, PairChoice, as_one, meetings, score, usable
+from align.pairing import SHAPINGS, Judged, PairChoice, as_one, meetings, score, usable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,13 @@ class CoPG(Algorithm):
         above=0,
     )
 
+    shaping: str = knob(
+        "none",
+        "par bounds the rewards (PAR): each is the mean chance to be preferred to the prompt's "
+        "other answers, by the scores. beta is then on the scale of a chance.",
+        choices=tuple(SHAPINGS),
+    )
+
     def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
         """Pairs with the answer of higher reward as chosen; a rule says which answers meet."""
         pairs = usable(judged, [_oriented(judged, x) for x in meetings(judged, rule, seed)])
@@ -69,7 +76,8 @@ class CoPG(Algorithm):
 
     def example(self, judged: Judged, choice: PairChoice) -> Example:
         plain = super().example(judged, choice)
-        rewards = {f"reward.{role}": score(judged, k) for role, k in plain.answers.items()}
+        reward = SHAPINGS[self.shaping]
+        rewards = {f"reward.{role}": reward(judged, k) for role, k in plain.answers.items()}
         return plain.adding(facts=rewards)
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:

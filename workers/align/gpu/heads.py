@@ -80,7 +80,7 @@ def start(
     how: ensemble.Ensemble | None = None,
     criteria: Sequence[str] = (),
 ) -> RewardModel:
-    """A reward model at its start: a single Bradley-Terry score is exactly 0."""
+    """A reward model at its start."""
     policy, how = model.start(ref, weights), how or ensemble.Ensemble()
     objective = objective or BradleyTerry()
     head = linear(policy, how.members * objective.width(criteria))

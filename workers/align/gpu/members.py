@@ -26,6 +26,7 @@ from align.gpu.comparisons import Comparison
 from align.gpu.data import Exchange
 from align.gpu.optimise import Sums, add, means
 from align.gpu.panel import Figures, Marks, Panel, panel, reading, unread
+from align.gpu.part import Part
 from align.gpu.provenance import file_hash, provenance
 from align.gpu.views import View
 from align.jobs import RewardJob
@@ -61,29 +62,6 @@ class Committee:
 
     def scores(self, rows: Sequence[Exchange]) -> Tensor:
         return self.marks(rows).reward
-
-
-class Part(Run):
-    """A member's run inside the whole one's: it stops when that is told to."""
-
-    def __init__(self, whole: Run, folder: Path, member: int) -> None:
-        super().__init__(folder, silent=whole.silent)
-        self.whole = whole
-        self.member = member
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self.stopping = self.whole.stopping
-        super().metrics(step, values)
-        self.whole.metrics(step, {f"member {self.member}/{k}": v for k, v in values.items()})
-
-    def progress(self, done: int, total: int, unit: str, *, tokens: int | None = None) -> None:
-        self.stopping = self.whole.stopping
-        super().progress(done, total, unit, tokens=tokens)
-        self.whole.progress(done, total, f"{unit} of member {self.member + 1}", tokens=tokens)
-
-    def check(self) -> None:
-        self.stopping = self.whole.stopping
-        super().check()
 
 
 def load(folder: Path, one: Load) -> Committee:
@@ -166,7 +144,7 @@ def _member(
         )
         jobs.write_json(folder / jobs.JOB, jobs.to_json(mine))
     if not (folder / jobs.RESULT).is_file():
-        part = Part(run, folder, member)
+        part = Part(run, folder, "member", member)
         part.finish(train(part))
         gc.collect()  # a study and its loop hold each other: the model goes before the next loads
     found: dict[str, Any] = json.loads((folder / jobs.RESULT).read_text())

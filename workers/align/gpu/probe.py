@@ -26,15 +26,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from align import jobs
-from align.gpu import checkpoint, comparisons, data, model, resample
+from align.gpu import checkpoint, comparisons, crossfit, data, model, resample
 from align.gpu.batches import Examples, micro_batches
-from align.gpu.comparisons import Comparison, agreement
+from align.gpu.comparisons import Comparison, agreed, agreement
 from align.gpu.data import Exchange
-from align.gpu.optimise import Sums, add, means
+from align.gpu.optimise import means
 from align.gpu.panel import Marks, Panel, panel, unread
 from align.gpu.provenance import file_hash, provenance
 from align.gpu.vocabulary import by_chunk
 from align.jobs import ModelRef, RewardJob
+from align.measure.pairs import Pair
 from align.objective import Preferences, Said
 from align.run import Run
 
@@ -86,17 +87,20 @@ class Table:
         parts = (value[chosen] for value in (some.i, some.j, some.p, some.weight))
         return Table(self.features, Preferences(*parts), self.prompts[chosen])
 
-    def agreement(self, weight: Tensor) -> Sums:
-        return agreement((self.features @ weight).float(), self.preferences)
+    def margins(self, weight: Tensor) -> Tensor:
+        """Log-odds of the preferences, (P,)."""
+        said = self.preferences
+        return (self.features[said.i] - self.features[said.j]) @ weight
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights (D,) fp64, their ridge, and how the folds foretold the votes that each left out."""
+    """Weights (D,) fp64, their ridge, and the margins (P,) of votes by the folds that left each
+    out, where there are folds."""
 
     weight: Tensor
     ridge: float
-    foretold: Sums
+    unseen: Tensor | None
 
 
 def load(folder: Path, manifest: checkpoint.Manifest) -> Probe:
@@ -129,9 +133,10 @@ def work(run: Run, job: RewardJob, view: View) -> dict[str, Any]:
     figures = {
         "train": means(agreement(scores, table.only(first).preferences)),
         "heldout": means(agreement(scores, table.only(~first).preferences)),
-        "folds": means(fit.foretold),
     }
     named = {f"{part}/{name}": v for part, found in figures.items() for name, v in found.items()}
+    folds = _foretold(fit, trained, view)
+    named |= {f"folds/{name}": folds[f"folds_{name}"] for name in figures["train"] if folds}
     run.metrics(1, named)
     metadata = provenance(policy, job, file_hash(run.folder / jobs.COMPARISONS))
     manifest = checkpoint.commit(run.folder / jobs.WEIGHTS, probe.save, metadata)
@@ -145,11 +150,24 @@ def work(run: Run, job: RewardJob, view: View) -> dict[str, Any]:
         "dropped": dropped,
         "train_accuracy": named.get("train/accuracy"),
         "train_log_loss": named.get("train/log_loss"),
-        "folds_accuracy": named.get("folds/accuracy"),
-        "folds_log_loss": named.get("folds/log_loss"),
+        **folds,
         "ridge": fit.ridge,
         "labels": view.figures,
     }
+
+
+def _foretold(fit: Fit, trained: Sequence[Comparison], view: View) -> dict[str, Any]:
+    """What the folds say of the temperature, by the votes as people cast them."""
+    if fit.unseen is None:
+        return {}
+    cast = {(row["id"], i, j): p for row in view.votes or () for i, j, p, _ in row["preferences"]}
+    said = [
+        (cast.get((one.id, i, j), p), weight)
+        for one in trained
+        for i, j, p, weight in one.preferences
+    ]
+    unseen = zip(fit.unseen.tolist(), said, strict=True)
+    return crossfit.summary([Pair(margin, p, weight) for margin, (p, weight) in unseen])
 
 
 def _members(
@@ -233,15 +251,15 @@ def best(table: Table) -> Fit:
     """The fit at the ridge whose folds foretell the votes that they left out best."""
     folds = table.prompts % FOLDS
     if len(different := sorted(set(folds.tolist()))) < 2:
-        return Fit(fit(table, WITHOUT_FOLDS), WITHOUT_FOLDS, {})
-    found: dict[float, Sums] = {}
+        return Fit(fit(table, WITHOUT_FOLDS), WITHOUT_FOLDS, None)
+    unseen = {ridge: torch.zeros(len(folds), dtype=torch.float64) for ridge in RIDGES}
     for ridge in RIDGES:
-        found[ridge] = {}
         for fold in different:
             weight = fit(table.only(folds != fold), ridge)
-            add(found[ridge], table.only(folds == fold).agreement(weight))
-    ridge = min(RIDGES, key=lambda ridge: means(found[ridge])["log_loss"])
-    return Fit(fit(table, ridge), ridge, found[ridge])
+            unseen[ridge][folds == fold] = table.only(folds == fold).margins(weight)
+    said = table.preferences
+    ridge = min(RIDGES, key=lambda ridge: means(agreed(unseen[ridge].float(), said))["log_loss"])
+    return Fit(fit(table, ridge), ridge, unseen[ridge])
 
 
 def fit(table: Table, ridge: float) -> Tensor:

@@ -9,6 +9,7 @@ model that reads two answers side by side, or for a policy's implicit reward.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,7 +21,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from align import ensemble, jobs, objectives
-from align.gpu import checkpoint, comparisons, data, implicit, members, model, probe, ranks, views
+from align.gpu import (
+    checkpoint,
+    comparisons,
+    crossfit,
+    data,
+    implicit,
+    members,
+    model,
+    probe,
+    ranks,
+    views,
+)
 from align.gpu.batches import Cuts, Examples
 from align.gpu.comparisons import Comparison, agreed
 from align.gpu.heads import RewardModel, linear, start
@@ -33,6 +45,7 @@ from align.gpu.side_by_side import SideBySide
 from align.gpu.step_penalty import StepPenalty
 from align.gpu.views import View
 from align.jobs import ModelRef, RewardJob
+from align.measure.pairs import Pair
 from align.objective import Objective, Said
 from align.run import Run
 
@@ -95,9 +108,22 @@ def work(run: Run) -> dict[str, Any]:
 
 
 def tune(run: Run, job: RewardJob, objective: Objective, view: View) -> dict[str, Any]:
-    """Train a backbone with its head, or one that names the better of two."""
+    """Train a backbone with its head, or one that names the better of two; then find out how sure
+    it may be, where the job asks for that."""
     if not run.silent:
         checkpoint.sweep(run.folder)
+    result, trained, asked = _trained(run, job, objective, view)
+    if not job.folds or objective.forward == "side_by_side":
+        return result
+    gc.collect()  # the study is gone, and with it the model: the folds have copies of their own
+    margins = partial(_unseen, objective=objective, criteria=view.criteria)
+    return {**result, **crossfit.figures(run, job, trained, asked, margins)}
+
+
+def _trained(
+    run: Run, job: RewardJob, objective: Objective, view: View
+) -> tuple[dict[str, Any], list[Comparison], dict[str, Comparison]]:
+    """The result, what was trained on, and the same as it was before labels were changed, by id."""
     model.deterministic(job.optimiser.seed)
     beside = objective.forward == "side_by_side"
     if beside and job.ensemble.members > 1:
@@ -112,9 +138,16 @@ def tune(run: Run, job: RewardJob, objective: Objective, view: View) -> dict[str
         reward = start(job.base, job.weights, objective, job.ensemble, view.criteria)
     model.say(reward.policy, run.log)
     encoder = data.Encoder(reward.policy.tokenizer)
-    trained, heldout, dropped = comparisons.encode(
-        view.rows, encoder, job.optimiser.max_length, reads=objective.reads, criteria=view.criteria
+    encode = partial(
+        comparisons.encode,
+        encoder=encoder,
+        max_length=job.optimiser.max_length,
+        reads=objective.reads,
+        criteria=view.criteria,
     )
+    trained, heldout, dropped = encode(view.rows)
+    cast = trained if view.votes is None else encode(view.votes)[0]
+    asked: dict[str, Comparison] = {one.id: one for one in cast}
     if isinstance(reward, SideBySide):
         (trained, more), (heldout, others) = map(reward.rewritten, (trained, heldout))
         dropped += more + others
@@ -124,7 +157,7 @@ def tune(run: Run, job: RewardJob, objective: Objective, view: View) -> dict[str
     state = study.loop.fit(study.at_epoch)
     manifest = study.commit()
     final, last = means(study.heldout_sums), means(state.sums)
-    return {
+    result: dict[str, Any] = {
         "weights": jobs.WEIGHTS,
         "sha256": manifest.sha256,
         "accuracy": final.get("accuracy"),
@@ -140,6 +173,25 @@ def tune(run: Run, job: RewardJob, objective: Objective, view: View) -> dict[str
         "seconds": round(state.seconds, 3),
         "tokens": study.loop.tokens,
     }
+    return result, trained, asked
+
+
+def _unseen(
+    run: Run,
+    job: RewardJob,
+    trained: Sequence[Comparison],
+    measured: Sequence[Comparison],
+    *,
+    objective: Objective,
+    criteria: Sequence[str],
+) -> list[Pair]:
+    """What a copy that learns from some votes says of others."""
+    model.deterministic(job.optimiser.seed)
+    copy = start(job.base, job.weights, objective, job.ensemble, criteria)
+    study = Study(run, job, objective, copy, trained, measured)
+    study.loop.fit()
+    study.settle()
+    return study.margins()
 
 
 class Study:
@@ -242,6 +294,28 @@ class Study:
         # Marks without a panel are on each member's own scale.
         reward.panel = panel(self.job.ensemble, over(unread, self.trained, cuts))
         self.heldout_sums = over(reading, self.heldout, self.cuts)
+
+    @torch.no_grad()
+    def margins(self) -> list[Pair]:
+        """Differences of rewards of the held-out preferences, in their order, by the settled
+        model, on all ranks."""
+        names = {id(one): str(at) for at, one in enumerate(self.heldout)}
+
+        def said(compared: Sequence[Comparison]) -> Sums:
+            rows, _ = comparisons.collate(compared, self.reward.policy.device)
+            scores, at, found = self.reward.scores(rows).tolist(), 0, {}
+            for one in compared:
+                for k, (i, j, *_) in enumerate(one.preferences):
+                    found[f"{names[id(one)]}:{k}"] = (scores[at + i] - scores[at + j], 1.0)
+                at += len(one.sequences)
+            return found
+
+        found = means(self._over(self.heldout, self.cuts, said))
+        return [
+            Pair(found[f"{at}:{k}"], p, weight)
+            for at, one in enumerate(self.heldout)
+            for k, (_, _, p, weight) in enumerate(one.preferences)
+        ]
 
     def commit(self) -> checkpoint.Manifest:
         for name, p in self.reward.parameters().items():

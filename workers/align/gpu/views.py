@@ -25,11 +25,13 @@ STRENGTHS = "strengths.jsonl"
 
 @dataclass(frozen=True)
 class View:
-    """criteria: what answers are rated by, where ratings are read. figures: see `_figures`."""
+    """criteria: what answers are rated by, where ratings are read. figures: see `_figures`. votes:
+    the rows before any vote was turned around or softened, where some may have been."""
 
     rows: list[dict[str, Any]]
     criteria: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    votes: list[dict[str, Any]] | None = None
 
 
 def make(run: Run, job: RewardJob) -> View:
@@ -50,6 +52,7 @@ def make(run: Run, job: RewardJob) -> View:
     rows = labels.by_people(rows)
     if reads != "ratings":  # who rated without ranking says nothing that these objectives read
         rows = [row for row in rows if row["preferences"] or not row.get("votes")]
+    votes = rows if settings.by_strength else None
     if settings.by_strength:
         rows, more = labels.relabel(rows, _strengths(run, job, rows), settings)
         changed += more
@@ -60,7 +63,7 @@ def make(run: Run, job: RewardJob) -> View:
         rows = [_ranked(row) for row in rows]
     if not run.silent:
         jobs.write_rows(run.folder / jobs.LABELS, [_told(one) for one in changed])
-    return View(rows, criteria, _figures(given, raters, changed, reads))
+    return View(rows, criteria, _figures(given, raters, changed, reads), votes)
 
 
 def _plainly(vote: Mapping[str, Any]) -> tuple[float, bool]:

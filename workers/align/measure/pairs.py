@@ -8,8 +8,9 @@ figures are weighted, and none changes when a pair is turned around.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 BINS = 10
 COLDEST, HOTTEST = 1e-3, 1e3  # temperatures: votes all foretold, or all contradicted, have no best
@@ -43,6 +44,24 @@ class Bin:
     confidence: float  # mean P(its favourite is better)
     share: float  # how often its favourite won, a tie counting half
     weight: float
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is thought of a temperature: its logarithm is normal about that of `value`."""
+
+    value: float = 1.0
+    spread: float = DOUBT
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any]) -> Belief:
+        """What a reward job's result says before any held-out vote is seen."""
+        if "temperature" not in result:
+            return cls()
+        return cls(result["temperature"], result["temperature_doubt"])
+
+
+UNKNOWN = Belief()
 
 
 def accuracy(pairs: Sequence[Pair]) -> float | None:
@@ -98,6 +117,40 @@ def ece(pairs: Sequence[Pair], temperature: float = 1.0, bins: int = BINS) -> fl
     return sum(one.weight * abs(one.confidence - one.share) for one in curve) / total
 
 
+def calibration_error(pairs: Sequence[Pair], bins: int = BINS) -> float | None:
+    """The root of the mean squared distance from the diagonal over bins of about equal weight, less
+    what chance alone puts there (arXiv:1909.10155); of perfect calibration it is 0 on average
+    before the root, where the plain error is the larger the fewer votes there are. Below 0 is 0.
+    None of fewer than two votes a bin."""
+    rows = sorted((pair for pair in pairs if pair.weight), key=lambda pair: abs(pair.margin))
+    if len(rows) < 2 * bins:
+        return None
+    found, total = 0.0, sum(pair.weight for pair in rows)
+    for at in range(bins):
+        some = rows[at * len(rows) // bins : (at + 1) * len(rows) // bins]
+        weight = sum(pair.weight for pair in some)
+        off = [
+            pair.weight
+            * (0.5 + sign(pair.margin) * (pair.p - 0.5) - sigmoid(abs(pair.margin)))
+            / weight
+            for pair in some
+        ]
+        mean = sum(off)
+        chance = sum(
+            (one - mean * pair.weight / weight) ** 2 for one, pair in zip(off, some, strict=True)
+        )
+        found += weight * (mean**2 - chance * len(some) / (len(some) - 1))
+    return math.sqrt(max(0.0, found / total))
+
+
+def brier(pairs: Sequence[Pair]) -> float | None:
+    """Mean squared distance of the chance given to the first answer from the share of votes."""
+    total = sum(pair.weight for pair in pairs)
+    if not total:
+        return None
+    return sum(pair.weight * (sigmoid(pair.margin) - pair.p) ** 2 for pair in pairs) / total
+
+
 def best_temperature(pairs: Sequence[Pair]) -> float:
     """The temperature of least log-loss (arXiv:1706.04599), found by halving: log-loss is convex in
     1 / temperature. Within [COLDEST, HOTTEST]; HOTTEST where the scores know nothing."""
@@ -118,17 +171,17 @@ def best_temperature(pairs: Sequence[Pair]) -> float:
     return 1 / math.sqrt(low * high)
 
 
-def shrunk_temperature(pairs: Sequence[Pair]) -> float:
-    """The temperature to use: likeliest after these votes, and before them log-normal about 1 with
-    the spread DOUBT. Without votes it is 1, a few hardly move it, and of many it is the best one.
-    Within 1 / FAR and FAR, found by halving."""
+def shrunk_temperature(pairs: Sequence[Pair], before: Belief = UNKNOWN) -> float:
+    """The temperature to use: likeliest after these votes, and before them as `before` has it.
+    Without votes it is that, a few hardly move it, and of many it is the best one. Within 1 / FAR
+    and FAR, found by halving."""
 
     def slope(log: float) -> float:
         inverse = math.exp(log)
         loss = sum(
             pair.weight * pair.margin * (sigmoid(inverse * pair.margin) - pair.p) for pair in pairs
         )
-        return inverse * loss + log / DOUBT**2
+        return inverse * loss + (log + math.log(before.value)) / before.spread**2
 
     low, high = -math.log(FAR), math.log(FAR)
     if slope(low) >= 0:
@@ -139,6 +192,17 @@ def shrunk_temperature(pairs: Sequence[Pair]) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return math.exp(-(low + high) / 2)
+
+
+def believed(pairs: Sequence[Pair], before: Belief = UNKNOWN) -> Belief:
+    """What is thought of the temperature after these votes; the spread is by Fisher's
+    information."""
+    value = shrunk_temperature(pairs, before)
+    information = 1 / before.spread**2
+    for pair in pairs:
+        margin = pair.margin / value
+        information += pair.weight * margin**2 * sigmoid(margin) * sigmoid(-margin)
+    return Belief(value, information**-0.5)
 
 
 def turned(pair: Pair) -> Pair:

@@ -1,7 +1,8 @@
 """Rewards made safer to climb: bounded against references (PAR), and by step (Clip, Delta).
 
-For rounds that follow a reward by policy gradient; methods on pairs read only an order, which PAR
-keeps and so cannot help.
+PAR is a knob of the algorithms that regress on rewards (`align.pairing.SHAPINGS`); methods on pairs
+read only an order, which it keeps and so cannot help. Clip and Delta are for rewards of single
+steps, which no reward model here gives.
 """
 
 from __future__ import annotations

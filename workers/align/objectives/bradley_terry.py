@@ -30,6 +30,11 @@ class BradleyTerry(Objective):
         at_least=0,
     )
 
+    @property
+    def start(self) -> float:
+        """As TRL's: behind a head of zeros the backbone learns nothing at first."""
+        return 1.0
+
     def loss(self, values: Tensor, said: Said) -> Tensor:
         pairs, scores = said.preferences, values[:, 0]
         first, second = scores[pairs.i], scores[pairs.j]

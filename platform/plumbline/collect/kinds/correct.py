@@ -1,5 +1,6 @@
 """An answer as the person would have it. The whole corrected text is kept, by slot; the difference
-is always worked out from the two texts. A text left as it was is no correction."""
+is always worked out from the two texts. A text left as it was is no correction. An answer that is
+still being written waits for its end."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class Correct(Part):
         changed = {
             slot: text
             for slot, text in corrected.items()
-            if text.strip() and text != lines_as_python(texts[int(slot)])
+            if int(slot) in texts and text.strip() and text != lines_as_python(texts[int(slot)])
         }
         return {"corrections": changed} if changed else {}
 
@@ -53,12 +54,14 @@ class Correct(Part):
         }
 
     def at_pane(self, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        original = lines_as_python(self.texts()[self.shown[n]])
+        texts, slot = self.texts(), self.shown[n]
+        original = lines_as_python(texts.get(slot, ""))
         text = lines_as_python(str(given.get(f"correct_{n}") or original))
         return {
             "n": n,
             "name": f"correct_{n}",
             "letter": self.letters[n],
+            "waits": slot not in texts,
             "text": text,
             "changed": text != original,
             "original": original,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from django import forms
 
+from plumbline.collect import live
 from plumbline.collect.models import Ballot, Campaign
 
 
@@ -53,6 +54,7 @@ class Part:
         return {}
 
     def texts(self) -> dict[int, str]:
-        """The answers' raw texts by slot."""
-        slots = self.ballot.comparison.slots.select_related("completion")
-        return {one.slot: one.completion.text for one in slots}
+        """The answers' raw texts by slot; of a live comparison those that have ended."""
+        if live.unfinished(self.ballot.comparison):
+            return live.whole(self.ballot.comparison)
+        return {one.slot: one.completion.text for one in self.ballot.comparison.replies}

@@ -52,7 +52,7 @@ class Spans(Part):
         return {"spans": json.dumps(rows)} if rows else {}
 
     def at_pane(self, n: int, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {"n": n, "letter": self.letters[n]}
+        return {"n": n, "letter": self.letters[n], "waits": self.shown[n] not in self.texts()}
 
     def at_bar(self, given: Mapping[str, Any]) -> dict[str, Any]:
         return {

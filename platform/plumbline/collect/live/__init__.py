@@ -15,6 +15,7 @@ from plumbline.collect.live.answers import (
     sides,
     skip,
     unfinished,
+    whole,
 )
 from plumbline.collect.live.settings import of
 from plumbline.collect.live.starting import begin, prompts_left, write, writes, written
@@ -31,6 +32,7 @@ __all__ = [
     "sides",
     "skip",
     "unfinished",
+    "whole",
     "write",
     "writes",
     "written",

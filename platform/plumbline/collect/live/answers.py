@@ -9,7 +9,7 @@ policy wrote what.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -51,6 +51,12 @@ class Side:
 def unfinished(comparison: Comparison) -> bool:
     """Whether a live comparison waits for its first word: it has no completions yet."""
     return comparison.kind == Comparison.Kind.LIVE and comparison.only_for_id is not None
+
+
+def whole(comparison: Comparison) -> dict[int, str]:
+    """The answers that have ended, by slot: what is asked of a text that stands still can be asked
+    of these."""
+    return {one.slot: one.text for one in comparison.live_answers.all() if one.state == State.DONE}
 
 
 def sides(ballot: Ballot, have: Sequence[Seen] = ((0, 0), (0, 0))) -> list[Side]:
@@ -99,28 +105,29 @@ def seen(ballot: Ballot, given: Mapping[str, str]) -> dict[int, Seen]:
 def cast(ballot: Ballot, verdict: Verdict, key: UUID, seen: Mapping[int, Seen]) -> Ballot:
     """`queue.cast`, of a live comparison on what was seen. Raises ValueError while there is no
     answer to judge on one side."""
-    with transaction.atomic():
-        _settle(ballot, seen)
-        return queue.cast(ballot, verdict, key)
+    return _settled(ballot, seen, lambda: queue.cast(ballot, verdict, key))
 
 
 def skip(ballot: Ballot, reason: str, key: UUID) -> Ballot:
-    with transaction.atomic():
-        _settle(ballot, None)
-        return queue.skip(ballot, reason, key)
+    return _settled(ballot, None, lambda: queue.skip(ballot, reason, key))
 
 
 def flag(ballot: Ballot, reason: str, words: str, key: UUID) -> Ballot:
+    return _settled(ballot, None, lambda: queue.flag(ballot, reason, words, key))
+
+
+def _settled(ballot: Ballot, seen: Mapping[int, Seen] | None, say: Callable[[], Ballot]) -> Ballot:
+    """What is said of any comparison; of a live one together with what it is said of."""
+    if ballot.comparison.kind != Comparison.Kind.LIVE:
+        return say()
     with transaction.atomic():
-        _settle(ballot, None)
-        return queue.flag(ballot, reason, words, key)
+        _settle(ballot, seen)
+        return say()
 
 
 def _settle(ballot: Ballot, seen: Mapping[int, Seen] | None) -> None:
     """Keep both answers as far as they were seen, and stop them. Without `seen` nobody judges
     them: what there is stays with the skip or flag, and the comparison is asked of nobody else."""
-    if ballot.comparison.kind != Comparison.Kind.LIVE:
-        return
     comparison = seats.lock_comparison(ballot.comparison_id)
     if unfinished(comparison):
         answers = LiveAnswer.objects.select_for_update().filter(comparison=comparison)

@@ -11,8 +11,6 @@ from plumbline.collect import asking
 from plumbline.collect.live import settings
 from plumbline.collect.models import Campaign, Prompt, PromptSet
 
-STANDING = {asking.CORRECT, asking.SPANS}  # what is asked of answers that stand still
-
 
 class LiveForm(forms.Form):
     """Without `on` the rest is not looked at."""
@@ -91,11 +89,6 @@ class LiveForm(forms.Form):
         """Raises ValueError where the rest of the campaign does not go with live answers."""
         if not self.cleaned_data.get("on"):
             return
-        if STANDING & set(asks):
-            raise ValueError(
-                "Corrections and marked places are asked of answers that stand still, not of live "
-                "ones."
-            )
         if asking.COMPARE not in asks:
             raise ValueError("Live answers come in pairs, so people are asked which is better.")
         chosen: PromptSet | None = self.cleaned_data.get("prompts")

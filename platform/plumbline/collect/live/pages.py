@@ -18,6 +18,7 @@ from plumbline.collect.live import answers, settings, starting
 from plumbline.collect.models import Ballot, Campaign
 from plumbline.collect.queue import Refused, history
 from plumbline.collect.render import markdown
+from plumbline.collect.screen import words
 from plumbline.permissions import PlumblineRequest
 
 NAMES = "ab"  # of the two places
@@ -102,7 +103,7 @@ def _told(side: answers.Side, attempt: int, seen: int) -> dict[str, Any]:
         "upto": side.upto,
     }
     if side.state == "done" and (attempt, seen) != (side.attempt, side.upto):
-        told |= {"html": markdown(side.text), "cut": side.cut_off}
+        told |= {"html": markdown(side.text), "cut": side.cut_off, "words": words(side.text)}
     if side.trouble:
         told["trouble"] = side.trouble
     return told

@@ -1,7 +1,7 @@
 """Whether a campaign is live, and what its two sides are then sampled from.
 
 Kept as JSON on the campaign; an empty one means that it is not. A side names an alias, which is
-followed at the start of each comparison, or a policy that the engine keeps loaded.
+followed at the start of each comparison, or a policy.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from plumbline.collect.models import Campaign, PromptSet
 from plumbline.policies.models import Deployment, Policy
 from plumbline.policies.serving import CURRENT
 
+MOST_NAMED = 50  # adapters to choose from, the latest
 MOST_TOKENS = min(2048, site.MAX_MODEL_LEN)
 
 
@@ -74,7 +75,8 @@ def words(values: Mapping[str, Any]) -> str:
 
 
 def samplable(project: Project) -> dict[str, str]:
-    """What a side may name, with how to call it: aliases, and the policies they point at."""
+    """What a side may name, with how to call it: aliases, the policies they point at, bases, and
+    the latest adapters, which the engine loads when they are first asked."""
     found = {CURRENT: "current, whichever policy that is then"}
     named: dict[str, str] = {}
     for one in Deployment.objects.filter(project=project).select_related("policy", "previous"):
@@ -82,6 +84,8 @@ def samplable(project: Project) -> dict[str, str]:
         for policy in (one.policy, one.previous):
             if policy is not None and not _foreign(policy):
                 named[policy.name] = policy.name
+    adapters = Policy.objects.filter(project=project, weights=Policy.Weights.LORA)
+    named |= {one.name: one.name for one in adapters[:MOST_NAMED]}
     bases = Policy.objects.filter(project=project, weights=Policy.Weights.BASE)
     named |= {base.name: base.name for base in bases if not _foreign(base)}
     return found | named

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 from django.conf import settings as site
 from django.db.models import Exists, OuterRef, QuerySet
@@ -51,16 +53,20 @@ def special(user: User, campaign: Campaign) -> Comparison | None:
     first due. Gold is for everybody (its own `overlap` is `EVERYBODY`); a repeat is `only_for` the
     person. The ballot of a repeat is shown in `order(comparison)`.
     """
+    latest = _said(user, campaign, None).values_list("pk", flat=True).first()
+    return None if latest is None else after(latest, user, campaign)
+
+
+def after(
+    latest: UUID, user: User, campaign: Campaign, *, since: datetime | None = None
+) -> Comparison | None:
+    """The hidden test that comes after this answer of the person, if any. They have said nothing
+    here before `since`, where it is given: who has said much elsewhere need not be read through."""
     quality = settings.of(campaign)
-    said = Ballot.objects.filter(
-        annotator=user, comparison__campaign=campaign, outcome__in=SAID
-    ).order_by("-cast_at", "-claimed_at")
-    latest = said.values_list("pk", flat=True).first()
-    if latest is None:
-        return None
     draw = _uniform(f"{latest}")
     if draw >= quality.gold_start + quality.repeat_share:
         return None
+    said = _said(user, campaign, since)
     answered = said[: max(quality.gold_over, quality.repeat_gap + 1)].count()
     match choose(quality, answered, draw):
         case "gold":
@@ -69,6 +75,14 @@ def special(user: User, campaign: Campaign) -> Comparison | None:
             return _repeat(user, campaign, said, quality, draw)
         case _:
             return None
+
+
+def _said(user: User, campaign: Campaign, since: datetime | None) -> QuerySet[Ballot]:
+    """All that the person has said here, skips included, the latest first."""
+    said = Ballot.objects.filter(annotator=user, comparison__campaign=campaign, outcome__in=SAID)
+    if since is not None:
+        said = said.filter(cast_at__gte=since)
+    return said.order_by("-cast_at", "-claimed_at")
 
 
 def order(comparison: Comparison) -> list[int] | None:
@@ -120,19 +134,19 @@ def _repeat(
 def _vote_to_repeat(
     said: QuerySet[Ballot], repeated: set[int | None], quality: Quality, draw: float
 ) -> Ballot | None:
-    """One of the person's ranked votes at least `repeat_gap` answers ago, never one twice."""
+    """A ranking or ratings of the person's at least `repeat_gap` answers ago, never one twice."""
     latest = said.values_list(
-        "pk", "outcome", "comparison", "comparison__kind", "comparison__retired_at"
+        "pk", "outcome", "ratings", "comparison", "comparison__kind", "comparison__retired_at"
     )[: quality.repeat_gap + REPEAT_POOL]
     recent: set[int] = set()
     found = []
-    for age, (pk, outcome, comparison, kind, retired) in enumerate(latest):
+    for age, (pk, outcome, rated, comparison, kind, retired) in enumerate(latest):
         if comparison in recent:  # answered anew since, after an undo
             continue
         recent.add(comparison)
         if (
             age >= quality.repeat_gap
-            and outcome == Ballot.Outcome.RANKED
+            and (outcome == Ballot.Outcome.RANKED or (outcome == Ballot.Outcome.ABSOLUTE and rated))
             and kind == Kind.ORDINARY
             and retired is None
             and comparison not in repeated

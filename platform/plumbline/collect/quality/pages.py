@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 from django.contrib import messages
@@ -11,10 +12,10 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from plumbline.accounts.models import User
-from plumbline.collect import campaigns
+from plumbline.collect import campaigns, counts
 from plumbline.collect.models import Campaign, Enrolment
 from plumbline.collect.quality import people, planting, position, reading, report, settings
-from plumbline.collect.quality.report import Material, Person
+from plumbline.collect.quality.report import Material, Person, Report
 from plumbline.permissions import PlumblineRequest
 
 MOST_PLANTED = 100  # at once
@@ -24,24 +25,21 @@ PLANTED = 12  # offered
 def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
     """Figures of everybody, then of each person."""
     row = _campaign(request, campaign)
-    material = _material(row)
     places = {place.user_id: place for place in row.enrolments.all()}
-    excluded = {user for user, place in places.items() if place.excluded_at is not None}
-    found = report.report(material, excluded)
+    excluded = sorted(user for user, place in places.items() if place.excluded_at is not None)
+    name = "quality:" + ",".join(map(str, excluded))
+    figures = counts.kept(row, name, lambda: _figures(row, excluded))
+    found: Report = figures["report"]
     names = User.objects.in_bulk([one.rater for one in found.people])
-    golds = material.golds.values()
     context = {
         **campaigns.frame(row, "quality"),
-        "quality": material.quality,
-        "report": found,
+        **figures,
+        "quality": settings.of(row),
         "figures": found.everybody,
         "people": [(names[one.rater], one, places.get(one.rater)) for one in found.people],
-        "golds": sum(not gold.retired for gold in golds),
-        "disputed": sum(gold.disputed for gold in golds),
         "planted": PLANTED,
         "most_planted": MOST_PLANTED,
         "no_planting": planting.why_not(row),
-        "cut": len(material.said) >= reading.LATEST,
     }
     return render(request, "collect/quality.html", context)
 
@@ -119,6 +117,18 @@ def _person(request: PlumblineRequest, campaign: int, pk: int) -> User:
         ballots__comparison__campaign=campaign
     ) | User.objects.filter(enrolments__campaign=campaign)
     return get_object_or_404(here.distinct(), pk=pk)
+
+
+def _figures(campaign: Campaign, excluded: Collection[int]) -> dict[str, Any]:
+    """What takes long on the page: in a large campaign it is up to a minute old."""
+    material = _material(campaign)
+    golds = material.golds.values()
+    return {
+        "report": report.report(material, excluded),
+        "golds": sum(not gold.retired for gold in golds),
+        "disputed": sum(gold.disputed for gold in golds),
+        "cut": len(material.said) >= reading.LATEST,
+    }
 
 
 def _material(campaign: Campaign) -> Material:

@@ -70,9 +70,8 @@ class Gold:
 
 def said(campaign: Campaign, latest: int = LATEST) -> list[Said]:
     """The standing answers among the latest ones, newest first."""
-    return _standing(
-        Ballot.objects.filter(comparison__campaign=campaign).exclude(outcome=""), latest
-    )
+    answered = Ballot.objects.filter(comparison__campaign=campaign, cast_at__isnull=False)
+    return _standing(answered, latest)
 
 
 def said_by(annotator: int, campaigns: Iterable[int], latest: int = LATEST) -> list[Said]:

@@ -23,8 +23,10 @@ from plumbline.collect.quality.skill import Skill
 from plumbline.collect.votes import COUNTED
 
 WEEKS = 8
+ALIKE = 0.5  # steps of a scale by which ratings asked again may differ, on the average
 PACE_FROM = 5  # votes with a measured time that a pace takes
 Labels = dict[int, dict[int, tuple[float, ...]]]  # by comparison, by person: one a pair of answers
+Ratings = Mapping[str, Mapping[str, int]]  # by slot, by criterion
 NO_VOTES = "No votes yet."
 NO_REPEATS = "No vote has been asked a second time yet."
 NO_DUPLICATES = "No planted duplicate has been answered yet."
@@ -314,8 +316,9 @@ def gold_passed(golds: Mapping[int, Gold], some: Iterable[Said]) -> list[tuple[G
 
 
 def repeated(first: Mapping[tuple[int, int], Said], again: Said) -> bool | None:
-    """Whether a repeat says what the same person said the first time, strength aside; None where
-    one of the two is no vote."""
+    """Whether a repeat says what the same person said the first time; None where one of the two is
+    no vote. Of a ranking it is the order that counts, strength aside; where people only rate, the
+    ratings, which may differ by half a step on the average."""
     if again.repeats is None or not again.is_vote:
         return None
     before = first.get((again.repeats, again.rater))
@@ -323,7 +326,20 @@ def repeated(first: Mapping[tuple[int, int], Said], again: Said) -> bool | None:
         return None
     if before.outcome != again.outcome:
         return False
+    if again.outcome == "absolute":
+        return _drift(before.ratings, again.ratings) <= ALIKE
     return list(map(sign, labels(before))) == list(map(sign, labels(again)))
+
+
+def _drift(before: Ratings, again: Ratings) -> float:
+    """How far apart two people's ratings, or one person's two, are on the average, in steps."""
+    apart = [
+        abs(value - again[slot][name])
+        for slot, given in before.items()
+        for name, value in given.items()
+        if name in again.get(slot, {})
+    ]
+    return sum(apart) / len(apart) if apart else 0.0
 
 
 def is_tie(one: Said) -> bool:

@@ -23,6 +23,7 @@ class Quality:
     repeat_gap: int = 10  # answers at least between a vote and its repeat
     seconds_least: float = 2.0  # faster than this, or than
     seconds_a_word: float = 0.05  # this for each word of the answers, is flagged and never refused
+    warn_fast: bool = True  # whether the page says so, now and then, to who voted that fast
     pause: bool = True  # whether the rule pauses by itself, or only says so
     pause_accuracy: float = 0.7  # pause when accuracy on gold is below this
     pause_certainty: float = 0.95  # with more than this probability

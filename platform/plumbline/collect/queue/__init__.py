@@ -9,7 +9,7 @@ lies behind it.
 from __future__ import annotations
 
 from plumbline.collect.queue.casting import cast, flag, skip
-from plumbline.collect.queue.claims import claim_next
+from plumbline.collect.queue.claims import Claim, claim, claim_next
 from plumbline.collect.queue.drafts import draft, save_draft
 from plumbline.collect.queue.figures import Progress, Seen, complete, progress, seen
 from plumbline.collect.queue.gate import why_not
@@ -26,7 +26,7 @@ from plumbline.collect.queue.history import (
 )
 from plumbline.collect.queue.seats import set_overlap
 from plumbline.collect.queue.stale import bring_back, expired, goes_stale_at
-from plumbline.collect.queue.tally import Tally, tally
+from plumbline.collect.queue.tally import Tally, tally, wanted
 from plumbline.collect.queue.training import Feedback, feedback, let_in
 from plumbline.collect.queue.verdicts import (
     AlreadyCast,
@@ -39,6 +39,7 @@ from plumbline.collect.queue.verdicts import (
 
 __all__ = [
     "AlreadyCast",
+    "Claim",
     "Feedback",
     "ForeignKeyUsed",
     "Frozen",
@@ -50,6 +51,7 @@ __all__ = [
     "Verdict",
     "bring_back",
     "cast",
+    "claim",
     "claim_next",
     "complete",
     "draft",
@@ -73,5 +75,6 @@ __all__ = [
     "standing",
     "tally",
     "undo",
+    "wanted",
     "why_not",
 ]

@@ -6,9 +6,11 @@ Sent twice under one key it is stored once, whatever else the second says.
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from plumbline.collect.models import Ballot, Comparison, Draft, Flag
@@ -16,13 +18,38 @@ from plumbline.collect.quality import gold
 from plumbline.collect.queue import history, seats, training
 from plumbline.collect.queue.verdicts import AlreadyCast, ForeignKeyUsed, TooLate, Verdict, check
 from plumbline.collect.votes import VOTES
+from plumbline.compiled import Compiled, given_uuid
 
 Outcome = Ballot.Outcome
 SAID_FIELDS = (
     *("outcome", "ranking", "strength", "mark", "ratings", "corrections"),
     *("reasons", "reason", "comment"),
 )
+SAID_NOW = (*SAID_FIELDS, "spans", "seat", "cast_at", "idempotency_key", "active_ms")
 MOST_ACTIVE_MS = 24 * 3600 * 1000  # a browser's clock is not to be trusted
+
+# First the comparison, as everywhere, then the ballot.
+_LOCKED = Compiled(
+    lambda: (
+        Ballot.objects.select_for_update(of=("comparison", "self"))
+        .select_related("comparison__campaign")
+        .filter(pk=given_uuid("ballot"))
+        .order_by()
+    )
+)
+# What may stand against an answer, or goes with it: its key, a later claim, a draft.
+_BESIDE = Compiled(
+    lambda: (
+        Ballot.objects.filter(pk=given_uuid("ballot"))
+        .order_by()
+        .only("pk")
+        .annotate(
+            key_used=Exists(Ballot.objects.filter(idempotency_key=given_uuid("key"))),
+            opened_since=history.later_revision(),
+            drafted=Exists(Draft.objects.filter(ballot=OuterRef("pk"))),
+        )
+    )
+)
 
 
 def cast(ballot: Ballot, verdict: Verdict, key: UUID) -> Ballot:
@@ -32,10 +59,9 @@ def cast(ballot: Ballot, verdict: Verdict, key: UUID) -> Ballot:
     says why not, and ValueError for a verdict that does not fit the comparison.
     """
     with transaction.atomic():
-        ballot, comparison = _lock(ballot, key)
+        ballot, comparison = _lock(ballot, key, votes=True)
         if ballot.idempotency_key == key:
             return ballot
-        _check_open(ballot)
         check(verdict, ballot)
         before = history.word_before(ballot)
         if before is not None and before.outcome in VOTES:  # a revision takes its seat over
@@ -75,10 +101,9 @@ def flag(ballot: Ballot, reason: str, words: str, key: UUID) -> Ballot:
 
 def _decline(ballot: Ballot, outcome: Outcome, reason: str, key: UUID) -> Ballot:
     with transaction.atomic():
-        ballot, comparison = _lock(ballot, key)
+        ballot, comparison = _lock(ballot, key, votes=False)
         if ballot.idempotency_key == key:
             return ballot
-        _check_open(ballot)
         before = history.word_before(ballot)
         if before is not None:
             history.release(before)
@@ -86,26 +111,25 @@ def _decline(ballot: Ballot, outcome: Outcome, reason: str, key: UUID) -> Ballot
         return _say(ballot, comparison, before, key, None)
 
 
-def _lock(ballot: Ballot, key: UUID) -> tuple[Ballot, Comparison]:
-    """The rows behind a ballot, locked and fresh. Raises when the key is another ballot's."""
-    comparison = seats.lock_comparison(ballot.comparison_id)
-    fresh = Ballot.objects.select_for_update().get(pk=ballot.pk)
-    if fresh.idempotency_key != key and Ballot.objects.filter(idempotency_key=key).exists():
+def _lock(ballot: Ballot, key: UUID, *, votes: bool) -> tuple[Ballot, Comparison]:
+    """The rows behind a ballot, locked and fresh: the answer that was stored under this key, or
+    what may be answered. Raises when the key is another ballot's, and when it is too late."""
+    fresh = _LOCKED.first(ballot=ballot.pk)
+    if fresh is None:
+        raise Ballot.DoesNotExist
+    comparison = fresh.comparison
+    if fresh.idempotency_key == key:
+        return fresh, comparison
+    beside: Any = _BESIDE.first(ballot=ballot.pk, key=key)
+    if beside.key_used:
         raise ForeignKeyUsed("This form was already sent for another comparison. Reload the page.")
-    fresh.comparison = comparison
-    return fresh, comparison
-
-
-def _check_open(ballot: Ballot) -> None:
-    if ballot.outcome:
+    if fresh.outcome:
         raise AlreadyCast("You have already answered this comparison; your first answer stands.")
-    later = Ballot.objects.filter(
-        comparison=ballot.comparison_id,
-        annotator=ballot.annotator_id,
-        revision__gt=ballot.revision,
-    )
-    if later.exists():
+    if beside.opened_since:
         raise AlreadyCast("You have opened this comparison again since; answer it there.")
+    if votes and beside.drafted:  # a skip that is taken back finds what was typed
+        Draft.objects.filter(ballot=fresh).delete()
+    return fresh, comparison
 
 
 def _say(
@@ -116,9 +140,7 @@ def _say(
     ballot.idempotency_key = key
     if active_ms is not None:
         ballot.active_ms = min(max(active_ms, 0), MOST_ACTIVE_MS)
-    ballot.save()
-    if ballot.outcome in VOTES:  # a skip that is taken back finds what was typed
-        Draft.objects.filter(ballot=ballot).delete()
+    history.BALLOTS.update(ballot, SAID_NOW)
     history.replaced(before, comparison, by=ballot)
     seats.recount(comparison)
     training.review(ballot)

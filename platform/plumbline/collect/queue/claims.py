@@ -6,13 +6,49 @@ and holds no other then.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
+from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import mixing
 from plumbline.collect.queue import gate, history, order, seats, training
+from plumbline.compiled import Compiled, given_id, given_time
+
+_USER, _CAMPAIGN = given_id("user"), given_id("campaign")
+_PLACE = Compiled(
+    lambda: (
+        Enrolment.objects.filter(campaign=_CAMPAIGN, user=_USER)
+        .order_by()
+        .annotate(
+            open=Subquery(
+                history.live_claims(_USER, _CAMPAIGN, now=given_time("now")).values("pk")[:1]
+            ),
+            # From when they came: who has said much elsewhere is not read through.
+            last=Subquery(
+                history.answers(_USER, _CAMPAIGN)
+                .filter(cast_at__gte=OuterRef("joined_at"))
+                .order_by("-cast_at", "-claimed_at")
+                .values("pk")[:1]
+            ),
+            teaches=Exists(training.of_campaign(_CAMPAIGN)),
+        )
+    )
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A ballot to fill in, and what was read on the way to it."""
+
+    ballot: Ballot
+    place: Enrolment  # the person's, before the claim
+    last: UUID | None  # their latest answer that nothing replaced, which `undo` would take back
 
 
 def claim_next(user: User, campaign: Campaign) -> Ballot | None:
@@ -22,6 +58,12 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
     has not passed; now and then a hidden test; else the comparison of highest priority with a free
     seat that they have not answered yet. `gate.why_not` says why somebody gets nothing.
     """
+    found = claim(user, campaign)
+    return found.ballot if isinstance(found, Claim) else found
+
+
+def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
+    """`claim_next`; a new claim comes with what was read on the way, an open one by itself."""
     history.prepare(campaign)
     tried: list[int] = []
     # First what nobody else is looking at; then wait for those being looked at. Each try is a
@@ -30,13 +72,14 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
         while True:
             with transaction.atomic():
                 seats.lock_person(user)
-                theirs = gate.place(user, campaign)
+                theirs = _place(user, campaign)
                 if gate.turned_away(campaign, theirs):
                     return None
-                mine = history.live_claims(user, campaign).first()
-                if mine is not None or gate.shut(campaign):
-                    return mine
-                theirs = theirs or gate.join(user, campaign)
+                if gate.shut(campaign) or (theirs is not None and theirs.open is not None):
+                    return history.live_claims(user, campaign).first()
+                if theirs is None:
+                    gate.join(user, campaign)
+                    continue
                 comparison = _choose(user, campaign, theirs, tried, wait)
                 if comparison is None:
                     break
@@ -44,19 +87,25 @@ def claim_next(user: User, campaign: Campaign) -> Ballot | None:
                 if ballot is not None:
                     if theirs.votes is None:  # after the comparison, as a vote does it
                         history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
-                    return ballot
+                    return Claim(ballot, theirs, theirs.last)
             tried.append(comparison.pk)  # the last seat went while we waited
     return None
 
 
+def _place(user: User, campaign: Campaign) -> Any:
+    """The person's place, if they have one, with all that a claim asks of them, read at once:
+    `open`, `last` and `teaches`."""
+    return _PLACE.first(user=user.pk, campaign=campaign.pk, now=timezone.now())
+
+
 def _choose(
-    user: User, campaign: Campaign, theirs: Enrolment, tried: list[int], wait: bool
+    user: User, campaign: Campaign, theirs: Any, tried: list[int], wait: bool
 ) -> Comparison | None:
     """A locked comparison for this person, which may have lost its seat while we waited."""
-    if theirs.trained_at is None and training.of_campaign(campaign).exists():
+    if theirs.trained_at is None and theirs.teaches:
         return _locked(training.left_for(user, campaign).exclude(pk__in=tried), wait)
-    if not wait and not tried:
-        test = mixing.special(user, campaign)
+    if not wait and not tried and theirs.last is not None:
+        test = mixing.after(theirs.last, user, campaign, since=theirs.joined_at)
         if test is not None:
             found = _locked(Comparison.objects.filter(pk=test.pk), wait=True)
             if found is not None and _has_seat(found, campaign):
@@ -75,9 +124,8 @@ def _has_seat(comparison: Comparison, campaign: Campaign) -> bool:
 
 def _take_seat(user: User, comparison: Comparison, campaign: Campaign) -> Ballot | None:
     comparison.campaign = campaign
-    seat = seats.free_seat(comparison)
+    seat, before = seats.free_seat_for(user, comparison)
     if seat is None:
         return None
-    before = comparison.ballots.filter(annotator=user).order_by("-revision").first()
     sides = mixing.order(comparison)
     return history.open_claim(user, comparison, seat, after=before, order=sides)

@@ -37,7 +37,10 @@ class Progress:
 
 def progress(user: User, campaign: Campaign) -> Progress:
     """Asks only: looking at a page changes nothing."""
-    theirs = gate.place(user, campaign)
+    return _progress(user, campaign, gate.place(user, campaign))
+
+
+def _progress(user: User, campaign: Campaign, theirs: Enrolment | None) -> Progress:
     key = f"progress:{campaign.pk}:{campaign.created_at.timestamp()}"
     wanted: int | None = cache.get(key)
     if wanted is None:
@@ -74,19 +77,18 @@ class Seen:
         return "a few" if self.left <= STEP else f"about {self.left:,}"
 
 
-def seen(user: User, campaign: Campaign) -> Seen:
-    """A person's progress for that person's eyes."""
-    exact = progress(user, campaign)
-    tests = Comparison.objects.filter(campaign=campaign).filter(
-        Q(kind=Comparison.Kind.GOLD) | Q(kind=Comparison.Kind.REPEAT, only_for=user)
-    )
-    said = history.standing(tests).order_by()
-    if exact.wanted > SMALL:  # there one vote of everybody's does not show
-        said = said.filter(annotator=user)
-    found = said.aggregate(all=Count("pk"), own=Count("pk", filter=Q(annotator=user)))
-    share = 100 * (exact.votes + found["all"]) // max(1, exact.wanted + found["all"])
+def seen(user: User, campaign: Campaign, theirs: Enrolment | None = None) -> Seen:
+    """A person's progress for that person's eyes. `theirs`: their place, if it was just read."""
+    theirs = theirs or gate.place(user, campaign)
+    exact = _progress(user, campaign, theirs)
+    alone = exact.wanted > SMALL  # there one vote of everybody's does not show
+    if alone and theirs is not None and theirs.tests is not None:
+        own = tests = theirs.tests
+    else:
+        own, tests = _tests(user, campaign, alone)
+    share = 100 * (exact.votes + tests) // max(1, exact.wanted + tests)
     return Seen(
-        answered=exact.mine + found["own"],
+        answered=exact.mine + own,
         share=100 if exact.votes >= exact.wanted > 0 else min(95, share // STEP * STEP),
         left=-(-exact.left // STEP) * STEP,
     )
@@ -144,6 +146,17 @@ def _counted(user: User, campaign: Campaign) -> tuple[int, int]:
     return found["all"], found["own"]
 
 
+def _tests(user: User, campaign: Campaign, alone: bool) -> tuple[int, int]:
+    """Standing votes on hidden tests: the person's, and, but for `alone`, everybody's on those that
+    this person may get."""
+    here = Q(kind=Comparison.Kind.GOLD) | Q(kind=Comparison.Kind.REPEAT, only_for=user)
+    said = history.standing(Comparison.objects.filter(here, campaign=campaign)).order_by()
+    if alone:
+        said = said.filter(annotator=user)
+    found = said.aggregate(all=Count("pk"), own=Count("pk", filter=Q(annotator=user)))
+    return found["own"], found["all"]
+
+
 def _votes(user: User, campaign: Campaign) -> int:
     """Everybody's standing votes, by person; counted one by one until each person's are known."""
     if campaign.overlap_applied is None:
@@ -157,7 +170,8 @@ def _mine(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:
     """The person's standing votes, which every vote keeps once a claim has counted them."""
     if theirs is not None and theirs.votes is not None:
         return theirs.votes
-    return _counted(user, campaign)[1]
+    asked = counted(Comparison.objects.filter(campaign=campaign))
+    return kept(history.standing(asked).filter(annotator=user)).count()
 
 
 def _left(user: User, campaign: Campaign, theirs: Enrolment | None) -> int:

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
@@ -18,16 +18,28 @@ from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment, Flag
 from plumbline.collect.queue import gate, seats
 from plumbline.collect.queue.verdicts import Frozen, Refused, TooLate
-from plumbline.collect.votes import COUNTED, SAID, VOTES, counted
+from plumbline.collect.votes import COUNTED, SAID, TESTS, VOTES, counted
+from plumbline.compiled import Given, Prepared, Writing, given_id
 
 Outcome = Ballot.Outcome
 _shuffle = random.SystemRandom()
+BALLOTS = Writing(Ballot)
+
+# Of a place whose votes are not counted yet it changes nothing. In SQL, as every vote does it.
+COUNT = Prepared.named(
+    """
+UPDATE collect_enrolment SET votes = votes + %(votes)s, tests = tests + %(tests)s
+WHERE campaign_id = %(campaign)s AND user_id = %(user)s
+""",
+    *(given_id(name) for name in ("votes", "tests", "campaign", "user")),
+)
 
 
 def later_revision(*, said: bool = False) -> Exists:
-    later = Ballot.objects.filter(
+    """Looked up by comparison, always: a person may have said very much."""
+    later = Ballot.objects.alias(person=F("annotator_id") + 0).filter(
         comparison=OuterRef("comparison"),
-        annotator=OuterRef("annotator"),
+        person=OuterRef("annotator"),
         revision__gt=OuterRef("revision"),
     )
     return Exists(later.exclude(outcome="") if said else later)
@@ -43,10 +55,12 @@ def standing(comparisons: QuerySet[Comparison]) -> QuerySet[Ballot]:
 
 def last_said(user: User, campaign: Campaign) -> Ballot | None:
     """What `undo` would take back: the person's latest answer that nothing replaced."""
-    return _answers(user, campaign).order_by("-cast_at", "-claimed_at").first()
+    return answers(user, campaign).order_by("-cast_at", "-claimed_at").first()
 
 
-def live_claims(user: User, campaign: Campaign) -> QuerySet[Ballot]:
+def live_claims(
+    user: User | Given, campaign: Campaign | Given, now: Given | None = None
+) -> QuerySet[Ballot]:
     """Open claims whose seat is held and whose lease runs, the newest first."""
     return Ballot.objects.filter(
         annotator=user,
@@ -54,7 +68,7 @@ def live_claims(user: User, campaign: Campaign) -> QuerySet[Ballot]:
         outcome="",
         cast_at__isnull=True,  # as the outcome has it; this much is in an index
         seat__isnull=False,
-        expires_at__gt=timezone.now(),
+        expires_at__gt=now or timezone.now(),
     ).order_by("-claimed_at")
 
 
@@ -67,11 +81,11 @@ def previous(ballot: Ballot) -> Ballot | None:
     """The person's answer before this ballot; for an open one their latest, or the one before
     what it revises."""
     here = _place(ballot)
-    answers = _answers(ballot.annotator, ballot.comparison.campaign)
-    answers = answers.exclude(comparison=ballot.comparison_id)
+    said = answers(ballot.annotator, ballot.comparison.campaign)
+    said = said.exclude(comparison=ballot.comparison_id)
     if here.cast_at is not None:
-        answers = answers.filter(cast_at__lt=here.cast_at)
-    return answers.order_by("-cast_at", "-claimed_at").first()
+        said = said.filter(cast_at__lt=here.cast_at)
+    return said.order_by("-cast_at", "-claimed_at").first()
 
 
 def following(ballot: Ballot) -> Ballot | None:
@@ -79,8 +93,8 @@ def following(ballot: Ballot) -> Ballot | None:
     here, campaign = _place(ballot), ballot.comparison.campaign
     if here.cast_at is None:
         return None
-    answers = _answers(ballot.annotator, campaign).exclude(comparison=ballot.comparison_id)
-    after = answers.filter(cast_at__gt=here.cast_at).order_by("cast_at", "claimed_at").first()
+    said = answers(ballot.annotator, campaign).exclude(comparison=ballot.comparison_id)
+    after = said.filter(cast_at__gt=here.cast_at).order_by("cast_at", "claimed_at").first()
     if after is not None:
         return after
     waiting = live_claims(ballot.annotator, campaign).exclude(comparison=ballot.comparison_id)
@@ -139,7 +153,7 @@ def reopen(ballot: Ballot) -> Ballot:
     with transaction.atomic():
         seats.lock_person(user)
         comparison = seats.lock_comparison(ballot.comparison_id)
-        if not _answers(user, campaign).filter(pk=ballot.pk).exists():
+        if not answers(user, campaign).filter(pk=ballot.pk).exists():
             raise Refused("You have said something else of this comparison since; open that.")
         before = Ballot.objects.select_for_update().get(pk=ballot.pk)
         latest = _latest(before)
@@ -175,10 +189,10 @@ def open_claim(
     elif order is not None:
         shown = list(order)
     else:
-        shown = list(comparison.slots.values_list("slot", flat=True))
+        shown = [answer.slot for answer in comparison.replies]
         _shuffle.shuffle(shown)
     campaign = comparison.campaign
-    return Ballot.objects.create(
+    opened = Ballot(
         comparison=comparison,
         annotator=user,
         revision=number or (after.revision + 1 if after else 1),
@@ -189,6 +203,7 @@ def open_claim(
         claimed_at=now,
         expires_at=now + timedelta(seconds=campaign.lease_seconds),
     )
+    return BALLOTS.insert(opened)
 
 
 def word_before(ballot: Ballot) -> Ballot | None:
@@ -214,11 +229,13 @@ def release(before: Ballot) -> None:
 
 
 def replaced(before: Ballot | None, comparison: Comparison, by: Ballot) -> None:
-    """Keep the person's count of standing votes, and settle a flag that is taken back."""
+    """Keep the person's counts of standing votes, and settle a flag that is taken back."""
     change = (by.outcome in VOTES) - (before is not None and before.outcome in VOTES)
-    if change and comparison.kind in COUNTED:
-        place = Enrolment.objects.filter(campaign=comparison.campaign_id, user=by.annotator_id)
-        place.update(votes=F("votes") + change)  # one not counted yet stays so
+    if change and comparison.kind in (*COUNTED, *TESTS):
+        votes, tests = (change, 0) if comparison.kind in COUNTED else (0, change)
+        campaign, user = comparison.campaign_id, by.annotator_id
+        with connection.cursor() as cursor:
+            COUNT.execute(cursor, votes=votes, tests=tests, campaign=campaign, user=user)
     if before is not None and before.outcome == Outcome.FLAGGED:
         Flag.objects.filter(ballot=before, resolved_at=None).update(
             resolved_at=by.cast_at, resolved_by=by.annotator_id, resolution="Taken back"
@@ -252,12 +269,15 @@ def count_votes(places: QuerySet[Enrolment]) -> None:
     keeps the number. A vote cast meanwhile waits for the place, and adds itself."""
     with transaction.atomic():
         for place in places.filter(votes=None).select_for_update(no_key=True).order_by("pk"):
-            asked = counted(Comparison.objects.filter(campaign=place.campaign_id))
-            votes = standing(asked).filter(annotator=place.user_id).count()
-            Enrolment.objects.filter(pk=place.pk).update(votes=votes)
+            here = Comparison.objects.filter(campaign=place.campaign_id)
+            votes, tests = (
+                standing(asked).filter(annotator=place.user_id).count()
+                for asked in (counted(here), here.filter(kind__in=TESTS))
+            )
+            Enrolment.objects.filter(pk=place.pk).update(votes=votes, tests=tests)
 
 
-def _answers(user: User, campaign: Campaign) -> QuerySet[Ballot]:
+def answers(user: User | Given, campaign: Campaign | Given) -> QuerySet[Ballot]:
     """The person's latest words in a campaign, skips included and withdrawals not."""
     mine = Ballot.objects.filter(annotator=user, comparison__campaign=campaign, outcome__in=SAID)
     return mine.filter(~later_revision(said=True))

@@ -5,6 +5,7 @@ whoever comes. Somebody who has answered more than that of what still wants vote
 they last were (`Enrolment.cursor_*`) instead of passing by it all again; when nothing is left
 there, or now and then, they begin at the top, so that what has come free behind them is found.
 The search is written in SQL, because it is most of what a claim costs; `unanswered` says the same.
+It is planned anew each time, for the campaign it is about: a plan for any campaign can be very bad.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.queue import seats
 from plumbline.collect.votes import counted
+from plumbline.compiled import Compiled, given_id
 
 WITHDRAWN = Ballot.Outcome.WITHDRAWN.value
 HEAD = 64  # comparisons at the top of the order that every claim looks at
@@ -36,7 +38,7 @@ WANTING = """
 """
 # `annotator_id + 0`: ballots are looked up by comparison, never by a person who may have very many.
 FIND = f"""
-SELECT c.* FROM collect_comparison AS c WHERE {WANTING} AND {{where}}
+SELECT c.id FROM collect_comparison AS c WHERE {WANTING} AND {{where}}
     AND (SELECT count(*) FROM collect_ballot AS b WHERE b.comparison_id = c.id
         AND b.seat IS NOT NULL AND (b.outcome <> '' OR b.expires_at > %(now)s)
     ) < COALESCE(c.overlap, %(overlap)s)
@@ -52,6 +54,9 @@ AT_THE_HEAD = f"""c.id IN (
 # What comes after the cursor, as two ranges of one index.
 FROM_CURSOR = ("c.priority = %(priority)s AND c.id > %(number)s", "c.priority < %(priority)s")
 ANYWHERE = "true"
+_LOCKED = Compiled(
+    lambda: Comparison.objects.select_related("prompt").filter(pk=given_id("comparison"))
+)
 
 
 def wanting(campaign: Campaign) -> QuerySet[Comparison]:
@@ -97,8 +102,10 @@ def find(
     def first(where: str, **more: Any) -> Comparison | None:
         if tried:
             where += f" AND c.id NOT IN ({', '.join(str(int(pk)) for pk in tried)})"
-        rows = Comparison.objects.raw(FIND.format(where=where, lock=lock), {**values, **more})
-        return next(iter(rows), None)
+        with connection.cursor() as cursor:
+            cursor.execute(FIND.format(where=where, lock=lock), {**values, **more})
+            row = cursor.fetchone()
+        return None if row is None else _LOCKED.first(comparison=row[0])
 
     if not wait:
         found = first(AT_THE_HEAD, head=HEAD)

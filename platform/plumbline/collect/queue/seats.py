@@ -7,10 +7,12 @@ changes seats holds the comparison's lock and leaves `Comparison.full` true.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db import connection, transaction
 from django.db.models import (
+    BooleanField,
     Case,
     Count,
     Exists,
@@ -34,33 +36,58 @@ from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import settings
 from plumbline.collect.quality.planting import EVERYBODY
 from plumbline.collect.votes import VOTES, in_doubt
+from plumbline.compiled import Compiled, Given, Prepared, given_id
 
 FOR_ALL = (Comparison.Kind.GOLD, Comparison.Kind.TRAINING)  # wanted of all who come by
+
+_PERSON = Compiled(
+    lambda: User.objects.select_for_update(no_key=True).only("pk").filter(pk=given_id("user"))
+)
+_COMPARISON = Compiled(
+    lambda: (
+        Comparison.objects.select_for_update(of=("self",))
+        .select_related("campaign")
+        .filter(pk=given_id("comparison"))
+    )
+)
+# Of one person, and of all who hold a seat.
+_BALLOTS = Compiled(
+    lambda: Ballot.objects.filter(
+        Q(seat__isnull=False) | Q(annotator=given_id("user")), comparison=given_id("comparison")
+    ).order_by("revision")
+)
 
 
 def lock_person(user: User) -> None:
     """One claim or undo of a person at a time, so that two tabs do not get two comparisons."""
-    User.objects.select_for_update(no_key=True).values_list("pk").get(pk=user.pk)
+    if _PERSON.first(user=user.pk) is None:
+        raise User.DoesNotExist
 
 
 def lock_comparison(pk: int) -> Comparison:
     """Locked and fresh, with its campaign."""
-    locked = Comparison.objects.select_for_update(of=("self",)).select_related("campaign")
-    return locked.get(pk=pk)
+    locked = _COMPARISON.first(comparison=pk)
+    if locked is None:
+        raise Comparison.DoesNotExist
+    return locked
 
 
 # In SQL, as every vote does it; the overlap is read then, not when the lock was asked for.
-RECOUNT = """
+RECOUNT = Prepared.named(
+    """
 UPDATE collect_comparison SET "full" = (
     SELECT count(*) FROM collect_ballot AS b WHERE b.comparison_id = collect_comparison.id
         AND b.seat IS NOT NULL AND b.outcome IN ('ranked', 'all_bad', 'absolute')
 ) >= COALESCE(overlap, (SELECT c.overlap FROM collect_campaign AS c WHERE c.id = campaign_id))
-OR %s AND EXISTS (
+OR %(looked_at)s AND EXISTS (
     SELECT 1 FROM collect_flag AS f JOIN collect_ballot AS b ON b.id = f.ballot_id
         WHERE b.comparison_id = collect_comparison.id AND f.resolved_at IS NULL
 )
-WHERE id = %s
-"""
+WHERE id = %(comparison)s
+""",
+    Given("looked_at", BooleanField()),
+    given_id("comparison"),
+)
 
 
 def wanted(comparison: Comparison) -> int:
@@ -88,13 +115,29 @@ def free_seat(comparison: Comparison) -> int | None:
         highest: int | None = held.aggregate(highest=Max("seat"))["highest"]
         following = 0 if highest is None else highest + 1
         return following if following < people else None
+    return _lowest(held, people)
+
+
+def free_seat_for(user: User, comparison: Comparison) -> tuple[int | None, Ballot | None]:
+    """`free_seat`, and the person's newest ballot there, of a locked comparison."""
+    if wanted(comparison) >= EVERYBODY:
+        own = comparison.ballots.filter(annotator=user).order_by("-revision").first()
+        return free_seat(comparison), own
+    there = _BALLOTS.all(comparison=comparison.pk, user=user.pk)
+    own = next((one for one in reversed(there) if one.annotator_id == user.pk), None)
+    held = [one for one in there if one.seat is not None]
+    return _lowest(held, wanted(comparison)), own
+
+
+def _lowest(held: Iterable[Ballot], people: int) -> int | None:
+    """The lowest seat below `people` that none of these holds; lapsed claims lose theirs."""
     now = timezone.now()
     lapsed, taken = [], set()
-    for pk, seat, outcome, expires_at in held.values_list("pk", "seat", "outcome", "expires_at"):
-        if not outcome and expires_at <= now:
-            lapsed.append(pk)
+    for one in held:
+        if not one.outcome and one.expires_at <= now:
+            lapsed.append(one.pk)
         else:
-            taken.add(seat)
+            taken.add(one.seat)
     if lapsed:
         Ballot.objects.filter(pk__in=lapsed).update(seat=None)
     if len(taken) >= people:  # some may sit above a number that was lowered
@@ -130,7 +173,8 @@ def recount(comparison: Comparison) -> None:
     """Write `full` as the seats have it now. For a locked comparison, after its ballots."""
     if wanted(comparison) < EVERYBODY:
         with connection.cursor() as cursor:
-            cursor.execute(RECOUNT, [waits_for_a_look(comparison.campaign), comparison.pk])
+            waits = waits_for_a_look(comparison.campaign)
+            RECOUNT.execute(cursor, looked_at=waits, comparison=comparison.pk)
 
 
 def recount_flagged(campaign: Campaign) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.db.models import Case, Count, F, IntegerField, OuterRef, Sum, When
+from django.db.models import Case, Count, F, IntegerField, OuterRef, QuerySet, Sum, When
 from django.db.models.functions import Coalesce
 
-from plumbline.collect.models import Ballot, Campaign
+from plumbline.collect.models import Ballot, Campaign, Comparison
 from plumbline.collect.queue import seats, stale
 from plumbline.collect.votes import VOTES, counted
 
@@ -23,10 +23,16 @@ class Tally:
 
 
 def tally(campaign: Campaign) -> Tally:
-    asked = counted(campaign.comparisons.order_by()).filter(retired_at__isnull=True)
-    wanted = asked.aggregate(n=Sum(people_wanted(campaign)))["n"] or 0
-    held = Ballot.objects.filter(comparison__in=asked, seat__isnull=False, outcome__in=VOTES)
-    return Tally(held.aggregate(n=Count("pk"))["n"], wanted)
+    held = Ballot.objects.filter(
+        comparison__in=_asked(campaign), seat__isnull=False, outcome__in=VOTES
+    )
+    return Tally(held.aggregate(n=Count("pk"))["n"], wanted(campaign))
+
+
+def wanted(campaign: Campaign) -> int:
+    """Votes that the campaign wants."""
+    people: int | None = _asked(campaign).aggregate(n=Sum(people_wanted(campaign)))["n"]
+    return people or 0
 
 
 def people_wanted(campaign: Campaign) -> Case:
@@ -37,3 +43,7 @@ def people_wanted(campaign: Campaign) -> Case:
         default=Coalesce(F("overlap"), campaign.overlap),
         output_field=IntegerField(),
     )
+
+
+def _asked(campaign: Campaign) -> QuerySet[Comparison]:
+    return counted(campaign.comparisons.order_by()).filter(retired_at__isnull=True)

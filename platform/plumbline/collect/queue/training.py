@@ -17,6 +17,7 @@ from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import skill
 from plumbline.collect.queue import seats
 from plumbline.collect.votes import SAID
+from plumbline.compiled import Given
 
 KIND = Comparison.Kind.TRAINING
 
@@ -32,7 +33,7 @@ class Feedback:
     passed: bool  # the training as a whole
 
 
-def of_campaign(campaign: Campaign) -> QuerySet[Comparison]:
+def of_campaign(campaign: Campaign | Given) -> QuerySet[Comparison]:
     return Comparison.objects.filter(
         campaign=campaign, kind=KIND, retired_at__isnull=True, only_for__isnull=True
     )

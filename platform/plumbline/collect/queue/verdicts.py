@@ -85,5 +85,5 @@ def _check_asked(verdict: Verdict, ballot: Ballot) -> None:
     if verdict.spans:
         if asking.SPANS not in asks:
             raise ValueError("This campaign asks for no marks on answers.")
-        answers = ballot.comparison.slots.select_related("completion")
+        answers = ballot.comparison.replies
         asking.check_spans(verdict.spans, {one.slot: one.completion.text for one in answers})

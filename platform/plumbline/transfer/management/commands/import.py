@@ -26,6 +26,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--split-heldout", type=float, default=0.1, help="share of prompts kept for evaluation"
         )
+        parser.add_argument(
+            "--campaign", default="", metavar="NAME", help="of the votes; else named after the set"
+        )
         parser.add_argument("--limit", type=int, help="read only the first rows")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -42,7 +45,10 @@ class Command(BaseCommand):
             raise CommandError("--limit must be at least 1")
         if not options["set"] or len(options["set"]) > 80:
             raise CommandError("--set must be a name of 1 to 80 characters")
-        source = Source(options["format"], path.name, options["split_heldout"])
+        if len(options["campaign"]) > 120:
+            raise CommandError("--campaign must be a name of at most 120 characters")
+        share, campaign = options["split_heldout"], options["campaign"].strip()
+        source = Source(options["format"], path.name, share, campaign=campaign)
         try:
             format = formats.find(options["format"])
             size = path.stat().st_size
@@ -51,7 +57,10 @@ class Command(BaseCommand):
         except ValueError as error:
             raise CommandError(str(error)) from error
         with staged, tqdm(desc="writing", total=len(staged), unit="row", disable=quiet) as bar:
-            record, new = publish(staged, project, options["set"], source, format, bar.update)
+            try:
+                record, new = publish(staged, project, options["set"], source, format, bar.update)
+            except ValueError as error:
+                raise CommandError(str(error)) from error
             rows = f"{staged.rows} rows ({staged.duplicates} repeated)"
         if not new:
             self.stdout.write(

@@ -1,0 +1,264 @@
+"""Feedback over HTTP: signals on answers, comparisons, signed links for browsers, forgetting.
+
+Everything can be sent twice: under the same name the same words are one row, other words are
+refused. An answer of another project does not exist. Nothing here is a vote; see `review`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from django.db import IntegrityError, close_old_connections, connections, transaction
+from django.db.models import Q
+from django.utils import timezone
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from plumbline.accounts.models import ApiKey, Scope
+from plumbline.gateway import forgetting, ids, links, said
+from plumbline.gateway.directory import Caller
+from plumbline.gateway.links import Link
+from plumbline.gateway.models import ClientComparison, Exchange, Feedback
+from plumbline.gateway.wire import ApiError, bad, body_of
+
+Row = TypeVar("Row", Feedback, ClientComparison)
+T = TypeVar("T")
+Admit = Callable[[Request, Scope], Awaitable[Caller]]
+
+# A browser may use a link from any page, and never with anything of its own: no cookies, no keys.
+OPEN = {"access-control-allow-origin": "*"}
+PREFLIGHT = {
+    **OPEN,
+    "access-control-allow-methods": "POST",
+    "access-control-allow-headers": "content-type",
+    "access-control-max-age": "600",
+}
+
+
+class Desk:
+    """The endpoints; `admit` says who calls, or raises ApiError."""
+
+    def __init__(self, admit: Admit) -> None:
+        self._admit = admit
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feedback")
+        self.routes = [
+            Route("/v1/feedback", self.feedback, methods=["POST"]),
+            Route("/v1/feedback/links", self.link, methods=["POST"]),
+            Route("/v1/feedback/links/{token}", self.by_link, methods=["POST", "OPTIONS"]),
+            Route("/v1/feedback/{name}", self.one_feedback, methods=["GET"]),
+            Route("/v1/comparisons", self.comparison, methods=["POST"]),
+            Route("/v1/comparisons/{name}", self.one_comparison, methods=["GET"]),
+            Route("/v1/end_users/forget", self.forget, methods=["POST"]),
+        ]
+
+    async def close(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, connections.close_all)
+        self._thread.shutdown()
+
+    async def feedback(self, request: Request) -> Response:
+        caller = await self._admit(request, Scope.FEEDBACK)
+        name, columns = said.feedback(await body_of(request), caller.project)
+        name = name or _header_name(request) or ids.fresh("fb")
+        return await self._taken(request, _take_feedback, caller.project, caller.key, name, columns)
+
+    async def one_feedback(self, request: Request) -> Response:
+        return await self._shown(request, Feedback, _feedback_json)
+
+    async def comparison(self, request: Request) -> Response:
+        caller = await self._admit(request, Scope.FEEDBACK)
+        name, columns = said.comparison(await body_of(request), caller.project)
+        name = name or _header_name(request) or ids.fresh("cmp")
+        return await self._taken(
+            request, _take_comparison, caller.project, caller.key, name, columns
+        )
+
+    async def one_comparison(self, request: Request) -> Response:
+        return await self._shown(request, ClientComparison, _comparison_json)
+
+    async def link(self, request: Request) -> Response:
+        """A link through which a browser may give feedback on one answer, once."""
+        caller = await self._admit(request, Scope.FEEDBACK)
+        wish = said.link(await body_of(request), caller.project)
+        await self._ask(lambda: _check(caller.project, wish.completion_id, "completion_id"))
+        token, link = links.make(
+            caller.project, caller.key, wish.completion_id, wish.choice, wish.end_user, wish.seconds
+        )
+        reply = {
+            "object": "feedback.link",
+            "id": link.name,
+            "url": f"{str(request.base_url).rstrip('/')}/v1/feedback/links/{token}",
+            "completion_id": wish.completion_id,
+            "expires_at": link.expires,
+        }
+        return JSONResponse(reply, 201, headers=request.state.headers)
+
+    async def by_link(self, request: Request) -> Response:
+        """What a link's holder says. Said again in the same words it is the same; the link takes
+        nothing else after that."""
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={**request.state.headers, **PREFLIGHT})
+        request.state.headers.update(OPEN)
+        link = links.read(request.path_params["token"])
+        if link is None:
+            raise ApiError(404, "This link does not exist.", code="link_not_found")
+        if link.expired:
+            raise ApiError(410, "This link has expired.", code="link_expired")
+        columns = said.by_link(await body_of(request))
+        about = {name: getattr(link, name) for name in ("completion_id", "choice", "end_user")}
+        await self._ask(lambda: _check_maker(link))
+        given = (link.project, link.key, link.name, {**about, **columns}, True)
+        return await self._taken(request, _take_feedback, *given)
+
+    async def forget(self, request: Request) -> Response:
+        """Delete what is kept of an end user, by the name that the client knows them under."""
+        caller = await self._admit(request, Scope.FEEDBACK)
+        who = said.forgotten(await body_of(request), caller.project)
+        found = await self._ask(lambda: forgetting.forget(caller.project, who))
+        return JSONResponse(
+            {"object": "end_user.forgotten", **found}, headers=request.state.headers
+        )
+
+    async def _taken(self, request: Request, take: Callable[..., Any], *given: Any) -> Response:
+        reply = await self._ask(lambda: take(*given))
+        return JSONResponse(reply, 202, headers=request.state.headers)
+
+    async def _shown(
+        self, request: Request, model: type[Row], show: Callable[[Row], dict[str, Any]]
+    ) -> Response:
+        caller = await self._admit(request, Scope.FEEDBACK)
+        name = request.path_params["name"]
+
+        def look() -> dict[str, Any] | None:
+            row = _find(model, caller.project, name) if said.ID.fullmatch(name) else None
+            return show(row) if row is not None else None
+
+        if (found := await self._ask(look)) is None:
+            raise _unknown(name, None)
+        return JSONResponse(found, headers=request.state.headers)
+
+    async def _ask(self, query: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, _fresh, query)
+
+
+def _fresh(query: Callable[[], T]) -> T:
+    close_old_connections()
+    try:
+        return query()
+    finally:
+        close_old_connections()
+
+
+def _header_name(request: Request) -> str:
+    """SDKs that retry send a name of their own for the request."""
+    given = request.headers.get("idempotency-key")
+    return said.name(given, "Idempotency-Key") if given else ""
+
+
+def _take_feedback(
+    project: int, key: int, name: str, columns: dict[str, Any], by_link: bool = False
+) -> dict[str, Any]:
+    _check(project, columns["completion_id"], "completion_id")
+    if columns["other"]:
+        _check(project, columns["other"], "value")
+        if columns["other"] == columns["completion_id"]:
+            raise bad("value", "must be another answer than the one it replaced")
+    row = Feedback(project_id=project, api_key_id=key, name=name, by_link=by_link, **columns)
+    return _feedback_json(_once(row, columns, "feedback_id"))
+
+
+def _take_comparison(project: int, key: int, name: str, columns: dict[str, Any]) -> dict[str, Any]:
+    for i, one in enumerate(columns["responses"]):
+        if "completion_id" in one:
+            _check(project, one["completion_id"], f"responses[{i}].completion_id")
+    row = ClientComparison(project_id=project, api_key_id=key, name=name, **columns)
+    return _comparison_json(_once(row, columns, "comparison_id"))
+
+
+def _once(row: Row, columns: dict[str, Any], field: str) -> Row:
+    """The row under its name, whoever wrote it first. Raises ApiError where it says otherwise."""
+    row.digest = hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
+    model = type(row)
+    kept: Row | None = _find(model, row.project_id, row.name)
+    if kept is None:
+        try:
+            with transaction.atomic():
+                row.save(force_insert=True)
+            return row
+        except IntegrityError:  # the same, sent twice at once
+            kept = _find(model, row.project_id, row.name)
+            if kept is None:
+                raise
+    if kept.digest != row.digest:
+        said_before = f"{row.name!r} has been sent before, with other content."
+        raise ApiError(409, said_before, param=field, code="idempotency_conflict")
+    return kept
+
+
+def _find(model: type[Row], project: int, name: str) -> Row | None:
+    return model._default_manager.filter(project=project, name=name).first()
+
+
+def _check(project: int, completion: str, param: str) -> None:
+    """Raises ApiError for an answer that is not of the project. One whose row is still to be
+    written is known by its name."""
+    if not ids.belongs(completion, project) and not (
+        Exchange.objects.filter(project=project, completion_id=completion).exists()
+    ):
+        raise _unknown(completion, param)
+
+
+def _check_maker(link: Link) -> None:
+    """Raises ApiError when the key that the link was made with is no longer good for it."""
+    live = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
+    key = ApiKey.objects.filter(live, pk=link.key, project=link.project).first()
+    if key is None or Scope.FEEDBACK not in key.scopes:
+        raise ApiError(410, "This link is no longer good.", code="link_expired")
+
+
+def _unknown(name: str, param: str | None) -> ApiError:
+    return ApiError(404, f"{name!r} does not exist.", param=param, code="not_found")
+
+
+def _feedback_json(row: Feedback) -> dict[str, Any]:
+    exchange = Exchange.objects.filter(completion_id=row.completion_id).select_related("policy")
+    answered = exchange.first()
+    return {
+        "id": row.name,
+        "object": "feedback",
+        "created": _seconds(row.created_at),
+        "completion_id": row.completion_id,
+        "choice": row.choice,
+        "model": answered.policy.name if answered else None,
+        "key": row.key,
+        "score": row.score,
+        "value": row.value,
+        "comment": row.comment or None,
+        "correction": row.correction or None,
+        "consent_train": row.consent_train,
+        "in_review": row.comparison_id is not None,
+    }
+
+
+def _comparison_json(row: ClientComparison) -> dict[str, Any]:
+    return {
+        "id": row.name,
+        "object": "comparison",
+        "created": _seconds(row.created_at),
+        "messages": row.messages or None,
+        "responses": row.responses,
+        "tie_groups": row.ranking,
+        "comment": row.comment or None,
+        "consent_train": row.consent_train,
+        "in_review": row.comparison_id is not None,
+    }
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp())

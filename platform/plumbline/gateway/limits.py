@@ -1,0 +1,290 @@
+"""Limits of keys, shared by all gateway processes: token buckets and budgets in Redis.
+
+Admission takes what a request may use at most, in one atomic script under Redis's clock; its end
+gives back what it did not use. So parallel requests never pass a limit together. Redis is a memory
+only: while it is away requests pass and the log says so once, and what a budget has already spent
+comes from the database, so losing Redis forgives nobody a month.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import logging
+import math
+import time
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from plumbline.accounts.models import ApiKey
+from plumbline.gateway import usage
+from plumbline.gateway.wire import ApiError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 1.0  # seconds for one answer of Redis
+PAUSE = 5.0  # seconds without asking after Redis failed to answer
+AT_ONCE = 64  # connections; more requests wait for one of them, which no time limit ends
+MINUTE = 60_000  # milliseconds
+
+# Levels refill by Redis's own clock, so gateways with different clocks agree. What is refused
+# changes nothing.
+ADMIT = """
+local rpm, tpm, per_day, per_month, cost =
+  tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local held = redis.call('HMGET', KEYS[1], 'at', 'requests', 'tokens', 'day', 'in_day', 'month',
+  'in_month')
+local passed = math.max(0, now - (tonumber(held[1]) or now))
+local function level(limit, left)
+  return math.min(limit, (tonumber(left) or limit) + limit * passed / 60000)
+end
+local requests, tokens = level(rpm, held[2]), level(tpm, held[3])
+local in_day = math.max(held[4] == ARGV[6] and tonumber(held[5]) or 0, tonumber(ARGV[7]))
+local in_month = math.max(held[6] == ARGV[8] and tonumber(held[7]) or 0, tonumber(ARGV[9]))
+local verdict, wait = 0, 0
+if rpm > 0 and requests < 1 then
+  verdict, wait = 1, (1 - requests) / rpm * 60000
+elseif tpm > 0 and tokens < cost then
+  verdict, wait = 2, (cost - tokens) / tpm * 60000
+elseif per_day > 0 and in_day + cost > per_day then
+  verdict = 3
+elseif per_month > 0 and in_month + cost > per_month then
+  verdict = 4
+else
+  requests, tokens = requests - 1, tokens - cost
+  in_day, in_month = in_day + cost, in_month + cost
+  redis.call('HSET', KEYS[1], 'at', now,
+    'requests', rpm > 0 and requests or '', 'tokens', tpm > 0 and tokens or '',
+    'day', ARGV[6], 'in_day', in_day, 'month', ARGV[8], 'in_month', in_month)
+  redis.call('EXPIRE', KEYS[1], 2764800)
+end
+return {verdict, math.floor(wait), math.floor(requests), math.floor(tokens), in_day, in_month}
+"""
+SETTLE = """
+local held = redis.call('HMGET', KEYS[1], 'tokens', 'day', 'month')
+local tokens = tonumber(held[1])
+if tokens then redis.call('HSET', KEYS[1], 'tokens', tokens + ARGV[1]) end
+if held[2] == ARGV[2] then redis.call('HINCRBY', KEYS[1], 'in_day', -ARGV[1]) end
+if held[3] == ARGV[3] then redis.call('HINCRBY', KEYS[1], 'in_month', -ARGV[1]) end
+"""
+REQUESTS, TOKENS, DAY, MONTH = 1, 2, 3, 4
+NAMES = {REQUESTS: "requests", TOKENS: "tokens", DAY: "day", MONTH: "month"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one key; 0 is none. What finished requests had used of the budgets on the day `seen`."""
+
+    key: int
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    tokens_per_month: int = 0
+    spent_in_day: int = 0
+    spent_in_month: int = 0
+    seen: date | None = None
+
+    def spent(self, now: date) -> tuple[int, int]:
+        """(in the day, in the month) of `now`: what was seen before midnight is no longer so."""
+        if self.seen == now:
+            return self.spent_in_day, self.spent_in_month
+        same_month = self.seen is not None and self.seen.replace(day=1) == now.replace(day=1)
+        return 0, self.spent_in_month if same_month else 0
+
+    def __bool__(self) -> bool:
+        minutes = self.requests_per_minute or self.tokens_per_minute
+        return bool(minutes or self.tokens_per_day or self.tokens_per_month)
+
+
+def of(key: ApiKey) -> Limits:
+    """A key's own limits, the settings' where it has none. Reads the budgets' state."""
+
+    def own(name: str) -> int:
+        value = getattr(key, name)
+        return int(getattr(settings, f"KEY_{name.upper()}") if value is None else value)
+
+    limits = Limits(
+        key.pk,
+        own("requests_per_minute"),
+        own("tokens_per_minute"),
+        own("tokens_per_day"),
+        own("tokens_per_month"),
+    )
+    today = datetime.now(UTC).date()
+    if limits.tokens_per_day:
+        limits = replace(limits, spent_in_day=usage.spent(key, today), seen=today)
+    if limits.tokens_per_month:
+        in_month = usage.spent(key, today.replace(day=1))
+        limits = replace(limits, spent_in_month=in_month, seen=today)
+    return limits
+
+
+@dataclass(frozen=True)
+class Admission:
+    """What was taken for a request, to be settled when it ends."""
+
+    limits: Limits
+    cost: int
+    day: str
+    month: str
+
+
+class Limited(ApiError):
+    """A request beyond a limit: which one, and what the client may read of it."""
+
+    def __init__(self, limit: int, message: str, wait: float | None, **shape: str) -> None:
+        after = None if wait is None else max(1, math.ceil(wait))
+        super().__init__(429, message, retry_after=after, **shape)
+        self.limit = NAMES[limit]
+
+
+class Limiter:
+    def __init__(self, url: str) -> None:
+        self._redis: Redis = Redis.from_url(
+            url.replace("redis+socket://", "unix://"),
+            socket_timeout=PATIENCE,
+            socket_connect_timeout=PATIENCE,
+            retry=Retry(NoBackoff(), 1),
+        )
+        self._admit = self._redis.register_script(ADMIT)
+        self._settle = self._redis.register_script(SETTLE)
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._silent_until = 0.0
+        self._away = False
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        await asyncio.gather(*self._settling)
+        await self._redis.aclose()
+
+    async def answers(self) -> bool:
+        try:
+            await self._redis.ping()
+        except (RedisError, OSError):
+            return False
+        return True
+
+    async def admit(self, limits: Limits, cost: int, headers: dict[str, str]) -> Admission | None:
+        """Take a request's share, and tell in `headers` what is left. None: nothing limits it.
+
+        Raises Limited when it is beyond a limit; then it has taken nothing.
+        """
+        if not limits:
+            return None
+        now = datetime.now(UTC)
+        admission = Admission(limits, cost, f"{now:%Y-%m-%d}", f"{now:%Y-%m}")
+        in_day, in_month = limits.spent(now.date())
+        arguments: list[Any] = [limits.requests_per_minute, limits.tokens_per_minute]
+        arguments += [limits.tokens_per_day, limits.tokens_per_month, cost]
+        arguments += [admission.day, in_day, admission.month, in_month]
+        found = await self._run(self._admit, limits, arguments)
+        if found is None:
+            return None
+        verdict, wait, requests, tokens, in_day, in_month = found
+        headers.update(_headers(limits, requests, tokens, in_day, in_month, now))
+        if verdict:
+            refusal = _refusal(verdict, limits, cost, wait / 1000, now)
+            if refusal.retry_after is None or verdict in (DAY, MONTH):
+                headers["x-should-retry"] = "false"  # which OpenAI's clients obey
+            raise refusal
+        return admission
+
+    def settle(self, admission: Admission | None, used: int) -> None:
+        """Give back what an admitted request did not use, behind its answer."""
+        if admission is None or used == admission.cost:
+            return
+        arguments = [admission.cost - used, admission.day, admission.month]
+        task = asyncio.create_task(self._give_back(admission.limits, arguments))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _give_back(self, limits: Limits, arguments: list[Any]) -> None:
+        await self._run(self._settle, limits, arguments)
+
+    async def _run(self, script: Any, limits: Limits, arguments: list[Any]) -> Any:
+        if time.monotonic() < self._silent_until:
+            return None
+        async with self._turns:
+            try:
+                found = await script(keys=[f"plumbline:limits:{limits.key}"], args=arguments)
+            except (RedisError, OSError) as error:
+                self._silent_until = time.monotonic() + PAUSE
+                if not self._away:
+                    log.error("Redis does not answer, so the limits of keys do not hold: %s", error)
+                self._away = True
+                return None
+        if self._away:
+            self._away = False
+            log.warning("Redis answers again, and the limits of keys hold.")
+        return found
+
+
+def _headers(
+    limits: Limits, requests: int, tokens: int, in_day: int, in_month: int, now: datetime
+) -> dict[str, str]:
+    """OpenAI's; those of tokens tell the shortest of the key's token limits."""
+    said: dict[str, str] = {}
+
+    def say(kind: str, limit: int, left: int, seconds: float) -> None:
+        said[f"x-ratelimit-limit-{kind}"] = str(limit)
+        said[f"x-ratelimit-remaining-{kind}"] = str(max(0, left))
+        said[f"x-ratelimit-reset-{kind}"] = duration(seconds)
+
+    if limit := limits.requests_per_minute:
+        say("requests", limit, requests, 60 * (limit - requests) / limit)
+    if limit := limits.tokens_per_minute:
+        say("tokens", limit, tokens, 60 * (limit - tokens) / limit)
+    elif limit := limits.tokens_per_day:
+        say("tokens", limit, limit - in_day, _left(DAY, now))
+    elif limit := limits.tokens_per_month:
+        say("tokens", limit, limit - in_month, _left(MONTH, now))
+    return said
+
+
+def _refusal(verdict: int, limits: Limits, cost: int, wait: float, now: datetime) -> Limited:
+    if verdict == REQUESTS:
+        said = f"This key may make {limits.requests_per_minute} requests a minute."
+        return Limited(verdict, said, wait, code="rate_limit_exceeded", kind="requests")
+    if verdict == TOKENS:
+        limit = limits.tokens_per_minute
+        said = f"This key may use {limit} tokens a minute, and this request may use {cost}."
+        after = None if cost > limit else wait  # it would never fit
+        return Limited(verdict, said, after, code="rate_limit_exceeded", kind="tokens")
+    period = "day" if verdict == DAY else "month"
+    limit = limits.tokens_per_day if verdict == DAY else limits.tokens_per_month
+    said = (
+        f"This key's budget of {limit} tokens a {period} does not hold the {cost} tokens that this "
+        "request may use."
+    )
+    shape = "insufficient_quota"
+    return Limited(verdict, said, _left(verdict, now), code=shape, kind=shape)
+
+
+def _left(period: int, now: datetime) -> float:
+    """Seconds until the day or the month ends, in UTC."""
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    days = 1
+    if period == MONTH:
+        days = calendar.monthrange(now.year, now.month)[1] - now.day + 1
+    return (midnight + timedelta(days=days) - now).total_seconds()
+
+
+def duration(seconds: float) -> str:
+    """As OpenAI writes it: 20ms, 1s, 6m0s, 1h2m3s."""
+    milliseconds = max(0, math.ceil(1000 * seconds))
+    if 0 < milliseconds < 1000:
+        return f"{milliseconds}ms"
+    total = math.ceil(milliseconds / 1000)
+    hours, minutes = divmod(total // 60, 60)
+    said = f"{hours}h" if hours else ""
+    said += f"{minutes}m" if total >= 60 else ""
+    return f"{said}{total % 60}s"

@@ -1,0 +1,74 @@
+"""Whether this gateway can serve, and what is missing where it cannot.
+
+The engine counts as well when it has given a real token not long ago: to a client, or else to a
+probe, since engines that hang go on answering their health checks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from plumbline.gateway.directory import Directory
+from plumbline.gateway.engine import Engine
+from plumbline.gateway.limits import Limiter
+from plumbline.gateway.wire import ApiError
+
+PROBE_SECONDS = 10.0
+DATABASE_SECONDS = 5.0
+PROBE = {"model": settings.BASE_NAME, "prompt": "Hello", "max_tokens": 1}
+UP, LENT, AWAY = "up", "lent", "away"
+
+
+class Readiness:
+    def __init__(self, engine: Engine, directory: Directory, limiter: Limiter) -> None:
+        self._engine, self._directory, self._limiter = engine, directory, limiter
+        self._token_at = -float("inf")  # when the engine last gave one, monotonic
+        self._probing: asyncio.Task[bool] | None = None
+
+    def token(self) -> None:
+        """The engine has just given one."""
+        self._token_at = time.monotonic()
+
+    async def parts(self) -> dict[str, str]:
+        """What the gateway needs and how it is. An engine that is lent comes back by itself, and
+        requests wait for it, so it is no fault."""
+        database, redis = await asyncio.gather(self._database(), self._limiter.answers())
+        lent = database and await self._directory.lent()
+        engine = LENT if lent else UP if await self._engine_up() else AWAY
+        return {
+            "database": UP if database else AWAY,
+            "redis": UP if redis else AWAY,
+            "engine": engine,
+        }
+
+    async def _engine_up(self) -> bool:
+        """Whether the engine has given a token within the last seconds, or gives one now."""
+        if time.monotonic() - self._token_at <= settings.READY_SECONDS:
+            return True
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._probe())
+        return await asyncio.shield(self._probing)
+
+    async def _probe(self) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                reply = await self._engine.whole("/v1/completions", PROBE)
+        except (ApiError, TimeoutError):
+            return False
+        usage = reply.get("usage")
+        if not isinstance(usage, dict) or not usage.get("completion_tokens"):
+            return False
+        self.token()
+        return True
+
+    async def _database(self) -> bool:
+        try:
+            async with asyncio.timeout(DATABASE_SECONDS):
+                await self._directory.lent()
+        except (DatabaseError, TimeoutError):
+            return False
+        return True

@@ -1,0 +1,196 @@
+"""One admitted request from its admission to its end, and the books that its end goes into.
+
+However a request ends, it ends here once: its line in the journal, what its key has not used, the
+metrics and the log all tell the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from plumbline.gateway import ids
+from plumbline.gateway.directory import Caller, Target
+from plumbline.gateway.engine import DONE, Chunks
+from plumbline.gateway.journal import Journal
+from plumbline.gateway.limits import Admission, Limiter
+from plumbline.gateway.metrics import Metrics
+from plumbline.gateway.models import Exchange
+from plumbline.gateway.readiness import Readiness
+from plumbline.gateway.storing import Store, Texts
+from plumbline.gateway.tracing import tell
+from plumbline.gateway.wire import ApiError, Asked
+
+# What OpenAI's replies hold; engines add fields of their own.
+REPLY_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
+CHOICE_FIELDS = ("index", "message", "delta", "text", "logprobs", "finish_reason")
+CLIENT_LEFT = 499
+
+
+@dataclass
+class Served:
+    """One admitted request, until its line in the journal."""
+
+    caller: Caller
+    asked: Asked
+    target: Target
+    id: str
+    client_id: str = ""
+    admission: Admission | None = None
+    prompt_cost: int = 0  # the prompt's tokens, estimated
+    began: float = field(default_factory=time.perf_counter)
+    first: float | None = None  # seconds to a stream's first piece
+    pieces: int = 0  # about as many tokens
+    status: int = 200
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    texts: Texts = field(default_factory=Texts)
+
+    def dress(self, reply: Mapping[str, Any]) -> dict[str, Any]:
+        """A reply or chunk of the engine under our id and the policy's immutable name."""
+        if isinstance(reply.get("usage"), dict):
+            self.usage = reply["usage"]
+        if self.asked.stored is not None:
+            self.texts.take(reply)
+        kept = {name: reply[name] for name in REPLY_FIELDS if name in reply}
+        kept["choices"] = [
+            {name: choice[name] for name in CHOICE_FIELDS if name in choice}
+            for choice in reply.get("choices") or []
+        ]
+        return {**kept, "id": self.id, "model": self.target.name}
+
+    def piece(self) -> None:
+        if self.first is None:
+            self.first = time.perf_counter() - self.began
+        self.pieces += 1
+
+    def tokens(self) -> tuple[int, int]:
+        """(in, out) by the engine's count; of a stream that its client left, about as many."""
+        if self.usage:
+            return self.usage.get("prompt_tokens") or 0, self.usage.get("completion_tokens") or 0
+        if self.status == CLIENT_LEFT and self.pieces:
+            return self.prompt_cost, self.pieces
+        return 0, 0
+
+    def used(self) -> int:
+        """What of its admission it has used. Nothing when the engine failed; all of it when its
+        client left before a word had come, since the engine may have been at work."""
+        if self.status == CLIENT_LEFT and not self.pieces and self.admission is not None:
+            return self.admission.cost
+        return sum(self.tokens()) if self.status in (200, CLIENT_LEFT) else 0
+
+    def exchange(self) -> Exchange:
+        return Exchange(
+            project_id=self.caller.project,
+            api_key_id=self.caller.key,
+            policy_id=self.target.policy,
+            completion_id=self.id,
+            client_request_id=self.client_id,
+            asked_for=self.asked.model[:120],
+            status=self.status,
+            streamed=self.asked.stream,
+            prompt_tokens=self.usage.get("prompt_tokens"),
+            completion_tokens=self.usage.get("completion_tokens"),
+            latency_ms=round(1000 * (time.perf_counter() - self.began)),
+        )
+
+
+class Books:
+    """Everything that keeps count of requests that ended."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        limiter: Limiter,
+        metrics: Metrics,
+        readiness: Readiness,
+        store: Store,
+    ) -> None:
+        self._journal, self._limiter, self._readiness = journal, limiter, readiness
+        self.metrics, self._store = metrics, store
+
+    def close(self, served: Served) -> None:
+        """Never blocks and never raises."""
+        exchange = served.exchange()
+        self._journal.add(exchange)
+        self._store.add(served)
+        self._limiter.settle(served.admission, served.used())
+        tokens, milliseconds = served.tokens(), exchange.latency_ms
+        if tokens[1]:
+            self._readiness.token()
+        self.metrics.ended(
+            *(served.caller.project, served.target.name, served.status),
+            *(tokens, served.first, milliseconds / 1000),
+        )
+        tell(
+            "completion",
+            {
+                "request_id": f"req_{ids.request(served.id)}",
+                "client_request_id": served.client_id,
+                "key": f"plk_{served.caller.prefix}",
+                "policy": served.target.name,
+                "status": served.status,
+                "prompt_tokens": tokens[0],
+                "completion_tokens": tokens[1],
+                "ms": milliseconds,
+                "streamed": served.asked.stream,
+            },
+        )
+
+
+class Stream(StreamingResponse):
+    """Server-sent events, ending in [DONE] or in an error; recorded however they end."""
+
+    def __init__(
+        self, served: Served, chunks: Chunks, books: Books, headers: Mapping[str, str]
+    ) -> None:
+        unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(
+            self._events(), media_type="text/event-stream", headers={**headers, **unbuffered}
+        )
+        self._served, self._chunks, self._books = served, chunks, books
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._served.status = CLIENT_LEFT  # unless it comes to its end
+        self._books.metrics.streams.inc()
+        try:
+            with contextlib.suppress(ClientDisconnect):
+                await super().__call__(scope, receive, send)
+        finally:
+            self._books.metrics.streams.dec()
+            self._books.close(self._served)
+            await self._chunks.close()
+
+    async def _events(self) -> AsyncIterator[bytes]:
+        wants_usage = self._served.asked.include_usage
+        try:
+            async for chunk in self._chunks:
+                dressed = self._served.dress(chunk)
+                if not wants_usage:
+                    dressed.pop("usage", None)
+                if any(map(_says, dressed["choices"])):
+                    self._served.piece()
+                if dressed["choices"] or wants_usage:
+                    yield _event(dressed)
+            self._served.status = 200
+            yield b"data: " + DONE + b"\n\n"
+        except ApiError as error:
+            self._served.status = error.status
+            yield _event(error.body)
+
+
+def _says(choice: Mapping[str, Any]) -> bool:
+    """Whether a piece of a stream holds more than the announcement of a role."""
+    delta = choice.get("delta") or {}
+    return bool(choice.get("text") or any(v for k, v in delta.items() if k != "role"))
+
+
+def _event(data: Mapping[str, Any]) -> bytes:
+    return f"data: {json.dumps(data)}\n\n".encode()  # ASCII: no client splits it at U+2028

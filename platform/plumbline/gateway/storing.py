@@ -1,0 +1,161 @@
+"""Texts of answers whose client asked to store them: written behind the answer, gone in time.
+
+Nothing is kept without `store: true`, nor of an answer that did not come to its end. A thread of
+its own writes, so no answer waits for it; texts that are past their day are deleted every few
+minutes, wherever a gateway runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import IntegrityError, close_old_connections, connections
+from django.utils import timezone
+
+from plumbline.gateway import ids
+from plumbline.gateway.models import ClientComparison, Feedback, StoredCompletion
+
+if TYPE_CHECKING:
+    from plumbline.gateway.served import Served
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 5_000
+TRIES, PAUSE = 30, 2.0  # seconds between them
+PURGE_SECONDS = 600.0
+NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"  # PostgreSQL has no text with the first
+
+
+@dataclass
+class Texts:
+    """What an answer says, choice by choice, as it comes."""
+
+    pieces: dict[int, list[str]] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def take(self, reply: Mapping[str, Any]) -> None:
+        """A whole reply, or a chunk of one, of the engine."""
+        for choice in reply.get("choices") or ():
+            said = choice.get("message") or choice.get("delta") or {}
+            at = choice.get("index", 0)
+            self.pieces.setdefault(at, []).append(said.get("content") or "")
+            if choice.get("finish_reason"):
+                self.reasons[at] = choice["finish_reason"]
+
+    def answers(self) -> list[dict[str, str]]:
+        return [
+            {"text": _clean("".join(self.pieces[at])), "finish_reason": self.reasons.get(at, "")}
+            for at in sorted(self.pieces)
+        ]
+
+
+class Store:
+    """One per process."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._waiting = 0
+        self._closing = threading.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._purge_forever())
+
+    async def close(self) -> None:
+        """Write what waits, each once more at most, and stop."""
+        assert self._task is not None
+        self._closing.set()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.get_running_loop().run_in_executor(self._thread, connections.close_all)
+        self._thread.shutdown()
+
+    def add(self, served: Served) -> None:
+        """Keep the texts of an answer that came to its end, if that was asked for."""
+        stored = served.asked.stored
+        if stored is None or served.status != 200 or not settings.KEEP_TEXTS_DAYS:
+            return
+        if self._waiting >= MOST_WAITING:
+            log.error("the database is away for so long that texts are not stored")
+            return
+        self._waiting += 1
+        row = StoredCompletion(
+            project_id=served.caller.project,
+            policy_id=served.target.policy,
+            completion_id=served.id,
+            messages=_cleaned(served.asked.body["messages"]),
+            answers=served.texts.answers(),
+            metadata={_clean(key): _clean(value) for key, value in stored.metadata.items()},
+            end_user=ids.end_user(served.caller.project, stored.user) if stored.user else "",
+            expires_at=timezone.now() + timedelta(days=settings.KEEP_TEXTS_DAYS),
+        )
+        loop = asyncio.get_running_loop()
+        writing = loop.run_in_executor(self._thread, self._write, row)
+        writing.add_done_callback(self._written)
+
+    def _written(self, done: asyncio.Future[None]) -> None:
+        self._waiting -= 1
+
+    def _write(self, row: StoredCompletion) -> None:
+        for _ in range(TRIES):
+            close_old_connections()
+            try:
+                row.save(force_insert=True)
+                return
+            except IntegrityError as error:  # its project or policy is gone
+                log.warning("%s was not stored: %s", row.completion_id, error)
+                return
+            except DatabaseError as error:
+                log.warning("a text waits to be stored: %s", error)
+            finally:
+                close_old_connections()
+            if self._closing.wait(PAUSE):
+                break
+        log.error("%s was not stored", row.completion_id)
+
+    async def _purge_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._thread, _purge)
+            except DatabaseError as error:
+                log.warning("texts past their day wait to be deleted: %s", error)
+            await asyncio.sleep(PURGE_SECONDS)
+
+
+def purge() -> int:
+    """Delete texts that are past their day; how many rows lost theirs. What was said without words
+    stays, and so do comparisons that were put before people."""
+    now = timezone.now()
+    gone, _ = StoredCompletion.objects.filter(expires_at__lte=now).delete()
+    old = {"created_at__lte": now - timedelta(days=settings.KEEP_TEXTS_DAYS)}
+    said = Feedback.objects.filter(**old).exclude(comment="", correction="")
+    compared = ClientComparison.objects.filter(**old).exclude(comment="", responses=[])
+    gone += said.update(comment="", correction="")
+    return gone + compared.update(comment="", messages=[], responses=[])
+
+
+def _purge() -> None:
+    close_old_connections()
+    try:
+        if gone := purge():
+            log.info("texts of %d rows were past their day and are deleted", gone)
+    finally:
+        close_old_connections()
+
+
+def _cleaned(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{**one, "content": _clean(one["content"])} for one in messages]
+
+
+def _clean(text: str) -> str:
+    return text.replace(NUL, REPLACEMENT)
