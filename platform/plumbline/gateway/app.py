@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError  # InterfaceError included
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -33,7 +34,9 @@ from plumbline.gateway.limits import Limited, Limiter
 from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.readiness import AWAY, UP, Readiness
+from plumbline.gateway.routing import Way, find_way
 from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream
+from plumbline.gateway.shadows import Shadows, UnderWay
 from plumbline.gateway.storing import Store
 from plumbline.gateway.tracing import RequestId
 from plumbline.gateway.wire import ApiError, Asked, body_of, parse
@@ -59,6 +62,7 @@ class Gateway:
         self.readiness = Readiness(self.engine, self.directory, self.limiter)
         self.store = Store()
         self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)
+        self.shadows = Shadows(self.engine, self.gate, self.journal, self.store, self.metrics)
         self.desk = Desk(self._caller)
 
     async def health(self, request: Request) -> Response:
@@ -106,22 +110,25 @@ class Gateway:
         caller = await self._caller(request)
         asked = parse(await body_of(request), settings.MAX_MODEL_LEN, chat=chat)
         caps.keep(caller.caps, asked)
-        target = await self._target(caller, asked)
         id = request.state.id
+        way = await self._way(caller, asked)
+        target = way.choose(caller, asked, id)
         kind = "chatcmpl" if chat else "cmpl"
         name = ids.completion(kind, id, caller.project)
-        served = Served(caller, asked, target, name, request.state.client_id)
+        served = Served(caller, asked, target, name, request.state.client_id, way)
         await self._admit(request, served)
         request.state.counted = True  # from here on its end is in the books
         try:
             if await self.gate.shut():
                 await _unless_client_leaves(request, self.gate.opened())
-                served.target = target = await self._target(caller, asked)  # of now
+                served.way = way = await self._way(caller, asked)  # of now
+                served.target = target = way.choose(caller, asked, id)
             request.state.headers["x-policy-version"] = target.name
             body = {**asked.body, "model": target.engine_name}
+            after = BackgroundTask(self.shadows.offer, served)
             if asked.stream:
                 chunks = await self.engine.stream(path, body, id)
-                return Stream(served, chunks, self.books, request.state.headers)
+                return Stream(served, chunks, self.books, request.state.headers, after)
             answer = await _unless_client_leaves(request, self.engine.whole(path, body, id))
         except ApiError as error:
             trouble = _not_loaded(error, target)
@@ -134,7 +141,7 @@ class Gateway:
             raise
         reply = served.dress(answer)
         self.books.close(served)
-        return JSONResponse(reply, headers=request.state.headers)
+        return JSONResponse(reply, headers=request.state.headers, background=after)
 
     async def _admit(self, request: Request, served: Served) -> None:
         """Take what the request may use at most from its key's limits."""
@@ -165,11 +172,11 @@ class Gateway:
         headers = getattr(request.state, "headers", {})
         return error.response(headers)
 
-    async def _target(self, caller: Caller, asked: Asked) -> Target:
-        target = await self.directory.target(caller.project, asked.model)
-        if target is None:
+    async def _way(self, caller: Caller, asked: Asked) -> Way:
+        found = await find_way(self.directory, caller.project, asked.model)
+        if found is None:
             raise _no_model(asked.model)
-        return target
+        return found
 
     async def _caller(self, request: Request, scope: KeyScope = KeyScope.INFER) -> Caller:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -195,7 +202,9 @@ def create_app() -> Starlette:
         gateway.journal.start()
         gateway.live.start()
         gateway.store.start()
+        gateway.shadows.start()
         yield
+        await gateway.shadows.close()
         await gateway.live.close()
         await gateway.gate.close()
         await gateway.engine.close()
@@ -222,6 +231,7 @@ def create_app() -> Starlette:
         },
         lifespan=lifespan,
     )
+    app.add_middleware(UnderWay, load=gateway.shadows.load)
     app.add_middleware(RequestId)
     return app
 

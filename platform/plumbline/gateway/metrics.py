@@ -36,6 +36,12 @@ class Metrics:
             ["project", "limit"],
             registry=kept,
         )
+        self._shadows = Counter(
+            "plumbline_shadows",
+            "Shadow answers, by what became of them.",
+            [*OWN, "outcome"],
+            registry=kept,
+        )
         self._tokens = Counter("plumbline_tokens", "Tokens.", [*OWN, "kind"], registry=kept)
         self._first = Histogram(
             "plumbline_time_to_first_token_seconds",
@@ -81,6 +87,9 @@ class Metrics:
 
     def limited(self, project: int, limit: str) -> None:
         self._limited.labels(str(project), limit).inc()
+
+    def shadowed(self, project: int, policy: str, outcome: str) -> None:
+        self._shadows.labels(str(project), policy, outcome).inc()
 
     def text(self, project: int | None = None) -> bytes:
         """Prometheus' text format; of one project, and of none beside it, where one is given."""

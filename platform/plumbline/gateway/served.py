@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,7 @@ from plumbline.gateway.limits import Admission, Limiter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.models import Exchange
 from plumbline.gateway.readiness import Readiness
+from plumbline.gateway.routing import Way
 from plumbline.gateway.storing import Store, Texts
 from plumbline.gateway.tracing import tell
 from plumbline.gateway.wire import ApiError, Asked
@@ -33,6 +35,7 @@ from plumbline.gateway.wire import ApiError, Asked
 REPLY_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
 CHOICE_FIELDS = ("index", "message", "delta", "text", "logprobs", "finish_reason")
 CLIENT_LEFT = 499
+UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Served:
     target: Target
     id: str
     client_id: str = ""
+    way: Way | None = None  # what the model's name in the request stood for
     admission: Admission | None = None
     prompt_cost: int = 0  # the prompt's tokens, estimated
     began: float = field(default_factory=time.perf_counter)
@@ -149,11 +153,18 @@ class Stream(StreamingResponse):
     """Server-sent events, ending in [DONE] or in an error; recorded however they end."""
 
     def __init__(
-        self, served: Served, chunks: Chunks, books: Books, headers: Mapping[str, str]
+        self,
+        served: Served,
+        chunks: Chunks,
+        books: Books,
+        headers: Mapping[str, str],
+        background: BackgroundTask | None = None,
     ) -> None:
-        unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(
-            self._events(), media_type="text/event-stream", headers={**headers, **unbuffered}
+            self._events(),
+            media_type="text/event-stream",
+            headers={**headers, **UNBUFFERED},
+            background=background,
         )
         self._served, self._chunks, self._books = served, chunks, books
 

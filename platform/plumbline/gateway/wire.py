@@ -55,21 +55,25 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Stored:
-    """What a request to keep its texts says beside them."""
+    """What a request to keep its texts says beside them. `consent_train`: the user agreed that
+    models learn from them."""
 
     user: str
     metadata: dict[str, str]
+    consent_train: bool = False
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that was understood. `body` is what the engine gets, but for the model's name."""
+    """A request that was understood. `body` is what the engine gets, but for the model's name;
+    `user` is the client's name for its user, which is used and not kept."""
 
     model: str
     stream: bool
     include_usage: bool
     body: dict[str, Any] = field(repr=False)
     stored: Stored | None = field(default=None, repr=False)
+    user: str = field(default="", repr=False)
 
 
 Check = Callable[[str, Any], Any]
@@ -78,7 +82,8 @@ Check = Callable[[str, Any], Any]
 def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
     """Check a request. `longest` bounds the tokens asked for. Raises ApiError naming what is wrong.
 
-    `user` goes nowhere but with texts that are to be stored: who a client's users are is not kept.
+    The client's name for its user goes to no engine, and is kept with texts that are to be stored
+    alone, as a hash. It stands in `user`, or in `safety_identifier`, which OpenAI replaces that by.
     """
     data = object_of(raw)
     checks = _chat_checks(longest) if chat else _completion_checks(longest)
@@ -93,7 +98,8 @@ def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
     for name in ("model", "messages" if chat else "prompt"):
         if name not in body:
             raise ApiError(400, f"Missing required parameter: {name!r}.", param=name)
-    stored = _stored(body)
+    user = _user(body)
+    stored = _stored(body, user)
     stream = body.setdefault("stream", False)
     options = body.pop("stream_options", None)
     if options is not None and not stream:
@@ -102,7 +108,7 @@ def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
         body["stream_options"] = {"include_usage": True}
     _check_amount(body)
     include_usage = bool(options and options["include_usage"])
-    return Asked(body.pop("model"), stream, include_usage, body, stored)
+    return Asked(body.pop("model"), stream, include_usage, body, stored, user)
 
 
 async def body_of(request: Request) -> bytes:
@@ -144,6 +150,7 @@ def _chat_checks(longest: int) -> dict[str, Check]:
         "top_logprobs": _whole(0, MOST_LOGPROBS),
         "store": _flag,
         "metadata": _metadata,
+        "consent_train": _flag,
     }
 
 
@@ -169,6 +176,7 @@ def _common_checks(longest: int) -> dict[str, Check]:
         "presence_penalty": _number(-2, 2),
         "frequency_penalty": _number(-2, 2),
         "user": _words,
+        "safety_identifier": _words,
     }
 
 
@@ -241,13 +249,21 @@ def _metadata(name: str, value: Any) -> dict[str, str]:
     return value
 
 
-def _stored(body: dict[str, Any]) -> Stored | None:
+def _user(body: dict[str, Any]) -> str:
+    """Takes the client's name for its user out of the body."""
+    safety, user = body.pop("safety_identifier", ""), body.pop("user", "")
+    return str(user or safety)
+
+
+def _stored(body: dict[str, Any], user: str) -> Stored | None:
     """Takes what only the keeping of texts is about out of the body."""
     store, metadata = body.pop("store", False), body.pop("metadata", None)
-    user = body.pop("user", "")
+    consent = body.pop("consent_train", False)
     if metadata is not None and not store:
         raise bad("metadata", "is only allowed when store is true")
-    return Stored(user, metadata or {}) if store else None
+    if consent and not store:
+        raise bad("consent_train", "is only allowed when store is true")
+    return Stored(user, metadata or {}, consent) if store else None
 
 
 def _prompt(name: str, value: Any) -> str | list[str]:

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import transaction
 
 from plumbline.accounts.models import Project, User
-from plumbline.policies import manifest
+from plumbline.policies import manifest, routes
 from plumbline.policies.models import Deployment, Flip, Loan, Policy
 
 log = logging.getLogger(__name__)
@@ -113,9 +113,8 @@ def release(policy: Policy) -> None:
     """Free the engine's memory of a policy that no alias needs. Raises ValueError if one does."""
     if policy.weights == Policy.Weights.BASE:
         raise ValueError("the base model stays loaded")
-    wanted = Deployment.objects.filter(policy=policy) | Deployment.objects.filter(previous=policy)
-    if (deployment := wanted.first()) is not None:
-        raise ValueError(f"{policy.name} is needed by {deployment}")
+    if (needs := routes.why_needed(policy)) is not None:
+        raise ValueError(f"{policy.name} is needed by {needs}")
     if policy.name in served():
         _check_not_lent()
         _call("POST", "/v1/unload_lora_adapter", {"lora_name": policy.name}, LOAD_SECONDS)
@@ -175,7 +174,7 @@ def roll_back(
 
 
 def reconcile() -> list[str]:
-    """Load everything the aliases point at, now and before; for use after an engine restart.
+    """Load everything the aliases need (`routes.needed`); for use after an engine restart.
 
     Gives the names it loaded. One policy that cannot be loaded does not keep others from it;
     EngineError names all of those at the end.
@@ -183,12 +182,7 @@ def reconcile() -> list[str]:
     here = served()
     loaded: list[str] = []
     failed: list[str] = []
-    wanted: dict[str, Policy] = {}
-    for deployment in Deployment.objects.select_related("policy", "previous"):
-        for policy in (deployment.policy, deployment.previous):
-            if policy is not None:
-                wanted[policy.name] = policy
-    for policy in wanted.values():
+    for policy in routes.needed():
         if engine_name(policy) in here:
             continue
         try:
@@ -267,6 +261,7 @@ def _point(
         before = None if new else deployment.policy
         if before == policy:
             return deployment
+        routes.settle(deployment, policy, actor, reason)
         deployment.policy, deployment.previous = policy, before
         deployment.save()
         Flip.objects.create(
