@@ -235,8 +235,8 @@ def test_the_page_shows_both_sides_and_ends_a_canary_with_its_figures(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"percent": "0"}, "The share must be at least 0.1 %."),
-        ({"percent": "101"}, "The share must be at most 100 %."),
+        ({"percent": "0"}, "The share must be at least 0.1 per cent."),
+        ({"percent": "101"}, "The share must be at most 100 per cent."),
         ({"percent": "nan"}, "The share must be a number of per cent."),
         ({"policy": ""}, "Choose a policy."),
         ({"policy": "x"}, "Choose a policy of this project"),

@@ -88,6 +88,12 @@ class Stack:
         program = [sys.executable, "-m", "uvicorn", "--log-level", "warning", *where]
         return self.start("gateway", *program, "plumbline.gateway.asgi:application")
 
+    def scorer(self) -> Process:
+        """Chooses between answers; the GPUs are the engine's and the jobs'."""
+        where = ["--host", "127.0.0.1", "--port", str(settings.SCORER_PORT)]
+        program = [sys.executable, "-m", "align.gpu.scorer", *where]
+        return self.start("scorer", *program, CUDA_VISIBLE_DEVICES="")
+
     def command(self, name: str, *arguments: str) -> Process:
         """A management command."""
         return self.start(name, sys.executable, str(settings.ROOT / "manage.py"), *arguments)

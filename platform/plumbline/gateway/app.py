@@ -24,7 +24,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from plumbline.accounts.models import Scope as KeyScope
-from plumbline.gateway import caps, ids
+from plumbline.gateway import best_of, caps, ids
+from plumbline.gateway.best_of import BestOf
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
 from plumbline.gateway.engine import RETRY_AFTER, Engine
 from plumbline.gateway.feedback import Desk
@@ -63,6 +64,7 @@ class Gateway:
         self.store = Store()
         self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)
         self.shadows = Shadows(self.engine, self.gate, self.journal, self.store, self.metrics)
+        self.best = BestOf(self.engine, self.directory)
         self.desk = Desk(self._caller)
 
     async def health(self, request: Request) -> Response:
@@ -110,6 +112,7 @@ class Gateway:
         caller = await self._caller(request)
         asked = parse(await body_of(request), settings.MAX_MODEL_LEN, chat=chat)
         caps.keep(caller.caps, asked)
+        judge = await self.best.judge(caller.project) if asked.best_of > 1 else None
         id = request.state.id
         way = await self._way(caller, asked)
         target = way.choose(caller, asked, id)
@@ -126,10 +129,14 @@ class Gateway:
             request.state.headers["x-policy-version"] = target.name
             body = {**asked.body, "model": target.engine_name}
             after = BackgroundTask(self.shadows.offer, served)
-            if asked.stream:
+            if judge is not None:
+                best = self.best.answer(judge, path, body, id)
+                answer, told = await _unless_client_leaves(request, best)
+            elif asked.stream:
                 chunks = await self.engine.stream(path, body, id)
                 return Stream(served, chunks, self.books, request.state.headers, after)
-            answer = await _unless_client_leaves(request, self.engine.whole(path, body, id))
+            else:
+                answer = await _unless_client_leaves(request, self.engine.whole(path, body, id))
         except ApiError as error:
             trouble = _not_loaded(error, target)
             served.status = trouble.status
@@ -141,6 +148,8 @@ class Gateway:
             raise
         reply = served.dress(answer)
         self.books.close(served)
+        if judge is not None:
+            return best_of.response(served, reply, told, request.state.headers, after)
         return JSONResponse(reply, headers=request.state.headers, background=after)
 
     async def _admit(self, request: Request, served: Served) -> None:
@@ -207,6 +216,7 @@ def create_app() -> Starlette:
         await gateway.shadows.close()
         await gateway.live.close()
         await gateway.gate.close()
+        await gateway.best.close()
         await gateway.engine.close()
         await gateway.limiter.close()
         await gateway.journal.close()

@@ -42,7 +42,8 @@ def keep(caps: Caps, asked: Asked) -> None:
     choices = _choices(asked.body)
     if caps.most_choices is not None and choices > caps.most_choices:
         said = f"This key may ask for {caps.most_choices} answers in one request, not {choices}."
-        raise ApiError(400, said, param="n", code="too_many_choices")
+        param = "best_of" if asked.best_of > 1 else "n"
+        raise ApiError(400, said, param=param, code="too_many_choices")
     if caps.most_tokens is None:
         return
     named = [name for name in LENGTHS if name in asked.body]

@@ -44,8 +44,8 @@ class CanaryForm(ReasonForm):
         error_messages={
             "required": "Say which share of the requests.",
             "invalid": "The share must be a number of per cent.",
-            "min_value": "The share must be at least 0.1 %.",
-            "max_value": "The share must be at most 100 %.",
+            "min_value": "The share must be at least 0.1 per cent.",
+            "max_value": "The share must be at most 100 per cent.",
         },
     )
     field_order = ("policy", "percent", "reason")

@@ -189,12 +189,12 @@ class Stream(StreamingResponse):
                 if any(map(_says, dressed["choices"])):
                     self._served.piece()
                 if dressed["choices"] or wants_usage:
-                    yield _event(dressed)
+                    yield event(dressed)
             self._served.status = 200
             yield b"data: " + DONE + b"\n\n"
         except ApiError as error:
             self._served.status = error.status
-            yield _event(error.body)
+            yield event(error.body)
 
 
 def _says(choice: Mapping[str, Any]) -> bool:
@@ -203,5 +203,6 @@ def _says(choice: Mapping[str, Any]) -> bool:
     return bool(choice.get("text") or any(v for k, v in delta.items() if k != "role"))
 
 
-def _event(data: Mapping[str, Any]) -> bytes:
+def event(data: Mapping[str, Any]) -> bytes:
+    """A server-sent event."""
     return f"data: {json.dumps(data)}\n\n".encode()  # ASCII: no client splits it at U+2028

@@ -73,6 +73,7 @@ class Asked:
     include_usage: bool
     body: dict[str, Any] = field(repr=False)
     stored: Stored | None = field(default=None, repr=False)
+    best_of: int = 1  # answers of which the client gets the best; `n` in the body says as many
     user: str = field(default="", repr=False)
 
 
@@ -100,6 +101,7 @@ def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
             raise ApiError(400, f"Missing required parameter: {name!r}.", param=name)
     user = _user(body)
     stored = _stored(body, user)
+    best_of = _best_of(body)
     stream = body.setdefault("stream", False)
     options = body.pop("stream_options", None)
     if options is not None and not stream:
@@ -108,7 +110,7 @@ def parse(raw: bytes, longest: int, *, chat: bool) -> Asked:
         body["stream_options"] = {"include_usage": True}
     _check_amount(body)
     include_usage = bool(options and options["include_usage"])
-    return Asked(body.pop("model"), stream, include_usage, body, stored, user)
+    return Asked(body.pop("model"), stream, include_usage, body, stored, best_of, user)
 
 
 async def body_of(request: Request) -> bytes:
@@ -151,6 +153,7 @@ def _chat_checks(longest: int) -> dict[str, Check]:
         "store": _flag,
         "metadata": _metadata,
         "consent_train": _flag,
+        "best_of": _whole(1, MOST_CHOICES),
     }
 
 
@@ -264,6 +267,19 @@ def _stored(body: dict[str, Any], user: str) -> Stored | None:
     if consent and not store:
         raise bad("consent_train", "is only allowed when store is true")
     return Stored(user, metadata or {}, consent) if store else None
+
+
+def _best_of(body: dict[str, Any]) -> int:
+    """Takes it out of the body, where `n` says then how many answers are written."""
+    best_of = int(body.pop("best_of", 1))
+    if best_of == 1:
+        return 1
+    if body.get("n", 1) != 1:
+        raise bad("n", "must be 1 beside best_of, whose answer is one")
+    if body.get("tools"):
+        raise bad("best_of", "cannot choose between calls of tools")
+    body["n"] = best_of
+    return best_of
 
 
 def _prompt(name: str, value: Any) -> str | list[str]:
