@@ -53,6 +53,8 @@ TABLE: dict[str, dict[str, str]] = {
     "canary-end": {"POST": RESEARCHER},
     "shadow": {"POST": RESEARCHER},
     "shadow-end": {"POST": RESEARCHER},
+    "objective": {"POST": RESEARCHER},
+    "objective-end": {"POST": RESEARCHER},
     # collect
     "campaign": {"GET": ANNOTATOR},
     "claim": {"POST": ANNOTATOR},

@@ -127,6 +127,8 @@ class Gateway:
                 served.way = way = await self._way(caller, asked)  # of now
                 served.target = target = way.choose(caller, asked, id)
             request.state.headers["x-policy-version"] = target.name
+            if way.weights:
+                request.state.headers["x-objectives"] = way.weights
             body = {**asked.body, "model": target.engine_name}
             after = BackgroundTask(self.shadows.offer, served)
             if judge is not None:

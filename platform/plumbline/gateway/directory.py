@@ -25,7 +25,7 @@ from plumbline.gateway import caps, limits
 from plumbline.gateway.caps import Caps
 from plumbline.gateway.limits import Limits
 from plumbline.policies import routes
-from plumbline.policies.models import Deployment, Loan, Policy
+from plumbline.policies.models import Deployment, Loan, Objective, Policy
 from plumbline.policies.serving import SEEN_SECONDS, engine_name
 
 FRESH = 2.0  # seconds
@@ -82,7 +82,8 @@ class Directory:
         return await self.ask("lent", Loan.objects.exists, SOON)
 
     async def listing(self, project: int, served: Sequence[str]) -> list[Listed]:
-        """Aliases, what they point at, and the project's other policies that the engine serves."""
+        """Aliases, what they point at, objectives, and the project's other policies that the engine
+        serves."""
         key = ("listing", project, tuple(served))
         return await self.ask(key, lambda: _listing(project, served))
 
@@ -149,6 +150,9 @@ def _listing(project: int, served: Sequence[str]) -> list[Listed]:
         moved = int(deployment.updated_at.timestamp())
         listed.append(Listed(deployment.alias, deployment.policy.name, moved))
         policies[deployment.policy.name] = deployment.policy
+    for one in Objective.objects.filter(project=project).select_related("policy"):
+        set_at = int(one.updated_at.timestamp())
+        listed.append(Listed(f"plumbline:{one.name}", one.policy.name, set_at))
     loaded = Q(name__in=served)
     if settings.BASE_NAME in served:
         loaded |= Q(weights=Policy.Weights.BASE)

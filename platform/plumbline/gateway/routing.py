@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from plumbline.gateway import ids
+from plumbline.gateway import ids, weighing
 from plumbline.gateway.directory import SOON, Directory, Target, find, target
 from plumbline.policies.models import Deployment
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Way:
-    """What a name in a request stands for. `name`: the alias; canary and shadow are of aliases."""
+    """What a name in a request stands for. `name`: the alias; canary and shadow are of aliases.
+    `weights`: of objectives, where these were asked for."""
 
     name: str
     target: Target
@@ -30,6 +31,7 @@ class Way:
     shadow: Target | None = None
     shadow_share: float = 0.0
     shadow_keys: frozenset[int] = frozenset()
+    weights: str = ""
 
     def choose(self, caller: Caller, asked: Asked, request: str) -> Target:
         """Who answers; the same for the same user, and for the same request asked again."""
@@ -53,7 +55,11 @@ def draw(purpose: str, project: int, name: str, who: str) -> float:
 
 
 async def find_way(directory: Directory, project: int, name: str) -> Way | None:
-    """What an alias or a policy's name means in the project, if it is one."""
+    """What an alias, a policy's name or a weighing of objectives means in the project, if it is
+    one of these. Raises ApiError for objectives that cannot be weighed so, or not yet."""
+    if name.startswith(weighing.PREFIX):
+        found = await weighing.weigh(directory, project, name)
+        return Way(name, found.target, weights=found.weights)
     return await directory.ask(("way", project, name), lambda: _way(project, name), SOON)
 
 

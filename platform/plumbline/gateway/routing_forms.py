@@ -1,4 +1,4 @@
-"""The forms of the routing page: a canary or a shadow of an alias, and ending one."""
+"""The forms of the routing page: a canary or a shadow of an alias, an objective, and ending one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CanaryForm(ReasonForm):
             "max_value": "The share must be at most 100 per cent.",
         },
     )
-    field_order = ("policy", "percent", "reason")
+    field_order: tuple[str, ...] = ("policy", "percent", "reason")
     what = "canary"
 
     def __init__(self, deployment: Deployment, data: Any = None) -> None:
@@ -94,11 +94,41 @@ class ShadowForm(CanaryForm):
         return {"keys": deployment.shadow_keys.all()}
 
 
+class ObjectiveForm(ReasonForm):
+    name = forms.CharField(
+        label="Name",
+        max_length=40,
+        help_text="Small letters, digits, hyphens: helpful, brief.",
+        error_messages={"required": "Name the objective."},
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    policy = forms.ModelChoiceField(
+        Policy.objects.none(),
+        label="Policy",
+        help_text="The engine loads it and it must answer a probe first.",
+        error_messages={
+            "required": "Choose a policy.",
+            "invalid_choice": "Choose a policy of this project.",
+        },
+    )
+    field_order = ("name", "policy", "reason")
+
+    def __init__(self, project: Project, data: Any = None) -> None:
+        super().__init__(data, auto_id="objective-%s")
+        choice = self.fields["policy"]
+        assert isinstance(choice, forms.ModelChoiceField)
+        choice.queryset = newest(Policy.objects.filter(project=project))
+
+
 def offered(deployment: Deployment) -> Any:
     """Policies that an alias may try: the project's newest, but the one it serves."""
-    mine = Policy.objects.filter(project=deployment.project_id).exclude(pk=deployment.policy_id)
-    newest = mine.order_by("-created_at").values("pk")[:MOST_POLICIES]
-    return Policy.objects.filter(pk__in=list(newest.values_list("pk", flat=True)))
+    mine = Policy.objects.filter(project=deployment.project_id)
+    return newest(mine.exclude(pk=deployment.policy_id))
+
+
+def newest(policies: Any) -> Any:
+    found = policies.order_by("-created_at").values_list("pk", flat=True)[:MOST_POLICIES]
+    return Policy.objects.filter(pk__in=list(found))
 
 
 def live_keys(project: Project) -> Any:

@@ -13,13 +13,21 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
+from plumbline.accounts.models import Project
 from plumbline.gateway import standing
 from plumbline.gateway.models import ShadowPair
-from plumbline.gateway.routing_forms import CanaryForm, ReasonForm, ShadowForm, live_keys
+from plumbline.gateway.routing_forms import (
+    CanaryForm,
+    ObjectiveForm,
+    ReasonForm,
+    ShadowForm,
+    live_keys,
+)
 from plumbline.gateway.standing import Standing
+from plumbline.loop.mixtures import TWENTIETHS
 from plumbline.permissions import PlumblineRequest
-from plumbline.policies import serving, trials
-from plumbline.policies.models import Deployment, RouteChange
+from plumbline.policies import objectives, serving, trials
+from plumbline.policies.models import Deployment, Mixture, Policy, RouteChange
 
 DAYS = 7
 HISTORY = 50
@@ -101,6 +109,30 @@ def shadow_end(request: PlumblineRequest, alias: str) -> HttpResponse:
     return _changed(request, form, change)
 
 
+def objective(request: PlumblineRequest) -> HttpResponse:
+    """Let a name mean a policy."""
+    form = ObjectiveForm(request.project, request.POST)
+
+    def change() -> str:
+        name, policy = form.cleaned_data["name"], form.cleaned_data["policy"]
+        how: dict[str, Any] = {"actor": request.user, "reason": form.cleaned_data["reason"]}
+        objectives.put(request.project, name, policy, **how)
+        return f"plumbline:{name} is {policy.name}."
+
+    return _changed(request, form, change)
+
+
+def objective_end(request: PlumblineRequest, name: str) -> HttpResponse:
+    form = ReasonForm(request.POST)
+
+    def change() -> str:
+        reason = form.cleaned_data["reason"]
+        objectives.drop(request.project, name, actor=request.user, reason=reason)
+        return f"{name} is no objective any more."
+
+    return _changed(request, form, change)
+
+
 def _changed(
     request: PlumblineRequest, form: forms.Form, change: Callable[[], str]
 ) -> HttpResponse:
@@ -124,9 +156,14 @@ def _page(
     )
     shown = [_shown(one, wrong) for one in found.order_by("alias")]
     pairs = ShadowPair.objects.filter(project=project)
+    aim = wrong if isinstance(wrong, ObjectiveForm) else ObjectiveForm(project)
+    in_place = isinstance(wrong, CanaryForm | ObjectiveForm)
     context = {
         "shown": shown,
-        "wrong": wrong if wrong is not None and not isinstance(wrong, CanaryForm) else None,
+        "wrong": None if in_place else wrong,
+        "aim": aim,
+        "objectives": project.objectives.select_related("policy"),
+        "mixtures": _mixtures(project),
         "keys": live_keys(project).exists(),
         "pairs": pairs.count(),
         "waiting": pairs.filter(comparison=None).count(),
@@ -135,6 +172,25 @@ def _page(
         )[:HISTORY],
     }
     return render(request, "gateway/routing.html", context, status=status)
+
+
+def _mixtures(project: Project) -> list[tuple[str, Mixture]]:
+    """What clients weighed, in policies' names, the last used first."""
+    found = list(project.mixtures.select_related("policy")[:HISTORY])
+    names = {
+        str(pk): name
+        for pk, name in Policy.objects.filter(project=project).values_list("pk", "name")
+    }
+    return [
+        (
+            ", ".join(
+                f"{share / TWENTIETHS:.2f} {names[pk]}"
+                for pk, share in sorted(one.parts.items(), key=lambda part: -part[1])
+            ),
+            one,
+        )
+        for one in found
+    ]
 
 
 def _shown(deployment: Deployment, wrong: forms.Form | None) -> Shown:

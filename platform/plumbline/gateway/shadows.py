@@ -40,8 +40,10 @@ MOST_WAITING = 64
 MOST_BUSY = 8  # requests of clients under way, beyond which shadows are dropped
 ANSWERED, DROPPED, FAILED = "answered", "dropped", "failed"
 # Of a request's body; the rest is about how a client wants its answer told.
-KEPT = ("messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed")
-KEPT += ("presence_penalty", "frequency_penalty")
+KEPT = {
+    *("messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed"),
+    *("presence_penalty", "frequency_penalty"),
+}
 
 
 @dataclass(frozen=True)

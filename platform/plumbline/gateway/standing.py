@@ -70,10 +70,11 @@ def of_alias(project: Project, alias: str, since: datetime) -> list[Standing]:
         .annotate(n=Count("pk"), mean=Avg("score"))
         .order_by()
     )
-    for row in said:
-        one = found.get(UUID(str(row["policy"])))  # SQLite has no type for it in a subquery
+    for about_policy in said:
+        # SQLite has no type for it in a subquery.
+        one = found.get(UUID(str(about_policy["policy"])))
         if one is not None:
-            one.feedback, one.score = row["n"], row["mean"]
+            one.feedback, one.score = about_policy["n"], about_policy["mean"]
     return list(found.values())
 
 

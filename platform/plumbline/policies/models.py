@@ -142,16 +142,17 @@ class Flip(models.Model):
 
 
 class RouteChange(models.Model):
-    """Audit of every change of a canary or a shadow of an alias: who, why, from what to what.
-    Append-only, as `Flip` is."""
+    """Audit of every change of an alias's canary or shadow, and of an objective: who, why, from
+    what to what. Append-only, as `Flip` is."""
 
     class What(models.TextChoices):
         CANARY = "canary", "Canary"
         SHADOW = "shadow", "Shadow"
+        OBJECTIVE = "objective", "Objective"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="route_changes")
     what = models.CharField(max_length=10, choices=What)
-    name = models.CharField(max_length=50)  # of the alias
+    name = models.CharField(max_length=50)  # of the alias, or the objective
     before = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="+")
     before_share = models.FloatField(default=0.0)
     after = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="+")
@@ -174,6 +175,49 @@ class RouteChange(models.Model):
     @property
     def after_percent(self) -> float:
         return 100 * self.after_share
+
+
+class Objective(models.Model):
+    """A name that clients may weigh against others ("helpful"), and the policy best at it."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="objectives")
+    name = models.SlugField(max_length=40)
+    policy = models.ForeignKey(Policy, models.PROTECT, related_name="objectives")
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="one_objective")]
+
+    def __str__(self) -> str:
+        return f"{self.project.slug}/{self.name}"
+
+
+class Mixture(models.Model):
+    """A weighted average of policies that clients asked for, from its wish to its policy."""
+
+    class State(models.TextChoices):
+        MAKING = "making", "Being made"
+        READY = "ready", "Ready"
+        AWAY = "away", "Put away"
+        FAILED = "failed", "Failed"
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="mixtures")
+    recipe = models.CharField(max_length=64)  # SHA-256 of the parts
+    parts = models.JSONField()  # policy id -> twentieths
+    state = models.CharField(max_length=10, choices=State, default=State.MAKING)
+    job = models.UUIDField(null=True)  # that averages; None where its policy is there already
+    policy = models.ForeignKey(Policy, models.PROTECT, null=True, related_name="+")
+    error = models.TextField(blank=True)
+    used_at = models.DateTimeField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-used_at"]
+        constraints = [models.UniqueConstraint(fields=["project", "recipe"], name="one_mixture")]
+
+    def __str__(self) -> str:
+        return f"mixture {self.recipe[:8]} of {self.project.slug}"
 
 
 class Loan(models.Model):

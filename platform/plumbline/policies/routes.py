@@ -12,17 +12,17 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from plumbline.accounts.models import Project, User
-from plumbline.policies.models import Deployment, Policy, RouteChange
+from plumbline.policies.models import Deployment, Mixture, Objective, Policy, RouteChange
 
 POINTERS = ("policy", "previous", "canary", "shadow")  # of an alias
 
 
 def needed(project: Project | int | None = None) -> QuerySet[Policy]:
     """Policies that requests may reach without naming them: of one project, or of all."""
-    deployments = Deployment.objects.all()
-    if project is not None:
-        deployments = deployments.filter(project=project)
-    wanted = Q()
+    mine = {} if project is None else {"project": project}
+    deployments = Deployment.objects.filter(**mine)
+    wanted = Q(pk__in=Objective.objects.filter(**mine).values("policy"))
+    wanted |= Q(pk__in=_ready().filter(**mine).values("policy"))
     for pointer in POINTERS:
         wanted |= Q(pk__in=deployments.exclude(**{pointer: None}).values(pointer))
     return Policy.objects.filter(wanted)
@@ -33,7 +33,14 @@ def why_needed(policy: Policy) -> str | None:
     for pointer in POINTERS:
         if (found := Deployment.objects.filter(**{pointer: policy}).first()) is not None:
             return str(found)
-    return None
+    if (objective := Objective.objects.filter(policy=policy).first()) is not None:
+        return f"the objective {objective}"
+    mixture = _ready().filter(policy=policy).first()
+    return None if mixture is None else f"the {mixture}"
+
+
+def _ready() -> QuerySet[Mixture]:
+    return Mixture.objects.filter(state=Mixture.State.READY)
 
 
 def settle(deployment: Deployment, policy: Policy, actor: User | None, reason: str) -> None:

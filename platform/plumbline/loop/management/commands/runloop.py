@@ -1,8 +1,8 @@
 """`manage.py runloop`: look at every round each TICK_SECONDS and do the next thing, until SIGTERM.
 
-Also brings back what the aliases point at when the engine has restarted, and has files imported, in
-a process of their own. Holds nothing in memory that counts, so it may be killed and started at any
-time.
+Also brings back what the aliases point at when the engine has restarted, makes the mixtures that
+clients asked for, and has files imported, in a process of their own. Holds nothing in memory that
+counts, so it may be killed and started at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import close_old_connections
 
-from plumbline.loop import advance
+from plumbline.loop import advance, mixtures
 from plumbline.policies import serving
 from plumbline.transfer.porter import Porter
 
@@ -42,6 +42,7 @@ class Command(BaseCommand):
                 engine.look()
                 porter.look()
                 advance.tick()
+                mixtures.advance()
             except Exception:  # the loop must outlive whatever one round does to it
                 log.exception("this tick failed; the next one is in %g s", 2 * pause)
                 pause = min(LONGEST_PAUSE, 2 * pause)
