@@ -239,7 +239,7 @@ def test_the_page_shows_both_sides_and_ends_a_canary_with_its_figures(
         ({"percent": "101"}, "The share must be at most 100 per cent."),
         ({"percent": "nan"}, "The share must be a number of per cent."),
         ({"policy": ""}, "Choose a policy."),
-        ({"policy": "x"}, "Choose a policy of this project"),
+        ({"policy": "00000000-0000-0000-0000-000000000000"}, "Choose a policy of this project"),
         ({"reason": ""}, "Say why; the reason is kept with the change."),
     ],
 )
