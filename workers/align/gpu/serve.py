@@ -147,7 +147,7 @@ class Service:
     async def _answer(self, request: Request, asked: Asked, resident: Resident) -> Response:
         replies = Replies(asked, resident)
         if asked.stream:
-            pieces = self._submit_stream(asked, resident)
+            pieces = await self._submit_stream(asked, resident)
             return StreamingResponse(_events(replies, pieces), media_type="text/event-stream")
         draws = await self._finished(request, asked, resident)
         return JSONResponse(replies.whole(draws))
@@ -181,8 +181,9 @@ class Service:
         finally:
             ticket.cancelled.set()
 
-    def _submit_stream(self, asked: Asked, resident: Resident) -> AsyncIterator[list[Delta]]:
-        """Deltas as they come. Submitted before the first byte, so that Busy is still a status."""
+    async def _submit_stream(self, asked: Asked, resident: Resident) -> AsyncIterator[list[Delta]]:
+        """Deltas as they come. Admitted before the first byte, so that Busy and Unknown are still
+        a status."""
         loop = asyncio.get_running_loop()
         news: asyncio.Queue[list[Delta] | Exception] = asyncio.Queue()
         watcher = Watcher(asked.sampling.stop)
@@ -193,7 +194,11 @@ class Service:
             _post(loop, lambda: news.put_nowait(item))
 
         ticket = Ticket(resident, asked.prompts, asked.sampling, watched=True, tell=tell)
-        self.engine.submit(ticket)
+        try:
+            await asyncio.wrap_future(self.engine.submit(ticket))
+        except BaseException:  # the client may have left
+            ticket.cancelled.set()
+            raise
         return _drain(ticket, news, asked.sampling.n * len(asked.prompts))
 
 
