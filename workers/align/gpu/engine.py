@@ -56,6 +56,7 @@ class Engine:
         self._batches: dict[int, Batch] = {}  # by the resident's id()
         self._alone: dict[int, Generation] = {}  # by the ticket's id()
         self._load = 0  # tickets not yet ended
+        self.generated = 0  # tokens, since the start
         self._sleepy: Future[None] | None = None  # asked to sleep; done when it does
         self._postponed: list[Callable[[], None]] = []  # calls that came during sleep
         self._lock = threading.Lock()
@@ -238,6 +239,7 @@ class Engine:
 
     def _tell(self, ticket: Ticket, moved: Sequence[Draw]) -> None:
         assert ticket.answers is not None
+        self.generated += len(moved)
         if ticket.watched and moved:
             ticket.tell(moved)
         if ticket.answers.done:

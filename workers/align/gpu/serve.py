@@ -58,6 +58,11 @@ class Service:
         """How many requests are running or waiting."""
         return JSONResponse({"server_load": self.engine.load})
 
+    async def metrics(self, request: Request) -> Response:
+        """How many tokens it has generated, as vLLM says it to Prometheus."""
+        name = "vllm:generation_tokens_total"
+        return PlainTextResponse(f"# TYPE {name} counter\n{name} {self.engine.generated}\n")
+
     async def models(self, request: Request) -> Response:
         cards = [model_card(resident, self.max_length) for resident in self.residents.all()]
         return JSONResponse({"object": "list", "data": cards})
@@ -295,6 +300,7 @@ def create_app(residents: Residents, max_length: int) -> Starlette:
             Route("/health", service.health),
             Route("/version", service.version),
             Route("/load", service.load),
+            Route("/metrics", service.metrics),
             Route("/v1/models", service.models),
             post("/v1/completions", service.completions),
             post("/v1/chat/completions", service.chat_completions),

@@ -1,8 +1,8 @@
 """`manage.py runloop`: look at every round each TICK_SECONDS and do the next thing, until SIGTERM.
 
-Also brings back what the aliases point at when an engine has restarted, unloads what nobody needs any
-more, and has files imported, in a process of their own. Holds nothing in memory that counts, so it may be killed and started at any
-time.
+Also brings back what the aliases point at when an engine has restarted, unloads what nobody needs
+any more, and has files imported, in a process of their own. Holds nothing in memory that counts, so
+it may be killed and started at any time.
 """
 
 from __future__ import annotations
