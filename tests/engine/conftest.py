@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 pytest.importorskip("torch")
@@ -80,6 +81,8 @@ def start(command: list[str], log: Path, patience: float, **env: str) -> Engine:
                 return engine
         except httpx.TransportError:
             time.sleep(0.2)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
     process.kill()
     raise AssertionError(f"no engine after {patience} s:\n{log.read_text()[-3000:]}")
 
@@ -126,7 +129,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     engine = start(
         command,
         tmp_path_factory.mktemp("vllm") / "log",
-        180,
+        600,
         VLLM_CPU_KVCACHE_SPACE="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
         VLLM_SERVER_DEV_MODE="1",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 ASK = {"messages": [{"role": "user", "content": "What does a panda eat?"}], "max_tokens": 12}
 ASK_BRIEFLY: dict[str, Any] = {"max_tokens": 12, "temperature": 0}
