@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from plumbline.gateway.balance import Engines
 from plumbline.policies import engines, serving
 from plumbline.policies.models import Policy
 from tests.engines import EngineProcess
@@ -26,7 +28,7 @@ ASK: Any = {
 }
 
 
-SHORT: Any = {"model": "current", "prompt": "a panda", "max_tokens": 1}
+SHORT: Any = {"model": "base", "prompt": "a panda", "max_tokens": 1}
 
 
 @pytest.fixture
@@ -141,20 +143,23 @@ def test_an_engine_that_comes_back_is_given_the_policies_before_requests(
 
 
 def test_requests_go_to_the_engine_that_has_least_to_do(
-    http: httpx.Client, pair: list[EngineProcess], promote: Any, make_adapter: Any
+    pair: list[EngineProcess], settings: Any
 ) -> None:
-    promote(make_adapter(67, 0.5))  # babbles on
-    long = {**ASK, "stream": True, "max_tokens": 400}
-    with http.stream("POST", "/v1/chat/completions", json=long) as reply:
-        next(reply.iter_lines())
-        load = figures(http, "plumbline_engine_requests")
-        assert sorted(load.values()) == [0, 1]
-        before = counted(pair)
-        for _ in range(3):
-            assert http.post("/v1/completions", json=SHORT).status_code == 200
-        idle = min(load, key=lambda url: load[url])
-        assert counted(pair)[idle] >= before[idle] + 3
-    assert set(figures(http, "plumbline_engine_requests").values()) <= {0, 1}
+    settings.ENGINE_URL = ",".join(one.url for one in pair)
+    before = counted(pair)
+
+    async def scene() -> None:
+        every = Engines()
+        with every.members[0].busy():
+            for _ in range(3):
+                await every.whole("/v1/completions", SHORT)
+        with every.members[1].busy(), every.members[1].busy():
+            await every.whole("/v1/completions", SHORT)
+        await every.close()
+
+    asyncio.run(scene())
+    after = counted(pair)
+    assert [after[one.url] - before[one.url] for one in pair] == [1, 3]
 
 
 def counted(pair: list[EngineProcess]) -> dict[str, float]:
