@@ -25,9 +25,10 @@ from starlette.routing import Route
 
 from plumbline.accounts.models import Scope as KeyScope
 from plumbline.gateway import best_of, caps, ids
+from plumbline.gateway.balance import Engines
 from plumbline.gateway.best_of import BestOf
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
-from plumbline.gateway.engine import RETRY_AFTER, Engine
+from plumbline.gateway.engine import RETRY_AFTER
 from plumbline.gateway.feedback import Desk
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
@@ -53,13 +54,14 @@ class Gateway:
     """The endpoints and what they share."""
 
     def __init__(self) -> None:
-        self.engine = Engine(settings.ENGINE_URL)
+        self.engine = Engines()
         self.directory = Directory()
         self.gate = Gate(self.directory)
         self.journal = Journal()
         self.live = LiveWriter(self.engine, self.gate)
         self.limiter = Limiter(settings.REDIS_URL)
         self.metrics = Metrics(lambda: self.gate.waiting, lambda: self.journal.waiting)
+        self.metrics.engines(self.engine.members)
         self.readiness = Readiness(self.engine, self.directory, self.limiter)
         self.store = Store()
         self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)

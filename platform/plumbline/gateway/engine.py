@@ -26,6 +26,14 @@ RETRY_AFTER = 2  # seconds a client is asked to wait for an engine that is away
 DONE = b"[DONE]"
 
 
+class Unanswered(ApiError):
+    """If nothing of the answer has come yet, another engine may be asked instead."""
+
+
+class Gone(Unanswered):
+    """The engine cannot be reached, or has broken off."""
+
+
 class Engine:
     """An HTTP client of one engine. Every method raises ApiError."""
 
@@ -133,7 +141,7 @@ class Chunks:
             raise died(error) from error
         except ValueError as error:
             raise ApiError(502, "The engine sent what is no chunk of an answer.") from error
-        raise ApiError(502, "The engine stopped in the middle of its answer.")
+        raise Gone(502, "The engine stopped in the middle of its answer.")
 
     async def _lines(self) -> AsyncIterator[bytes]:
         """Split at newlines only: httpx's own lines also end at U+2028, which text may hold."""
@@ -151,13 +159,13 @@ def away(error: Exception) -> ApiError:
         return ApiError(503, "Too many requests are being answered.", retry_after=RETRY_AFTER)
     if isinstance(error, httpx.ReadTimeout):
         return ApiError(503, "The engine did not answer in time.", retry_after=RETRY_AFTER)
-    return ApiError(503, "The engine is not available at the moment.", retry_after=RETRY_AFTER)
+    return Gone(503, "The engine is not available at the moment.", retry_after=RETRY_AFTER)
 
 
 def died(error: Exception) -> ApiError:
     if isinstance(error, httpx.ReadTimeout):
         return ApiError(502, "The engine fell silent in the middle of its answer.")
-    return ApiError(502, "The engine stopped in the middle of its answer.")
+    return Gone(502, "The engine stopped in the middle of its answer.")
 
 
 def _refusal(reply: httpx.Response) -> ApiError:
@@ -174,7 +182,7 @@ def _refusal(reply: httpx.Response) -> ApiError:
         code = "context_length_exceeded" if message and "context length" in message else None
         return ApiError(400, message or "The engine refused the request.", param=param, code=code)
     if reply.status_code in (429, 503):
-        return ApiError(503, "The engine is busy.", retry_after=RETRY_AFTER)
+        return Unanswered(503, "The engine is busy.", retry_after=RETRY_AFTER)
     return ApiError(502, "The engine failed.")
 
 
