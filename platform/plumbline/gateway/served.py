@@ -60,10 +60,7 @@ class Served:
         if self.asked.stored is not None:
             self.texts.take(reply)
         kept = {name: reply[name] for name in REPLY_FIELDS if name in reply}
-        kept["choices"] = [
-            {name: choice[name] for name in CHOICE_FIELDS if name in choice}
-            for choice in reply.get("choices") or []
-        ]
+        kept["choices"] = [_choice(choice) for choice in reply.get("choices") or []]
         return {**kept, "id": self.id, "model": self.target.name}
 
     def piece(self) -> None:
@@ -184,6 +181,14 @@ class Stream(StreamingResponse):
         except ApiError as error:
             self._served.status = error.status
             yield _event(error.body)
+
+
+def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: choice[name] for name in CHOICE_FIELDS if name in choice}
+    message = kept.get("message") or {}
+    if message.get("tool_calls") and not message.get("content"):
+        kept["message"] = {**message, "content": None}  # engines say "" where OpenAI says nothing
+    return kept
 
 
 def _says(choice: Mapping[str, Any]) -> bool:
