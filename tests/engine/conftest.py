@@ -115,6 +115,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     command += ["--model", str(demo.BASE), "--served-model-name", "demo-base", "--enforce-eager"]
     command += ["--max-model-len", str(CONTEXT), "--dtype", "float32"]
     command += ["--enable-lora", "--max-lora-rank", "64"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     engine = start(
         command,
         tmp_path_factory.mktemp("vllm") / "log",

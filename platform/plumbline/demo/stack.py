@@ -64,6 +64,7 @@ class Stack:
         if not VLLM.is_file():
             raise Missing("ENGINE=vllm needs vLLM's own environment; `make engine` builds it.")
         lora = ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "4", "--enforce-eager"]
+        lora += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
         if settings.ENGINE_SLEEPS and devices.of_host():  # the CPU build knows no sleep mode
             lora.append("--enable-sleep-mode")
         return self.start(

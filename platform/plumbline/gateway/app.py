@@ -25,7 +25,8 @@ from starlette.routing import Route
 from plumbline.accounts.models import Scope as KeyScope
 from plumbline.gateway import caps, ids
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
-from plumbline.gateway.engine import RETRY_AFTER, Engine
+from plumbline.gateway.endpoints import CHAT, PLAIN, RESPONSES, Endpoint
+from plumbline.gateway.engine import NO_MODEL, RETRY_AFTER, Engine
 from plumbline.gateway.feedback import Desk
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
@@ -36,7 +37,7 @@ from plumbline.gateway.readiness import AWAY, UP, Readiness
 from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream
 from plumbline.gateway.storing import Store
 from plumbline.gateway.tracing import RequestId
-from plumbline.gateway.wire import ApiError, Asked, body_of, parse
+from plumbline.gateway.wire import ApiError, Asked, body_of
 
 log = logging.getLogger(__name__)
 
@@ -97,20 +98,22 @@ class Gateway:
         raise _no_model(wanted)
 
     async def chat_completions(self, request: Request) -> Response:
-        return await self._complete(request, "/v1/chat/completions", chat=True)
+        return await self._complete(request, CHAT)
 
     async def completions(self, request: Request) -> Response:
-        return await self._complete(request, "/v1/completions", chat=False)
+        return await self._complete(request, PLAIN)
 
-    async def _complete(self, request: Request, path: str, *, chat: bool) -> Response:
+    async def responses(self, request: Request) -> Response:
+        return await self._complete(request, RESPONSES)
+
+    async def _complete(self, request: Request, end: Endpoint) -> Response:
         caller = await self._caller(request)
-        asked = parse(await body_of(request), settings.MAX_MODEL_LEN, chat=chat)
+        asked = end.read(await body_of(request), settings.MAX_MODEL_LEN)
         caps.keep(caller.caps, asked)
         target = await self._target(caller, asked)
         id = request.state.id
-        kind = "chatcmpl" if chat else "cmpl"
-        name = ids.completion(kind, id, caller.project)
-        served = Served(caller, asked, target, name, request.state.client_id)
+        name = ids.completion(end.kind, id, caller.project)
+        served = end.served(caller, asked, target, name, request.state.client_id)
         await self._admit(request, served)
         request.state.counted = True  # from here on its end is in the books
         try:
@@ -120,9 +123,9 @@ class Gateway:
             request.state.headers["x-policy-version"] = target.name
             body = {**asked.body, "model": target.engine_name}
             if asked.stream:
-                chunks = await self.engine.stream(path, body, id)
+                chunks = await self.engine.stream(end.path, body, id)
                 return Stream(served, chunks, self.books, request.state.headers)
-            answer = await _unless_client_leaves(request, self.engine.whole(path, body, id))
+            answer = await _unless_client_leaves(request, self.engine.whole(end.path, body, id))
         except ApiError as error:
             trouble = _not_loaded(error, target)
             served.status = trouble.status
@@ -214,6 +217,7 @@ def create_app() -> Starlette:
             Route("/v1/models/{model}", gateway.model),
             Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
             Route("/v1/completions", gateway.completions, methods=["POST"]),
+            Route("/v1/responses", gateway.responses, methods=["POST"]),
             *gateway.desk.routes,
         ],
         exception_handlers={
@@ -252,16 +256,14 @@ async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]
 
 def _not_loaded(error: ApiError, target: Target) -> ApiError:
     """An engine that has just started does not know yet what the aliases point at."""
-    if error.status == 404 and target.deployed:
+    if error.body["error"]["code"] == NO_MODEL and target.deployed:
         said = f"{target.name} is being loaded."
         return ApiError(503, said, code="model_loading", retry_after=RETRY_AFTER)
     return error
 
 
 def _no_model(name: str) -> ApiError:
-    return ApiError(
-        404, f"The model {name!r} does not exist.", param="model", code="model_not_found"
-    )
+    return ApiError(404, f"The model {name!r} does not exist.", param="model", code=NO_MODEL)
 
 
 def _card(one: Listed) -> dict[str, Any]:

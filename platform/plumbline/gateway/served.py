@@ -52,6 +52,7 @@ class Served:
     status: int = 200
     usage: Mapping[str, Any] = field(default_factory=dict)
     texts: Texts = field(default_factory=Texts)
+    last = b"data: " + DONE + b"\n\n"  # of a stream
 
     def dress(self, reply: Mapping[str, Any]) -> dict[str, Any]:
         """A reply or chunk of the engine under our id and the policy's immutable name."""
@@ -62,6 +63,20 @@ class Served:
         kept = {name: reply[name] for name in REPLY_FIELDS if name in reply}
         kept["choices"] = [_choice(choice) for choice in reply.get("choices") or []]
         return {**kept, "id": self.id, "model": self.target.name}
+
+    def say(self, chunk: Mapping[str, Any]) -> bytes:
+        """What a client gets of a stream's chunk; nothing of one that holds only what it did not
+        ask for."""
+        dressed, wants_usage = self.dress(chunk), self.asked.include_usage
+        if not wants_usage:
+            dressed.pop("usage", None)
+        if any(map(_says, dressed["choices"])):
+            self.piece()
+        return event(dressed) if dressed["choices"] or wants_usage else b""
+
+    def fail(self, error: ApiError) -> bytes:
+        """The end of a stream that broke."""
+        return event(error.body)
 
     def piece(self) -> None:
         if self.first is None:
@@ -143,7 +158,7 @@ class Books:
 
 
 class Stream(StreamingResponse):
-    """Server-sent events, ending in [DONE] or in an error; recorded however they end."""
+    """Server-sent events, ending as their kind ends or in an error; recorded however they end."""
 
     def __init__(
         self, served: Served, chunks: Chunks, books: Books, headers: Mapping[str, str]
@@ -166,21 +181,16 @@ class Stream(StreamingResponse):
             await self._chunks.close()
 
     async def _events(self) -> AsyncIterator[bytes]:
-        wants_usage = self._served.asked.include_usage
         try:
             async for chunk in self._chunks:
-                dressed = self._served.dress(chunk)
-                if not wants_usage:
-                    dressed.pop("usage", None)
-                if any(map(_says, dressed["choices"])):
-                    self._served.piece()
-                if dressed["choices"] or wants_usage:
-                    yield _event(dressed)
+                if said := self._served.say(chunk):
+                    yield said
             self._served.status = 200
-            yield b"data: " + DONE + b"\n\n"
+            if self._served.last:
+                yield self._served.last
         except ApiError as error:
             self._served.status = error.status
-            yield _event(error.body)
+            yield self._served.fail(error)
 
 
 def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,5 +207,5 @@ def _says(choice: Mapping[str, Any]) -> bool:
     return bool(choice.get("text") or any(v for k, v in delta.items() if k != "role"))
 
 
-def _event(data: Mapping[str, Any]) -> bytes:
+def event(data: Mapping[str, Any]) -> bytes:
     return f"data: {json.dumps(data)}\n\n".encode()  # ASCII: no client splits it at U+2028
