@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -33,7 +33,7 @@ FLAT: Any = {"type": "function", **WEATHER}
 @pytest.fixture
 def served(
     project: Any, vllm: Any, settings: Any, request: pytest.FixtureRequest
-) -> Iterator[tuple[str, str]]:
+) -> tuple[str, str]:
     """The gateway's address and a key; `current` is the base."""
     settings.ENGINE, settings.BASE_NAME = "vllm", "demo-base"
     start: Callable[[str], RunningGateway] = request.getfixturevalue("start_gateway")
@@ -45,7 +45,7 @@ def served(
     alice = request.getfixturevalue("alice")
     base = serving.base_policy(project)
     serving.promote(project, base, actor=alice, reason="test", evidence={})
-    yield running.url, keys.create(project, "app", ["infer"], alice)[1]
+    return running.url, keys.create(project, "app", ["infer"], alice)[1]
 
 
 @pytest.fixture

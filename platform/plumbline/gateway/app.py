@@ -30,7 +30,7 @@ from plumbline.gateway.engine import NO_MODEL, RETRY_AFTER, Engine
 from plumbline.gateway.feedback import Desk
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
-from plumbline.gateway.limits import Limited, Limiter
+from plumbline.gateway.limits import Admission, Limited, Limiter, Limits
 from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.readiness import AWAY, UP, Readiness
@@ -60,7 +60,7 @@ class Gateway:
         self.readiness = Readiness(self.engine, self.directory, self.limiter)
         self.store = Store()
         self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)
-        self.desk = Desk(self._caller)
+        self.desk = Desk(self._caller, self._take)
 
     async def health(self, request: Request) -> Response:
         """Liveness: this process answers. What it needs may be away; `ready` says so."""
@@ -145,11 +145,15 @@ class Gateway:
         if not limits:
             return
         served.prompt_cost, cost = caps.cost(served.asked, settings.MAX_MODEL_LEN)
+        served.admission = await self._take(request, served.caller.project, limits, cost)
+
+    async def _take(
+        self, request: Request, project: int, limits: Limits, cost: int = 0
+    ) -> Admission | None:
         try:
-            headers = request.state.headers
-            served.admission = await self.limiter.admit(limits, cost, headers)
+            return await self.limiter.admit(limits, cost, request.state.headers)
         except Limited as error:
-            self.metrics.limited(served.caller.project, error.limit)
+            self.metrics.limited(project, error.limit)
             raise
 
     async def say_no(self, request: Request, error: Exception) -> Response:

@@ -78,7 +78,7 @@ class ServedResponse(Served):
     def fail(self, error: ApiError) -> bytes:
         """OpenAI's event, with the error as its clients raise it."""
         body = error.body["error"]
-        said = {name: body[name] for name in ("code", "message", "param")}
+        said: dict[str, Any] = {name: body[name] for name in ("code", "message", "param")}
         said |= {"type": "error", "sequence_number": self.sequence + 1, "error": body}
         return b"event: error\n" + event(said)
 
