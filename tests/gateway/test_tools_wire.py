@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from plumbline.gateway import caps
@@ -12,6 +13,7 @@ from plumbline.gateway.caps import Caps
 from plumbline.gateway.storing import Texts
 from plumbline.gateway.wire import ApiError, Asked, parse
 
+openai = pytest.importorskip("openai")
 ASK: dict[str, Any] = {"role": "user", "content": "What is the weather in Paris?"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER: dict[str, Any] = {"name": "get_weather", "description": "Of today.", "parameters": SCHEMA}
@@ -162,3 +164,41 @@ def test_texts_of_an_answer_that_is_calls_are_kept_whole_and_in_pieces() -> None
     call = {"id": "c1", "name": "get_weather", "arguments": "{}"}
     kept = [{"text": "", "finish_reason": "tool_calls", "tool_calls": [call]}]
     assert whole.answers() == streamed.answers() == kept
+
+
+def test_biases_reach_the_embedded_engine(sdk: Any, current: Any, engine: Any) -> None:
+    reply = httpx.post(f"{engine.url}/tokenize", json={"prompt": "tea"}, trust_env=False)
+    token = reply.json()["tokens"][0]
+    said = [
+        sdk.completions.create(
+            model="current", prompt="I like", max_tokens=2, logit_bias={str(token): bias}
+        )
+        for bias in (100, -100)
+    ]
+    assert len(set(said[0].choices[0].text)) <= len("tea")
+    assert said[0].choices[0].text != said[1].choices[0].text
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"tools": [TOOL]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"messages": [ASK, CALLED, SUNNY]}, "messages[1]"),
+        ({"frequency_penalty": 1}, "frequency_penalty"),
+    ],
+)
+def test_what_the_embedded_engine_cannot_do_it_says_by_name(
+    sdk: Any, current: Any, changes: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError, match="vLLM supports") as caught:
+        sdk.chat.completions.create(**{"model": "current", "messages": [ASK], **changes})
+    assert caught.value.param == param
+
+
+def test_the_embedded_engine_has_no_responses_and_says_so(sdk: Any, current: Any) -> None:
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match="no /v1/responses"):
+            sdk.responses.create(model="current", input="Hello.", stream=stream)
+    with pytest.raises(openai.NotFoundError, match="does not exist"):
+        sdk.responses.create(model="nosuch", input="Hello.")
