@@ -117,15 +117,9 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     command = [str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(demo.BASE), "--served-model-name", "demo-base", "--enforce-eager"]
     command += ["--max-model-len", str(CONTEXT), "--dtype", "float32"]
-    command += [
-        "--enable-lora",
-        "--max-lora-rank",
-        "64",
-        "--max-loras",
-        "4",
-        "--max-cpu-loras",
-        "8",
-    ]
+    command += ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "4"]
+    command += ["--max-cpu-loras", "8"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     engine = start(
         command,
         tmp_path_factory.mktemp("vllm") / "log",

@@ -10,9 +10,7 @@ from plumbline.fleet import devices
 
 VLLM = settings.ROOT / ".venv-vllm/bin/python"
 AT_ONCE = 4  # adapters in one batch of vLLM's
-IN_MEMORY = (
-    16  # adapters beside them in the host's memory; others are read again when they are used
-)
+IN_MEMORY = 16  # adapters in the host's memory beside them; others are read again for use
 
 
 class Missing(Exception):
@@ -34,6 +32,7 @@ def command_line(port: int) -> list[str]:
     if settings.ENGINE != "vllm":
         return [sys.executable, "-m", "align.gpu.serve", *base]
     lora = ["--enable-lora", "--max-lora-rank", "64", "--enforce-eager"]
+    lora += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     lora += ["--max-loras", str(AT_ONCE), "--max-cpu-loras", str(IN_MEMORY)]
     if settings.ENGINE_SLEEPS and devices.of_host():  # the CPU build knows no sleep mode
         lora.append("--enable-sleep-mode")

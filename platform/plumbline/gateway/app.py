@@ -28,11 +28,12 @@ from plumbline.gateway import best_of, caps, ids
 from plumbline.gateway.balance import Engines
 from plumbline.gateway.best_of import BestOf
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
-from plumbline.gateway.engine import RETRY_AFTER
+from plumbline.gateway.endpoints import CHAT, PLAIN, RESPONSES, Endpoint
+from plumbline.gateway.engine import NO_MODEL, RETRY_AFTER
 from plumbline.gateway.feedback import Desk
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
-from plumbline.gateway.limits import Limited, Limiter
+from plumbline.gateway.limits import Admission, Limited, Limiter, Limits
 from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.readiness import AWAY, UP, Readiness
@@ -41,7 +42,7 @@ from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream
 from plumbline.gateway.shadows import Shadows, UnderWay
 from plumbline.gateway.storing import Store
 from plumbline.gateway.tracing import RequestId
-from plumbline.gateway.wire import ApiError, Asked, body_of, parse
+from plumbline.gateway.wire import ApiError, Asked, body_of
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Gateway:
         self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)
         self.shadows = Shadows(self.engine, self.gate, self.journal, self.store, self.metrics)
         self.best = BestOf(self.engine, self.directory)
-        self.desk = Desk(self._caller)
+        self.desk = Desk(self._caller, self._take)
 
     async def health(self, request: Request) -> Response:
         """Liveness: this process answers. What it needs may be away; `ready` says so."""
@@ -105,22 +106,24 @@ class Gateway:
         raise _no_model(wanted)
 
     async def chat_completions(self, request: Request) -> Response:
-        return await self._complete(request, "/v1/chat/completions", chat=True)
+        return await self._complete(request, CHAT)
 
     async def completions(self, request: Request) -> Response:
-        return await self._complete(request, "/v1/completions", chat=False)
+        return await self._complete(request, PLAIN)
 
-    async def _complete(self, request: Request, path: str, *, chat: bool) -> Response:
+    async def responses(self, request: Request) -> Response:
+        return await self._complete(request, RESPONSES)
+
+    async def _complete(self, request: Request, end: Endpoint) -> Response:
         caller = await self._caller(request)
-        asked = parse(await body_of(request), settings.MAX_MODEL_LEN, chat=chat)
+        asked = end.read(await body_of(request), settings.MAX_MODEL_LEN)
         caps.keep(caller.caps, asked)
         judge = await self.best.judge(caller.project) if asked.best_of > 1 else None
         id = request.state.id
         way = await self._way(caller, asked)
         target = way.choose(caller, asked, id)
-        kind = "chatcmpl" if chat else "cmpl"
-        name = ids.completion(kind, id, caller.project)
-        served = Served(caller, asked, target, name, request.state.client_id, way)
+        name = ids.completion(end.kind, id, caller.project)
+        served = end.served(caller, asked, target, name, request.state.client_id, way)
         await self._admit(request, served)
         request.state.counted = True  # from here on its end is in the books
         try:
@@ -134,13 +137,14 @@ class Gateway:
             body = {**asked.body, "model": target.engine_name}
             after = BackgroundTask(self.shadows.offer, served)
             if judge is not None:
-                best = self.best.answer(judge, path, body, id)
+                best = self.best.answer(judge, end.path, body, id)
                 answer, told = await _unless_client_leaves(request, best)
             elif asked.stream:
-                chunks = await self.engine.stream(path, body, id)
+                chunks = await self.engine.stream(end.path, body, id)
                 return Stream(served, chunks, self.books, request.state.headers, after)
             else:
-                answer = await _unless_client_leaves(request, self.engine.whole(path, body, id))
+                whole = self.engine.whole(end.path, body, id)
+                answer = await _unless_client_leaves(request, whole)
         except ApiError as error:
             trouble = _not_loaded(error, target)
             served.status = trouble.status
@@ -162,11 +166,15 @@ class Gateway:
         if not limits:
             return
         served.prompt_cost, cost = caps.cost(served.asked, settings.MAX_MODEL_LEN)
+        served.admission = await self._take(request, served.caller.project, limits, cost)
+
+    async def _take(
+        self, request: Request, project: int, limits: Limits, cost: int = 0
+    ) -> Admission | None:
         try:
-            headers = request.state.headers
-            served.admission = await self.limiter.admit(limits, cost, headers)
+            return await self.limiter.admit(limits, cost, request.state.headers)
         except Limited as error:
-            self.metrics.limited(served.caller.project, error.limit)
+            self.metrics.limited(project, error.limit)
             raise
 
     async def say_no(self, request: Request, error: Exception) -> Response:
@@ -237,6 +245,7 @@ def create_app() -> Starlette:
             Route("/v1/models/{model}", gateway.model),
             Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
             Route("/v1/completions", gateway.completions, methods=["POST"]),
+            Route("/v1/responses", gateway.responses, methods=["POST"]),
             *gateway.desk.routes,
         ],
         exception_handlers={
@@ -276,16 +285,14 @@ async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]
 
 def _not_loaded(error: ApiError, target: Target) -> ApiError:
     """An engine that has just started does not know yet what the aliases point at."""
-    if error.status == 404 and target.deployed:
+    if error.body["error"]["code"] == NO_MODEL and target.deployed:
         said = f"{target.name} is being loaded."
         return ApiError(503, said, code="model_loading", retry_after=RETRY_AFTER)
     return error
 
 
 def _no_model(name: str) -> ApiError:
-    return ApiError(
-        404, f"The model {name!r} does not exist.", param="model", code="model_not_found"
-    )
+    return ApiError(404, f"The model {name!r} does not exist.", param="model", code=NO_MODEL)
 
 
 def _card(one: Listed) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from django.conf import settings
 from starlette.background import BackgroundTask
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from plumbline.gateway.balance import Engines
 from plumbline.gateway.directory import Directory
-from plumbline.gateway.engine import DONE, RETRY_AFTER, Engine
+from plumbline.gateway.engine import DONE, RETRY_AFTER
 from plumbline.gateway.served import UNBUFFERED, Served, event
 from plumbline.gateway.wire import ApiError
 from plumbline.loop.models import Round
@@ -38,7 +39,7 @@ class Judge:
 
 
 class BestOf:
-    def __init__(self, engine: Engine, directory: Directory) -> None:
+    def __init__(self, engine: Engines, directory: Directory) -> None:
         self._engine, self._directory = engine, directory
         self._http: httpx.AsyncClient | None = None
 

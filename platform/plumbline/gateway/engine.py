@@ -24,6 +24,8 @@ CONNECTIONS = 1024
 POOLS = 16
 RETRY_AFTER = 2  # seconds a client is asked to wait for an engine that is away
 DONE = b"[DONE]"
+LAST = "response.completed"  # the event that ends a response
+NO_MODEL = "model_not_found"
 
 
 class Unanswered(ApiError):
@@ -65,7 +67,9 @@ class Engine:
             raise ApiError(502, "The engine's answer is not JSON.") from error
         finally:
             await reply.aclose()
-        if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
+        if not isinstance(answer, dict) or not isinstance(
+            answer.get("choices", answer.get("output")), list
+        ):
             raise ApiError(502, "The engine's answer is not a completion.")
         return answer
 
@@ -114,7 +118,8 @@ def _pool(url: str) -> httpx.AsyncClient:
 
 
 class Chunks:
-    """The chunks of a streamed answer; iterating raises ApiError unless it comes to its [DONE]."""
+    """The chunks of a streamed answer; iterating raises ApiError unless it comes to its end:
+    [DONE], or a response that is complete."""
 
     def __init__(self, reply: httpx.Response) -> None:
         self._reply = reply
@@ -137,6 +142,8 @@ class Chunks:
                 if "error" in chunk:
                     raise ApiError(502, _message(chunk) or "The engine failed while answering.")
                 yield chunk
+                if chunk.get("type") == LAST:
+                    return
         except httpx.TransportError as error:
             raise died(error) from error
         except ValueError as error:
@@ -175,8 +182,10 @@ def _refusal(reply: httpx.Response) -> ApiError:
     except ValueError:
         said = None
     message = _message(said)
+    if reply.status_code == 501 or (reply.status_code == 404 and message is None):
+        return ApiError(404, f"The engine has no {reply.url.path}.", code="unsupported_endpoint")
     if reply.status_code == 404:
-        return ApiError(404, "The policy is not loaded.", param="model", code="model_not_found")
+        return ApiError(404, "The policy is not loaded.", param="model", code=NO_MODEL)
     if reply.status_code in (400, 413, 422):
         param = said["error"].get("param") if message else None
         code = "context_length_exceeded" if message and "context length" in message else None

@@ -212,8 +212,11 @@ def _of_comparison(source: ClientComparison) -> Asked | None:
 
 
 def _served(project: int, completion: str, choice: int) -> Text | None:
+    """A stored answer of words to words: people are not asked about calls of tools."""
     row = StoredCompletion.objects.filter(project=project, completion_id=completion).first()
-    if row is None or choice >= len(row.answers):
+    if row is None or choice >= len(row.answers) or "tool_calls" in row.answers[choice]:
+        return None
+    if any(turn["role"] == "tool" or "tool_calls" in turn for turn in row.messages):
         return None
     return Text(row.answers[choice]["text"], row, choice)
 

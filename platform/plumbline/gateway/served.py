@@ -56,6 +56,7 @@ class Served:
     status: int = 200
     usage: Mapping[str, Any] = field(default_factory=dict)
     texts: Texts = field(default_factory=Texts)
+    last = b"data: " + DONE + b"\n\n"  # of a stream
 
     def dress(self, reply: Mapping[str, Any]) -> dict[str, Any]:
         """A reply or chunk of the engine under our id and the policy's immutable name."""
@@ -64,11 +65,22 @@ class Served:
         if self.asked.stored is not None:
             self.texts.take(reply)
         kept = {name: reply[name] for name in REPLY_FIELDS if name in reply}
-        kept["choices"] = [
-            {name: choice[name] for name in CHOICE_FIELDS if name in choice}
-            for choice in reply.get("choices") or []
-        ]
+        kept["choices"] = [_choice(choice) for choice in reply.get("choices") or []]
         return {**kept, "id": self.id, "model": self.target.name}
+
+    def say(self, chunk: Mapping[str, Any]) -> bytes:
+        """What a client gets of a stream's chunk; nothing of one that holds only what it did not
+        ask for."""
+        dressed, wants_usage = self.dress(chunk), self.asked.include_usage
+        if not wants_usage:
+            dressed.pop("usage", None)
+        if any(map(_says, dressed["choices"])):
+            self.piece()
+        return event(dressed) if dressed["choices"] or wants_usage else b""
+
+    def fail(self, error: ApiError) -> bytes:
+        """The end of a stream that broke."""
+        return event(error.body)
 
     def piece(self) -> None:
         if self.first is None:
@@ -150,7 +162,7 @@ class Books:
 
 
 class Stream(StreamingResponse):
-    """Server-sent events, ending in [DONE] or in an error; recorded however they end."""
+    """Server-sent events, ending as their kind ends or in an error; recorded however they end."""
 
     def __init__(
         self,
@@ -180,21 +192,24 @@ class Stream(StreamingResponse):
             await self._chunks.close()
 
     async def _events(self) -> AsyncIterator[bytes]:
-        wants_usage = self._served.asked.include_usage
         try:
             async for chunk in self._chunks:
-                dressed = self._served.dress(chunk)
-                if not wants_usage:
-                    dressed.pop("usage", None)
-                if any(map(_says, dressed["choices"])):
-                    self._served.piece()
-                if dressed["choices"] or wants_usage:
-                    yield event(dressed)
+                if said := self._served.say(chunk):
+                    yield said
             self._served.status = 200
-            yield b"data: " + DONE + b"\n\n"
+            if self._served.last:
+                yield self._served.last
         except ApiError as error:
             self._served.status = error.status
-            yield event(error.body)
+            yield self._served.fail(error)
+
+
+def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: choice[name] for name in CHOICE_FIELDS if name in choice}
+    message = kept.get("message") or {}
+    if message.get("tool_calls") and not message.get("content"):
+        kept["message"] = {**message, "content": None}  # engines say "" where OpenAI says nothing
+    return kept
 
 
 def _says(choice: Mapping[str, Any]) -> bool:

@@ -20,8 +20,8 @@ from django.db import Error as DatabaseError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from plumbline.gateway import ids
+from plumbline.gateway.balance import Engines
 from plumbline.gateway.directory import Target
-from plumbline.gateway.engine import Engine
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
 from plumbline.gateway.metrics import Metrics
@@ -80,7 +80,7 @@ class Shadows:
     """One per process."""
 
     def __init__(
-        self, engine: Engine, gate: Gate, journal: Journal, store: Store, metrics: Metrics
+        self, engine: Engines, gate: Gate, journal: Journal, store: Store, metrics: Metrics
     ) -> None:
         self._engine, self._gate = engine, gate
         self._journal, self._store, self._metrics = journal, store, metrics
@@ -142,8 +142,11 @@ class Shadows:
 
 
 def wanted(served: Served) -> Target | None:
-    """The shadow of a request that ended well, with consent, by a key it may see."""
-    stored, way = served.asked.stored, served.way
+    """The shadow of a chat completion that ended well, with consent, by a key it may see. None
+    where tools might be called: nobody would answer the shadow's calls."""
+    stored, way, body = served.asked.stored, served.way, served.asked.body
+    if "messages" not in body or "tools" in body:
+        return None
     if way is None or stored is None or not stored.consent_train or served.status != 200:
         return None
     if not settings.KEEP_TEXTS_DAYS or not _said(served):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -31,18 +31,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MOST_WAITING = 5_000
 TRIES, PAUSE = 30, 2.0  # seconds between them
 PURGE_SECONDS = 600.0
+CALL = ("id", "name", "arguments")
 NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"  # PostgreSQL has no text with the first
 
 
 @dataclass
 class Texts:
-    """What an answer says, choice by choice, as it comes."""
+    """What an answer says, choice by choice, as it comes; calls of tools by their places in it."""
 
     pieces: dict[int, list[str]] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
+    calls: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)
 
     def take(self, reply: Mapping[str, Any]) -> None:
         """A whole reply, or a chunk of one, of the engine."""
@@ -50,14 +54,31 @@ class Texts:
             said = choice.get("message") or choice.get("delta") or {}
             at = choice.get("index", 0)
             self.pieces.setdefault(at, []).append(said.get("content") or "")
+            for place, call in enumerate(said.get("tool_calls") or ()):
+                self._call(at, call.get("index", place), call)
             if choice.get("finish_reason"):
                 self.reasons[at] = choice["finish_reason"]
 
-    def answers(self) -> list[dict[str, str]]:
-        return [
-            {"text": _clean("".join(self.pieces[at])), "finish_reason": self.reasons.get(at, "")}
-            for at in sorted(self.pieces)
-        ]
+    def _call(self, at: int, place: int, piece: Mapping[str, Any]) -> None:
+        """A call whole, or a piece of one: its name comes first, its arguments bit by bit."""
+        function = piece.get("function") or {}
+        given = {"id": piece.get("id"), **{name: function.get(name) for name in CALL[1:]}}
+        call = self.calls.setdefault(at, {}).setdefault(place, dict.fromkeys(CALL, ""))
+        for name in CALL:
+            call[name] += given[name] or ""
+
+    def answers(self) -> list[dict[str, Any]]:
+        """A choice has `tool_calls` only where it calls any."""
+        found = []
+        for at in sorted(self.pieces):
+            answer: dict[str, Any] = {
+                "text": _clean("".join(self.pieces[at])),
+                "finish_reason": self.reasons.get(at, ""),
+            }
+            if at in self.calls:
+                answer["tool_calls"] = _clean([self.calls[at][i] for i in sorted(self.calls[at])])
+            found.append(answer)
+        return found
 
 
 class Store:
@@ -156,9 +177,9 @@ def _row(
         project_id=project,
         policy_id=target.policy,
         completion_id=name,
-        messages=_cleaned(served.asked.body["messages"]),
+        messages=_clean(served.asked.turns),
         answers=answers,
-        metadata={_clean(key): _clean(value) for key, value in stored.metadata.items()},
+        metadata=_clean(stored.metadata),
         end_user=ids.end_user(project, stored.user) if stored.user else "",
         expires_at=timezone.now() + timedelta(days=settings.KEEP_TEXTS_DAYS),
     )
@@ -186,9 +207,12 @@ def _purge() -> None:
         close_old_connections()
 
 
-def _cleaned(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{**one, "content": _clean(one["content"])} for one in messages]
-
-
-def _clean(text: str) -> str:
-    return text.replace(NUL, REPLACEMENT)
+def _clean(said: T) -> T:
+    """Without a character that PostgreSQL has not, however deep in it."""
+    if isinstance(said, str):
+        return said.replace(NUL, REPLACEMENT)  # type: ignore[return-value]
+    if isinstance(said, list):
+        return [_clean(one) for one in said]  # type: ignore[return-value]
+    if isinstance(said, dict):
+        return {_clean(key): _clean(one) for key, one in said.items()}  # type: ignore[return-value]
+    return said

@@ -21,7 +21,7 @@ from align import jobs
 from plumbline.accounts.models import Project
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
-from plumbline.policies import serving
+from plumbline.policies import engines, serving
 from plumbline.policies.models import Mixture, Policy
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def _step(mixture: Mixture) -> None:
     try:
         serving.ensure_loaded(mixture.policy)
         serving.probe(mixture.policy)
-    except (serving.EngineLent, serving.EngineSlow) as error:
+    except (serving.EngineLent, engines.EngineSlow) as error:
         raise Waiting(str(error)) from error
     mixture.state = State.READY
     mixture.save(update_fields=["state"])

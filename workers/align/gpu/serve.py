@@ -79,6 +79,9 @@ class Service:
         asked = wire.chat(body, resident.tokenizer, self.max_length)
         return await self._answer(request, asked, resident)
 
+    async def responses(self, request: Request) -> Response:
+        raise Refused("This engine has no /v1/responses; vLLM has.", "model")
+
     async def tokenize(self, request: Request) -> Response:
         body = await _body(request)
         tokenizer = self._resident(body).tokenizer
@@ -304,6 +307,7 @@ def create_app(residents: Residents, max_length: int) -> Starlette:
             Route("/v1/models", service.models),
             post("/v1/completions", service.completions),
             post("/v1/chat/completions", service.chat_completions),
+            post("/v1/responses", service.responses),
             post("/tokenize", service.tokenize),
             post("/v1/load_lora_adapter", service.load_adapter),
             post("/v1/unload_lora_adapter", service.unload_adapter),
