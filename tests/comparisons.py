@@ -21,11 +21,7 @@ from plumbline.collect.models import (
 
 
 def open_campaign(project, *, comparisons: int = 3, answers: int = 2, **settings) -> Campaign:
-    """A campaign whose n-th comparison asks "Question n?" and offers "Answer n.0", "Answer n.1".
-
-    No hidden repeats, which come by chance, unless its `quality` says so.
-    """
-    settings.setdefault("quality", {"repeat_share": 0.0})
+    """A campaign whose n-th comparison asks "Question n?" and offers "Answer n.0", "Answer n.1"."""
     number = Campaign.objects.count()
     campaign = Campaign.objects.create(project=project, name=f"Campaign {number}", **settings)
     prompts, _ = PromptSet.objects.get_or_create(project=project, name=f"Prompts {number}")
