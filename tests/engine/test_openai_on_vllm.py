@@ -32,17 +32,18 @@ FLAT: Any = {"type": "function", **WEATHER}
 
 @pytest.fixture
 def served(
-    project: Any, vllm: Any, settings: Any, request: pytest.FixtureRequest
+    start_gateway: Callable[[str], RunningGateway],  # noqa: F811
+    project: Any,
+    alice: Any,
+    vllm: Any,
+    settings: Any,
 ) -> tuple[str, str]:
     """The gateway's address and a key; `current` is the base."""
-    settings.ENGINE, settings.BASE_NAME = "vllm", "demo-base"
-    start: Callable[[str], RunningGateway] = request.getfixturevalue("start_gateway")
-    running = start(vllm.url)
-    settings.ENGINE_URL = vllm.url
     from plumbline.accounts import keys
     from plumbline.policies import serving
 
-    alice = request.getfixturevalue("alice")
+    settings.ENGINE, settings.ENGINE_URL, settings.BASE_NAME = "vllm", vllm.url, "demo-base"
+    running = start_gateway(vllm.url)
     base = serving.base_policy(project)
     serving.promote(project, base, actor=alice, reason="test", evidence={})
     return running.url, keys.create(project, "app", ["infer"], alice)[1]
