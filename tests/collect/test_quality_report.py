@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 
 import pytest
@@ -192,9 +191,7 @@ def test_an_empty_campaign_has_a_report(project):
     assert (found.people, found.everybody.votes, found.everybody.weeks) == ([], 0, [])
 
 
-def test_ten_thousand_votes_take_about_a_second_at_most_and_three_queries(
-    project, django_assert_num_queries
-):
+def test_ten_thousand_votes_are_reported_by_three_queries(project, django_assert_num_queries):
     campaign = Campaign.objects.create(project=project, name="Large", overlap=2)
     prompts = PromptSet.objects.create(project=project, name="Large")
     made = Prompt.objects.bulk_create(
@@ -218,10 +215,7 @@ def test_ten_thousand_votes_take_about_a_second_at_most_and_three_queries(
     users = [User.objects.create_user(username=f"person-{n}") for n in range(20)]
     assert crowd.busy(campaign, users, overlap=2) == 10_000
     with django_assert_num_queries(3):
-        figures(campaign)
-    begun = time.process_time()
-    found = figures(campaign)
-    assert time.process_time() - begun < 1.5  # 0.7 on the machine it was written on
+        found = figures(campaign)
     assert found.everybody.votes == 10_000
     assert found.alpha.has_interval
     assert len(found.people) == 20

@@ -160,7 +160,7 @@ def _tomorrow():
 
 @pytest.mark.postgres
 def test_reading_a_place_does_not_grow_with_what_the_person_has_said(project, bob, prefer):
-    campaign = open_campaign(project, comparisons=120)
+    campaign = open_campaign(project, comparisons=120, quality={"repeat_share": 0.0})
 
     def pages_read() -> int:
         with CaptureQueriesContext(connection) as queries:
