@@ -205,17 +205,18 @@ def test_a_streamed_response_ends_with_the_whole(sdk: Any) -> None:
 
 
 def test_a_response_calls_tools_and_keeps_to_a_schema(sdk: Any) -> None:
-    shape = {"format": {"type": "json_schema", "name": "weather", "schema": SCHEMA}}
+    only = {"enum": ["warm", "cold"]}
+    shape = {"format": {"type": "json_schema", "name": "weather", "schema": only}}
     bounded: dict[str, Any] = {"model": "current", "temperature": 0, "max_output_tokens": 200}
     shaped = sdk.responses.create(**bounded, input="The weather?", text=shape)
     assert shaped.text.format.name == "weather"
-    if shaped.status == "completed":
-        assert fits(shaped.output_text)
+    assert shaped.status == "completed"
+    assert json.loads(shaped.output_text) in only["enum"]
     called = sdk.responses.create(
         **bounded, input="The weather?", tools=[FLAT], tool_choice="required"
     )
     assert [tool.name for tool in called.tools] == ["get_weather"]
-    if called.status == "completed":
+    if called.status == "completed":  # a tiny model may fill its call with white space instead
         assert all(fits(one.arguments) for one in called.output if one.type == "function_call")
 
 
