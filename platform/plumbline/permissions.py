@@ -48,6 +48,13 @@ TABLE: dict[str, dict[str, str]] = {
     "usage-charts": {"GET": RESEARCHER},
     "usage-download": {"GET": RESEARCHER},
     "usage-prices": {"POST": ADMIN},
+    "routing": {"GET": RESEARCHER},
+    "canary": {"POST": RESEARCHER},
+    "canary-end": {"POST": RESEARCHER},
+    "shadow": {"POST": RESEARCHER},
+    "shadow-end": {"POST": RESEARCHER},
+    "objective": {"POST": RESEARCHER},
+    "objective-end": {"POST": RESEARCHER},
     # collect
     "campaign": {"GET": ANNOTATOR},
     "claim": {"POST": ANNOTATOR},

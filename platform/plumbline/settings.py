@@ -246,7 +246,14 @@ ENGINE = env("ENGINE", "transformers")  # or "vllm"
 ENGINE_PORT = env_int("ENGINE_PORT", 8002)  # this and the next two: what `manage.py demo` starts
 PORT = env_int("PORT", 8000)
 GATEWAY_PORT = env_int("GATEWAY_PORT", 8001)
+# Where `align.gpu.scorer` answers, which chooses the best of several answers; "": nowhere, and
+# `best_of` is refused. With SCORER_PORT the demo starts one.
+SCORER_PORT = env_int("SCORER_PORT", 0)
+SCORER_URL = env("SCORER_URL", f"http://127.0.0.1:{SCORER_PORT}" if SCORER_PORT else "")
+# Of one engine, or of several that all serve the same, with commas between.
 ENGINE_URL = env("ENGINE_URL", f"http://127.0.0.1:{ENGINE_PORT}")
+# An engine that has given no token for this long hangs: `manage.py engine` starts it again.
+ENGINE_SILENCE_SECONDS = env_int("ENGINE_SILENCE_SECONDS", 60)
 BASE_MODEL = env("BASE_MODEL", str(ROOT / "workers/align/demo/base"))  # a local folder
 BASE_NAME = env("BASE_NAME", "base")  # what the engine calls it
 MAX_MODEL_LEN = env_int("MAX_MODEL_LEN", 512)

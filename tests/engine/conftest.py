@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 pytest.importorskip("torch")
@@ -80,6 +81,8 @@ def start(command: list[str], log: Path, patience: float, **env: str) -> Engine:
                 return engine
         except httpx.TransportError:
             time.sleep(0.2)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        child.kill()
     process.kill()
     raise AssertionError(f"no engine after {patience} s:\n{log.read_text()[-3000:]}")
 
@@ -114,11 +117,13 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     command = [str(VLLM_PYTHON), "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", str(demo.BASE), "--served-model-name", "demo-base", "--enforce-eager"]
     command += ["--max-model-len", str(CONTEXT), "--dtype", "float32"]
-    command += ["--enable-lora", "--max-lora-rank", "64"]
+    command += ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "4"]
+    command += ["--max-cpu-loras", "8"]
+    command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     engine = start(
         command,
         tmp_path_factory.mktemp("vllm") / "log",
-        180,
+        600,
         VLLM_CPU_KVCACHE_SPACE="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
         VLLM_SERVER_DEV_MODE="1",

@@ -195,3 +195,21 @@ def test_accents_and_emoji_survive_a_stream(client: OpenAI, embedded: Any) -> No
         streamed = "".join(c.choices[0].delta.content or "" for c in chunks)
         whole = chat(client, seed=seed, temperature=30.0, max_tokens=60)
         assert streamed == whole.choices[0].message.content
+
+
+def test_biases_make_and_forbid_words(embedded: Any) -> None:
+    token = embedded.post("/tokenize", prompt="tea").json()["tokens"][0]
+    forced = embedded.complete("I like", max_tokens=3, logit_bias={str(token): 100}, logprobs=0)
+    assert forced["choices"][0]["token_ids"] == [token] * 3
+    assert max(forced["choices"][0]["logprobs"]["token_logprobs"]) < -1  # the model's own
+    usual = embedded.complete("I like", max_tokens=1, temperature=0)["choices"][0]["token_ids"]
+    other = embedded.complete(
+        "I like", max_tokens=1, temperature=0, logit_bias={str(usual[0]): -100}
+    )
+    assert other["choices"][0]["token_ids"] != usual
+
+
+@pytest.mark.parametrize("bias", [{"9999999": 1}, {"the": 1}, {"5": 101}, {"5": True}, [5]])
+def test_biases_out_of_bounds_are_refused(embedded: Any, bias: object) -> None:
+    reply = embedded.post("/v1/completions", prompt="Hi", logit_bias=bias)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "logit_bias")

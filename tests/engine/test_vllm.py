@@ -14,7 +14,7 @@ import pytest
 from align import jobs
 from align.demo import prompts
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 GREEDY = {"temperature": 0, "max_tokens": 64}
 

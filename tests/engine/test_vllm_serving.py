@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 ASK = {"messages": [{"role": "user", "content": "What does a panda eat?"}], "max_tokens": 12}
 ASK_BRIEFLY: dict[str, Any] = {"max_tokens": 12, "temperature": 0}
@@ -111,7 +111,7 @@ def test_a_job_runs_beside_a_vllm_that_would_keep_its_memory_asleep(
     """The CPU build answers /sleep and frees nothing: the job's events say so, nobody waits."""
     from align import jobs
     from plumbline.fleet import claims, dispatch, lending
-    from plumbline.policies import serving
+    from plumbline.policies import engines
     from plumbline.policies.models import Loan
 
     settings.ENGINE_SLEEPS = True
@@ -120,7 +120,7 @@ def test_a_job_runs_beside_a_vllm_that_would_keep_its_memory_asleep(
     job = claims.claim("gpu", "worker")
     assert job is not None
     with lending.memory(job):
-        assert not serving.asleep()
+        assert not engines.asleep()
         assert not Loan.objects.exists()
         assert vllm.say(**ASK_BRIEFLY)
     told = job.events.order_by("id").last()
@@ -133,7 +133,7 @@ def test_vllm_s_sleep_cuts_nothing_off_and_forgets_no_adapter(
     make_policy: Callable[..., Any], vllm: Any
 ) -> None:
     """As far as its CPU build can show: who is served is served to the end, who comes waits."""
-    from plumbline.policies import serving
+    from plumbline.policies import engines, serving
 
     kept = make_policy("vllm-kept", 25)
     serving.ensure_loaded(kept)
@@ -150,24 +150,24 @@ def test_vllm_s_sleep_cuts_nothing_off_and_forgets_no_adapter(
 
     long = client("long", max_tokens=150, ignore_eos=True)
     time.sleep(0.3)
-    serving.sleep()
-    assert serving.asleep()
+    engines.sleep()
+    assert engines.asleep()
     long.join(timeout=5)
     assert found["long"]["finish_reason"] == "length"  # and not "abort"
     late = client("late", model=kept.name, **ASK_BRIEFLY)
     time.sleep(0.5)
     assert "late" not in found
-    serving.wake()
+    engines.wake()
     late.join(timeout=60)
     assert found["late"]["message"]["content"] == before
-    assert not serving.asleep()
+    assert not engines.asleep()
 
 
 def test_a_vllm_that_is_woken_while_it_falls_asleep_stays_awake(
     make_policy: Callable[..., Any], vllm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Woken too early it would keep the order to sleep, and obey when it is next idle."""
-    from plumbline.policies import serving
+    from plumbline.policies import engines
 
     base = vllm.say(**ASK_BRIEFLY)
     done: list[Any] = []
@@ -175,13 +175,13 @@ def test_a_vllm_that_is_woken_while_it_falls_asleep_stays_awake(
     long.start()
     time.sleep(0.3)
     with monkeypatch.context() as hurried:
-        hurried.setattr(serving, "SLEEP_SECONDS", 0.2)
-        with pytest.raises(serving.EngineSlow):
-            serving.sleep()
+        hurried.setattr(engines, "SLEEP_SECONDS", 0.2)
+        with pytest.raises(engines.EngineSlow):
+            engines.sleep()
     assert not done
-    serving.wake()
+    engines.wake()
     long.join(timeout=60)
     assert done[0]["choices"][0]["finish_reason"] == "length"
     time.sleep(0.3)
-    assert not serving.asleep()
+    assert not engines.asleep()
     assert vllm.say(**ASK_BRIEFLY) == base

@@ -18,7 +18,7 @@ from align import jobs
 from plumbline.fleet import claims, dispatch, lending
 from plumbline.fleet.models import Job
 from plumbline.fleet.supervise import supervise
-from plumbline.policies import serving
+from plumbline.policies import engines, serving
 from plumbline.policies.models import Loan
 from tests.engines import DEMO_BASE, EngineProcess
 from tests.fleet.house import Fleet, wait_until
@@ -119,11 +119,11 @@ def test_no_client_fails_while_a_job_trains_in_the_engine_s_memory(
     said(ask(engine_of, n=4))  # among the others: all that serving takes is there now
     awake = resident(engine_of)
     with lending.memory(job):
-        assert serving.asleep()
+        assert engines.asleep()
         during, answered = resident(engine_of), len(replies)
         supervise(job, lambda: False)
         assert len(replies) - answered <= len(clients)  # those that were on their way
-    assert not serving.asleep()
+    assert not engines.asleep()
     over.set()
     for client in clients:
         client.join(timeout=250)
@@ -143,10 +143,10 @@ def test_the_engine_wakes_when_the_worker_that_put_it_to_sleep_is_dead(
     assert job is not None
     with lending.memory(job):
         lending.rouse()
-        assert serving.asleep()  # the job is alive
+        assert engines.asleep()  # the job is alive
         Job.objects.filter(pk=job.pk).update(lease_until=Now() - timedelta(seconds=1))
         lending.rouse()  # what any worker does at its next look
-        assert not serving.asleep()
+        assert not engines.asleep()
     assert said(ask(engine_of))
 
 
@@ -157,7 +157,7 @@ def test_a_job_that_needs_no_gpu_leaves_the_engine_awake(
     spec = jobs.SampleJob(engine_url=engine.url, model="base", n=1)
     job = dispatch.submit(project, spec, "sample", {jobs.PROMPTS: []})
     with lending.memory(job):
-        assert not serving.asleep()
+        assert not engines.asleep()
 
 
 def test_an_engine_that_is_away_does_not_keep_a_job_from_its_work(
@@ -176,7 +176,7 @@ def lender(project: Any, engine: EngineProcess, settings: Any) -> Iterator[Engin
     yield engine
     Job.objects.all().delete()
     lending.rouse()
-    assert not serving.asleep()
+    assert not engines.asleep()
 
 
 def running_job(project: Any) -> Job:
@@ -192,12 +192,12 @@ def test_a_killed_worker_leaves_no_engine_asleep(lender: EngineProcess, fleet: F
     with_it = {"ENGINE_SLEEPS": "1", "ENGINE_URL": lender.url}
     fleet.submit_training(steps=400, pause=0.1)
     worker = fleet.worker("gpu", **with_it)
-    wait_until(serving.asleep)
+    wait_until(engines.asleep)
     assert Loan.objects.count() == 1
     fleet.kill(worker)
     fleet.worker("cpu", **with_it)
     wait_until(lambda: not Loan.objects.exists())
-    assert not serving.asleep()
+    assert not engines.asleep()
     assert said(ask(lender))
 
 
@@ -208,10 +208,10 @@ def test_the_engine_sleeps_until_the_last_of_several_jobs_is_over(
     with lending.memory(first):
         with lending.memory(second):
             claims.succeed(second, {})
-        assert serving.asleep()
+        assert engines.asleep()
         assert [loan.job for loan in Loan.objects.all()] == [first.pk]
         claims.succeed(first, {})
-    assert not serving.asleep()
+    assert not engines.asleep()
     assert not Loan.objects.exists()
 
 
@@ -225,9 +225,9 @@ def test_a_job_on_a_gpu_of_its_own_leaves_the_engine_awake(
     assert apart is not None
     assert shared is not None
     with lending.memory(apart):
-        assert not serving.asleep()
+        assert not engines.asleep()
     with lending.memory(shared):
-        assert serving.asleep()
+        assert engines.asleep()
 
 
 def test_a_job_keeps_its_lease_while_the_engine_ends_what_it_has_begun(
@@ -245,21 +245,21 @@ def test_a_job_keeps_its_lease_while_the_engine_ends_what_it_has_begun(
         assert leased is not None
         assert job.lease_until is not None
         assert job.lease_until > leased
-        assert serving.asleep()
+        assert engines.asleep()
     client.join(timeout=60)
 
 
 def test_every_gateway_has_seen_the_loan_before_the_engine_sleeps(
     lender: EngineProcess, project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loans, slept, sleep = [], [], serving.sleep
+    loans, slept, sleep = [], [], engines.sleep
 
     def note() -> None:
         slept.append(time.monotonic())
         sleep()
 
     job = running_job(project)
-    monkeypatch.setattr(serving, "sleep", note)
+    monkeypatch.setattr(engines, "sleep", note)
     began = time.monotonic()
     with lending.memory(job):
         loans.extend(Loan.objects.all())
@@ -289,7 +289,7 @@ def test_an_engine_that_refuses_to_sleep_goes_on_serving(
     job = running_job(project)
     with lending.memory(job):
         assert not Loan.objects.exists()
-        assert not serving.asleep()
+        assert not engines.asleep()
     told = job.events.order_by("id").last()
     assert told is not None
     assert "--enable-sleep-mode and VLLM_SERVER_DEV_MODE=1" in told.message

@@ -19,7 +19,7 @@ from plumbline.fleet import claims, dispatch, lending
 from plumbline.gateway import gate
 from plumbline.gateway.directory import Directory
 from plumbline.gateway.models import Exchange
-from plumbline.policies import serving
+from plumbline.policies import engines, serving
 from plumbline.policies.models import Deployment, Loan
 from tests.engines import EngineProcess
 from tests.ports import free_port
@@ -236,7 +236,7 @@ def test_nothing_is_on_its_way_to_an_engine_that_sleeps(
     for _ in range(2):
         before = len(statuses)
         with lending.memory(job):
-            assert serving.asleep()
+            assert engines.asleep()
             asked = len(statuses)
             time.sleep(0.5)
             assert httpx.get(engine.url + "/load", trust_env=False).json()["server_load"] == 0

@@ -263,7 +263,6 @@ def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_
     assert not gate["passed"]
     assert gate["candidate"] == str(two.pk)
     by_name = {check["name"]: check for check in gate["checks"]}
-    assert by_name["held-out accuracy"]["values"]["change"] < 0
     assert not by_name["length correlation"]["passed"]  # it learnt to like longer answers
     assert by_name["length correlation"]["values"]["low"] > 0
     learned_only_from_training_votes(second, voters, prompts)

@@ -8,6 +8,7 @@ raised at once as a ValueError, for the job that asked to report.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -28,11 +29,12 @@ class EngineAway(Exception):
 
 
 class EngineApi:
-    """One model of one engine; an async context manager around its connections."""
+    """One model of one engine, or of several that serve the same, whose addresses have commas
+    between and which are asked in turn; an async context manager around its connections."""
 
     def __init__(self, url: str, model: str, patience: float = PATIENCE) -> None:
         self.model = model
-        self._url = url.rstrip("/")
+        self._urls = itertools.cycle([one.strip().rstrip("/") for one in url.split(",")])
         self._patience = patience
         # Engines are on a private network: no proxy from the environment may stand between.
         self._http = httpx.AsyncClient(
@@ -70,8 +72,9 @@ class EngineApi:
         deadline = None
         pause = 0.1
         while True:
+            url = next(self._urls)
             try:
-                reply = await self._http.post(self._url + path, json={"model": self.model, **body})
+                reply = await self._http.post(url + path, json={"model": self.model, **body})
                 if reply.is_success:
                     answer: dict[str, Any] = reply.json()
                     return answer
@@ -79,16 +82,16 @@ class EngineApi:
             except httpx.TransportError as error:
                 trouble = f"{type(error).__name__} {error}".strip()
             # From the first trouble on: a request may have waited in a sleeping engine for long.
-            if deadline is None or await self._sleeps():
+            if deadline is None or await self._sleeps(url):
                 deadline = time.monotonic() + self._patience
             if time.monotonic() + pause > deadline:
-                raise EngineAway(f"{self._url} gave no answer from {self.model!r}: {trouble}")
+                raise EngineAway(f"{url} gave no answer from {self.model!r}: {trouble}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _sleeps(self) -> bool:
+    async def _sleeps(self, url: str) -> bool:
         try:
-            reply = await self._http.get(self._url + "/is_sleeping", timeout=LOOK_TIME)
+            reply = await self._http.get(url + "/is_sleeping", timeout=LOOK_TIME)
             return bool(reply.is_success and reply.json()["is_sleeping"])
         except (httpx.TransportError, ValueError, KeyError, TypeError):
             return False

@@ -12,13 +12,8 @@ import httpx
 from django.conf import settings
 
 from plumbline.demo.processes import Process
-from plumbline.fleet import devices
-
-VLLM = settings.ROOT / ".venv-vllm/bin/python"
-
-
-class Missing(Exception):
-    """Something the chosen engine needs is not installed."""
+from plumbline.fleet import engine
+from plumbline.fleet.engine import Missing as Missing
 
 
 @dataclass
@@ -54,28 +49,9 @@ class Stack:
         return self.start("redis", __redis_executable__, *where, "--appendonly", "yes")
 
     def engine(self) -> Process:
-        base = ["--model", settings.BASE_MODEL, "--served-model-name", settings.BASE_NAME]
-        base += ["--host", "127.0.0.1", "--port", str(settings.ENGINE_PORT)]
-        base += ["--max-model-len", str(settings.MAX_MODEL_LEN)]
-        its = devices.of_engine()
-        gpus = devices.environment(its) if its else {}
-        if settings.ENGINE != "vllm":
-            return self.start("engine", sys.executable, "-m", "align.gpu.serve", *base, **gpus)
-        if not VLLM.is_file():
-            raise Missing("ENGINE=vllm needs vLLM's own environment; `make engine` builds it.")
-        lora = ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "4", "--enforce-eager"]
-        if settings.ENGINE_SLEEPS and devices.of_host():  # the CPU build knows no sleep mode
-            lora.append("--enable-sleep-mode")
-        return self.start(
-            "engine",
-            *(str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *base, *lora),
-            VLLM_CPU_KVCACHE_SPACE="1",
-            VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
-            VLLM_NO_USAGE_STATS="1",
-            HF_HUB_OFFLINE="1",
-            VLLM_SERVER_DEV_MODE=str(int(settings.ENGINE_SLEEPS)),
-            **gpus,
-        )
+        """The engine under its keeper, who starts it again when it dies or hangs."""
+        engine.check()
+        return self.command("engine", "engine")
 
     def web(self) -> Process:
         where = ["--host", "127.0.0.1", "--port", str(settings.PORT)]
@@ -87,6 +63,12 @@ class Stack:
         where = ["--host", "127.0.0.1", "--port", str(settings.GATEWAY_PORT)]
         program = [sys.executable, "-m", "uvicorn", "--log-level", "warning", *where]
         return self.start("gateway", *program, "plumbline.gateway.asgi:application")
+
+    def scorer(self) -> Process:
+        """Chooses between answers; the GPUs are the engine's and the jobs'."""
+        where = ["--host", "127.0.0.1", "--port", str(settings.SCORER_PORT)]
+        program = [sys.executable, "-m", "align.gpu.scorer", *where]
+        return self.start("scorer", *program, CUDA_VISIBLE_DEVICES="")
 
     def command(self, name: str, *arguments: str) -> Process:
         """A management command."""

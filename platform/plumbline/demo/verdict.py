@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-from django.conf import settings
 
 from align.demo import raters
 from align.jobs import Message
@@ -19,7 +18,7 @@ from plumbline.collect.models import Prompt
 from plumbline.demo.status import seconds_by_stage
 from plumbline.loop import winrate
 from plumbline.loop.models import Evaluation, Experiment
-from plumbline.policies import serving
+from plumbline.policies import engines, serving
 from plumbline.policies.models import Deployment, Policy
 
 STREAMS = 8
@@ -53,7 +52,7 @@ def verdict(experiment: Experiment) -> dict[str, Any]:
 
 def _answers(policy: Policy, asked: list[list[Message]], max_tokens: int) -> list[str]:
     """One answer to each conversation, at temperature 1."""
-    url = settings.ENGINE_URL.rstrip("/") + "/v1/chat/completions"
+    url = engines.urls()[0] + "/v1/chat/completions"
     with (
         httpx.Client(timeout=SECONDS, trust_env=False) as client,
         ThreadPoolExecutor(STREAMS) as streams,

@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 
 from plumbline.fleet import claims, devices
 from plumbline.fleet.models import Job
-from plumbline.policies import serving
+from plumbline.policies import engines, serving
 from plumbline.policies.models import Loan
 
 log = logging.getLogger(__name__)
@@ -50,11 +50,11 @@ def rouse() -> None:
         ended.delete()
         return
     try:
-        serving.wake()
+        engines.wake()
         ended.delete()
         if Loan.objects.exists():  # to a job that came in between and now believes it asleep
-            serving.sleep()
-    except serving.EngineError as error:
+            engines.sleep()
+    except engines.EngineError as error:
         log.warning("the engine was not woken, the next look tries again: %s", error)
 
 
@@ -63,22 +63,22 @@ def _wants(job: Job) -> bool:
     Where ENGINE_GPUS does not say which these are, any may be."""
     if not settings.ENGINE_SLEEPS or job.queue != devices.GPU_QUEUE:
         return False
-    its, engines = set(devices.held(job)), set(devices.of_engine())
-    return not its or not engines or bool(its & engines)
+    its, theirs = set(devices.held(job)), set(devices.of_engine())
+    return not its or not theirs or bool(its & theirs)
 
 
 def _borrow(job: Job) -> None:
     """The engine asleep, no request on its way to it; or, where it cannot sleep, nothing changed
     and the reason among the job's events."""
     try:
-        _beating(job, serving.check_sleep)
+        _beating(job, engines.check_sleep)
         Loan.objects.create(job=job.pk, epoch=job.epoch)
         # Twice: a request that was let in before the loan was seen may still be on its way.
         time.sleep(2 * serving.SEEN_SECONDS)
-        _beating(job, serving.sleep)
-    except serving.EngineSlow as error:  # it sleeps as soon as it has answered what it runs
+        _beating(job, engines.sleep)
+    except engines.EngineSlow as error:  # it sleeps as soon as it has answered what it runs
         _tell(job, f"begins before the engine has fallen asleep: {error}")
-    except serving.EngineError as error:
+    except engines.EngineError as error:
         _tell(job, f"begins beside the engine: {error}")
         _give_back(job)
 

@@ -17,26 +17,32 @@ from django.conf import settings
 from django.db import Error as DatabaseError  # InterfaceError included
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from plumbline.accounts.models import Scope as KeyScope
-from plumbline.gateway import caps, ids
+from plumbline.gateway import best_of, caps, ids
+from plumbline.gateway.balance import Engines
+from plumbline.gateway.best_of import BestOf
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
-from plumbline.gateway.engine import RETRY_AFTER, Engine
+from plumbline.gateway.endpoints import CHAT, PLAIN, RESPONSES, Endpoint
+from plumbline.gateway.engine import NO_MODEL, RETRY_AFTER
 from plumbline.gateway.feedback import Desk
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.journal import Journal
-from plumbline.gateway.limits import Limited, Limiter
+from plumbline.gateway.limits import Admission, Limited, Limiter, Limits
 from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.readiness import AWAY, UP, Readiness
+from plumbline.gateway.routing import Way, find_way
 from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream
+from plumbline.gateway.shadows import Shadows, UnderWay
 from plumbline.gateway.storing import Store
 from plumbline.gateway.tracing import RequestId
-from plumbline.gateway.wire import ApiError, Asked, body_of, parse
+from plumbline.gateway.wire import ApiError, Asked, body_of
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +55,20 @@ class Gateway:
     """The endpoints and what they share."""
 
     def __init__(self) -> None:
-        self.engine = Engine(settings.ENGINE_URL)
+        self.engine = Engines()
         self.directory = Directory()
         self.gate = Gate(self.directory)
         self.journal = Journal()
         self.live = LiveWriter(self.engine, self.gate)
         self.limiter = Limiter(settings.REDIS_URL)
         self.metrics = Metrics(lambda: self.gate.waiting, lambda: self.journal.waiting)
+        self.metrics.engines(self.engine.members)
         self.readiness = Readiness(self.engine, self.directory, self.limiter)
         self.store = Store()
         self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)
-        self.desk = Desk(self._caller)
+        self.shadows = Shadows(self.engine, self.gate, self.journal, self.store, self.metrics)
+        self.best = BestOf(self.engine, self.directory)
+        self.desk = Desk(self._caller, self._take)
 
     async def health(self, request: Request) -> Response:
         """Liveness: this process answers. What it needs may be away; `ready` says so."""
@@ -97,32 +106,45 @@ class Gateway:
         raise _no_model(wanted)
 
     async def chat_completions(self, request: Request) -> Response:
-        return await self._complete(request, "/v1/chat/completions", chat=True)
+        return await self._complete(request, CHAT)
 
     async def completions(self, request: Request) -> Response:
-        return await self._complete(request, "/v1/completions", chat=False)
+        return await self._complete(request, PLAIN)
 
-    async def _complete(self, request: Request, path: str, *, chat: bool) -> Response:
+    async def responses(self, request: Request) -> Response:
+        return await self._complete(request, RESPONSES)
+
+    async def _complete(self, request: Request, end: Endpoint) -> Response:
         caller = await self._caller(request)
-        asked = parse(await body_of(request), settings.MAX_MODEL_LEN, chat=chat)
+        asked = end.read(await body_of(request), settings.MAX_MODEL_LEN)
         caps.keep(caller.caps, asked)
-        target = await self._target(caller, asked)
+        judge = await self.best.judge(caller.project) if asked.best_of > 1 else None
         id = request.state.id
-        kind = "chatcmpl" if chat else "cmpl"
-        name = ids.completion(kind, id, caller.project)
-        served = Served(caller, asked, target, name, request.state.client_id)
+        way = await self._way(caller, asked)
+        target = way.choose(caller, asked, id)
+        name = ids.completion(end.kind, id, caller.project)
+        served = end.served(caller, asked, target, name, request.state.client_id, way)
         await self._admit(request, served)
         request.state.counted = True  # from here on its end is in the books
         try:
             if await self.gate.shut():
                 await _unless_client_leaves(request, self.gate.opened())
-                served.target = target = await self._target(caller, asked)  # of now
+                served.way = way = await self._way(caller, asked)  # of now
+                served.target = target = way.choose(caller, asked, id)
             request.state.headers["x-policy-version"] = target.name
+            if way.weights:
+                request.state.headers["x-objectives"] = way.weights
             body = {**asked.body, "model": target.engine_name}
-            if asked.stream:
-                chunks = await self.engine.stream(path, body, id)
-                return Stream(served, chunks, self.books, request.state.headers)
-            answer = await _unless_client_leaves(request, self.engine.whole(path, body, id))
+            after = BackgroundTask(self.shadows.offer, served)
+            if judge is not None:
+                best = self.best.answer(judge, end.path, body, id)
+                answer, told = await _unless_client_leaves(request, best)
+            elif asked.stream:
+                chunks = await self.engine.stream(end.path, body, id)
+                return Stream(served, chunks, self.books, request.state.headers, after)
+            else:
+                whole = self.engine.whole(end.path, body, id)
+                answer = await _unless_client_leaves(request, whole)
         except ApiError as error:
             trouble = _not_loaded(error, target)
             served.status = trouble.status
@@ -134,7 +156,9 @@ class Gateway:
             raise
         reply = served.dress(answer)
         self.books.close(served)
-        return JSONResponse(reply, headers=request.state.headers)
+        if judge is not None:
+            return best_of.response(served, reply, told, request.state.headers, after)
+        return JSONResponse(reply, headers=request.state.headers, background=after)
 
     async def _admit(self, request: Request, served: Served) -> None:
         """Take what the request may use at most from its key's limits."""
@@ -142,11 +166,15 @@ class Gateway:
         if not limits:
             return
         served.prompt_cost, cost = caps.cost(served.asked, settings.MAX_MODEL_LEN)
+        served.admission = await self._take(request, served.caller.project, limits, cost)
+
+    async def _take(
+        self, request: Request, project: int, limits: Limits, cost: int = 0
+    ) -> Admission | None:
         try:
-            headers = request.state.headers
-            served.admission = await self.limiter.admit(limits, cost, headers)
+            return await self.limiter.admit(limits, cost, request.state.headers)
         except Limited as error:
-            self.metrics.limited(served.caller.project, error.limit)
+            self.metrics.limited(project, error.limit)
             raise
 
     async def say_no(self, request: Request, error: Exception) -> Response:
@@ -165,11 +193,11 @@ class Gateway:
         headers = getattr(request.state, "headers", {})
         return error.response(headers)
 
-    async def _target(self, caller: Caller, asked: Asked) -> Target:
-        target = await self.directory.target(caller.project, asked.model)
-        if target is None:
+    async def _way(self, caller: Caller, asked: Asked) -> Way:
+        found = await find_way(self.directory, caller.project, asked.model)
+        if found is None:
             raise _no_model(asked.model)
-        return target
+        return found
 
     async def _caller(self, request: Request, scope: KeyScope = KeyScope.INFER) -> Caller:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
@@ -195,9 +223,12 @@ def create_app() -> Starlette:
         gateway.journal.start()
         gateway.live.start()
         gateway.store.start()
+        gateway.shadows.start()
         yield
+        await gateway.shadows.close()
         await gateway.live.close()
         await gateway.gate.close()
+        await gateway.best.close()
         await gateway.engine.close()
         await gateway.limiter.close()
         await gateway.journal.close()
@@ -214,6 +245,7 @@ def create_app() -> Starlette:
             Route("/v1/models/{model}", gateway.model),
             Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
             Route("/v1/completions", gateway.completions, methods=["POST"]),
+            Route("/v1/responses", gateway.responses, methods=["POST"]),
             *gateway.desk.routes,
         ],
         exception_handlers={
@@ -222,6 +254,7 @@ def create_app() -> Starlette:
         },
         lifespan=lifespan,
     )
+    app.add_middleware(UnderWay, load=gateway.shadows.load)
     app.add_middleware(RequestId)
     return app
 
@@ -252,16 +285,14 @@ async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]
 
 def _not_loaded(error: ApiError, target: Target) -> ApiError:
     """An engine that has just started does not know yet what the aliases point at."""
-    if error.status == 404 and target.deployed:
+    if error.body["error"]["code"] == NO_MODEL and target.deployed:
         said = f"{target.name} is being loaded."
         return ApiError(503, said, code="model_loading", retry_after=RETRY_AFTER)
     return error
 
 
 def _no_model(name: str) -> ApiError:
-    return ApiError(
-        404, f"The model {name!r} does not exist.", param="model", code="model_not_found"
-    )
+    return ApiError(404, f"The model {name!r} does not exist.", param="model", code=NO_MODEL)
 
 
 def _card(one: Listed) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from plumbline.accounts import keys
 from plumbline.gateway import caps, limits
 from plumbline.gateway.caps import Caps
 from plumbline.gateway.limits import Limits
-from plumbline.policies.models import Deployment, Loan, Policy
+from plumbline.policies import routes
+from plumbline.policies.models import Deployment, Loan, Objective, Policy
 from plumbline.policies.serving import SEEN_SECONDS, engine_name
 
 FRESH = 2.0  # seconds
@@ -74,23 +75,20 @@ class Directory:
         self._thread.shutdown()
 
     async def caller(self, secret: str) -> Caller | None:
-        return await self._ask(("caller", secret), lambda: _caller(secret))
-
-    async def target(self, project: int, name: str) -> Target | None:
-        """The policy that an alias or a policy name of the project means, if there is one."""
-        key = ("target", project, name)
-        return await self._ask(key, lambda: _target(project, name), SOON)
+        return await self.ask(("caller", secret), lambda: _caller(secret))
 
     async def lent(self) -> bool:
         """Whether the engine has lent its memory to a job, or is about to."""
-        return await self._ask("lent", Loan.objects.exists, SOON)
+        return await self.ask("lent", Loan.objects.exists, SOON)
 
     async def listing(self, project: int, served: Sequence[str]) -> list[Listed]:
-        """Aliases, what they point at, and the project's other policies that the engine serves."""
+        """Aliases, what they point at, objectives, and the project's other policies that the engine
+        serves."""
         key = ("listing", project, tuple(served))
-        return await self._ask(key, lambda: _listing(project, served))
+        return await self.ask(key, lambda: _listing(project, served))
 
-    async def _ask(self, key: Hashable, query: Callable[[], T], fresh: float | None = None) -> T:
+    async def ask(self, key: Hashable, query: Callable[[], T], fresh: float | None = None) -> T:
+        """The answer to `query`, which is remembered under `key` for `fresh` seconds."""
         now = time.monotonic()
         expires, answer = self._known.get(key, (0.0, None))
         if answer is None or now >= expires:
@@ -128,19 +126,22 @@ def _caller(secret: str) -> Caller | None:
     return Caller(key.pk, key.project_id, scopes, key.prefix, caps.of(key), limits.of(key))
 
 
-def _target(project: int, name: str) -> Target | None:
-    deployments = Deployment.objects.filter(project=project).select_related("policy", "previous")
-    policy: Policy | None = None
-    pointed = set()
-    for deployment in deployments:
-        pointed |= {deployment.policy_id, deployment.previous_id}
-        if deployment.alias == name:
-            policy = deployment.policy
+def find(project: int, name: str) -> Target | None:
+    """The policy that an alias or a policy name of the project means, if there is one."""
+    alias = Deployment.objects.filter(project=project, alias=name).select_related("policy").first()
+    policy = alias.policy if alias is not None else None
     if policy is None and "\0" not in name:  # which PostgreSQL cannot be asked about
         policy = Policy.objects.filter(project=project, name=name).first()
+    if policy is None:
+        return None
+    deployed = alias is not None or routes.needed(project).filter(pk=policy.pk).exists()
+    return target(policy, deployed=deployed)
+
+
+def target(policy: Policy | None, *, deployed: bool) -> Target | None:
     if policy is None or _is_foreign_base(policy):
         return None
-    return Target(policy.pk, policy.name, engine_name(policy), policy.pk in pointed)
+    return Target(policy.pk, policy.name, engine_name(policy), deployed)
 
 
 def _listing(project: int, served: Sequence[str]) -> list[Listed]:
@@ -149,6 +150,9 @@ def _listing(project: int, served: Sequence[str]) -> list[Listed]:
         moved = int(deployment.updated_at.timestamp())
         listed.append(Listed(deployment.alias, deployment.policy.name, moved))
         policies[deployment.policy.name] = deployment.policy
+    for one in Objective.objects.filter(project=project).select_related("policy"):
+        set_at = int(one.updated_at.timestamp())
+        listed.append(Listed(f"plumbline:{one.name}", one.policy.name, set_at))
     loaded = Q(name__in=served)
     if settings.BASE_NAME in served:
         loaded |= Q(weights=Policy.Weights.BASE)

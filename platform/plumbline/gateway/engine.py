@@ -24,6 +24,16 @@ CONNECTIONS = 1024
 POOLS = 16
 RETRY_AFTER = 2  # seconds a client is asked to wait for an engine that is away
 DONE = b"[DONE]"
+LAST = "response.completed"  # the event that ends a response
+NO_MODEL = "model_not_found"
+
+
+class Unanswered(ApiError):
+    """If nothing of the answer has come yet, another engine may be asked instead."""
+
+
+class Gone(Unanswered):
+    """The engine cannot be reached, or has broken off."""
 
 
 class Engine:
@@ -57,7 +67,9 @@ class Engine:
             raise ApiError(502, "The engine's answer is not JSON.") from error
         finally:
             await reply.aclose()
-        if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
+        if not isinstance(answer, dict) or not isinstance(
+            answer.get("choices", answer.get("output")), list
+        ):
             raise ApiError(502, "The engine's answer is not a completion.")
         return answer
 
@@ -106,7 +118,8 @@ def _pool(url: str) -> httpx.AsyncClient:
 
 
 class Chunks:
-    """The chunks of a streamed answer; iterating raises ApiError unless it comes to its [DONE]."""
+    """The chunks of a streamed answer; iterating raises ApiError unless it comes to its end:
+    [DONE], or a response that is complete."""
 
     def __init__(self, reply: httpx.Response) -> None:
         self._reply = reply
@@ -129,11 +142,13 @@ class Chunks:
                 if "error" in chunk:
                     raise ApiError(502, _message(chunk) or "The engine failed while answering.")
                 yield chunk
+                if chunk.get("type") == LAST:
+                    return
         except httpx.TransportError as error:
             raise died(error) from error
         except ValueError as error:
             raise ApiError(502, "The engine sent what is no chunk of an answer.") from error
-        raise ApiError(502, "The engine stopped in the middle of its answer.")
+        raise Gone(502, "The engine stopped in the middle of its answer.")
 
     async def _lines(self) -> AsyncIterator[bytes]:
         """Split at newlines only: httpx's own lines also end at U+2028, which text may hold."""
@@ -151,13 +166,13 @@ def away(error: Exception) -> ApiError:
         return ApiError(503, "Too many requests are being answered.", retry_after=RETRY_AFTER)
     if isinstance(error, httpx.ReadTimeout):
         return ApiError(503, "The engine did not answer in time.", retry_after=RETRY_AFTER)
-    return ApiError(503, "The engine is not available at the moment.", retry_after=RETRY_AFTER)
+    return Gone(503, "The engine is not available at the moment.", retry_after=RETRY_AFTER)
 
 
 def died(error: Exception) -> ApiError:
     if isinstance(error, httpx.ReadTimeout):
         return ApiError(502, "The engine fell silent in the middle of its answer.")
-    return ApiError(502, "The engine stopped in the middle of its answer.")
+    return Gone(502, "The engine stopped in the middle of its answer.")
 
 
 def _refusal(reply: httpx.Response) -> ApiError:
@@ -167,14 +182,16 @@ def _refusal(reply: httpx.Response) -> ApiError:
     except ValueError:
         said = None
     message = _message(said)
+    if reply.status_code == 501 or (reply.status_code == 404 and message is None):
+        return ApiError(404, f"The engine has no {reply.url.path}.", code="unsupported_endpoint")
     if reply.status_code == 404:
-        return ApiError(404, "The policy is not loaded.", param="model", code="model_not_found")
+        return ApiError(404, "The policy is not loaded.", param="model", code=NO_MODEL)
     if reply.status_code in (400, 413, 422):
         param = said["error"].get("param") if message else None
         code = "context_length_exceeded" if message and "context length" in message else None
         return ApiError(400, message or "The engine refused the request.", param=param, code=code)
     if reply.status_code in (429, 503):
-        return ApiError(503, "The engine is busy.", retry_after=RETRY_AFTER)
+        return Unanswered(503, "The engine is busy.", retry_after=RETRY_AFTER)
     return ApiError(502, "The engine failed.")
 
 

@@ -22,15 +22,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from plumbline.accounts.models import ApiKey, Scope
-from plumbline.gateway import forgetting, ids, links, said
+from plumbline.gateway import forgetting, ids, limits, links, said
 from plumbline.gateway.directory import Caller
+from plumbline.gateway.limits import Limits
 from plumbline.gateway.links import Link
 from plumbline.gateway.models import ClientComparison, Exchange, Feedback
 from plumbline.gateway.wire import ApiError, bad, body_of
 
 Row = TypeVar("Row", Feedback, ClientComparison)
 T = TypeVar("T")
-Admit = Callable[[Request, Scope], Awaitable[Caller]]
+Identify = Callable[[Request, Scope], Awaitable[Caller]]
+Take = Callable[[Request, int, Limits], Awaitable[Any]]
 
 # A browser may use a link from any page, and never with anything of its own: no cookies, no keys.
 OPEN = {"access-control-allow-origin": "*"}
@@ -43,10 +45,11 @@ PREFLIGHT = {
 
 
 class Desk:
-    """The endpoints; `admit` says who calls, or raises ApiError."""
+    """The endpoints; `caller` says who calls, `take` takes a request from limits. Both raise
+    ApiError."""
 
-    def __init__(self, admit: Admit) -> None:
-        self._admit = admit
+    def __init__(self, caller: Identify, take: Take) -> None:
+        self._caller, self._take = caller, take
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feedback")
         self.routes = [
             Route("/v1/feedback", self.feedback, methods=["POST"]),
@@ -63,7 +66,7 @@ class Desk:
         self._thread.shutdown()
 
     async def feedback(self, request: Request) -> Response:
-        caller = await self._admit(request, Scope.FEEDBACK)
+        caller = await self._admit(request)
         name, columns = said.feedback(await body_of(request), caller.project)
         name = name or _header_name(request) or ids.fresh("fb")
         return await self._taken(request, _take_feedback, caller.project, caller.key, name, columns)
@@ -72,7 +75,7 @@ class Desk:
         return await self._shown(request, Feedback, _feedback_json)
 
     async def comparison(self, request: Request) -> Response:
-        caller = await self._admit(request, Scope.FEEDBACK)
+        caller = await self._admit(request)
         name, columns = said.comparison(await body_of(request), caller.project)
         name = name or _header_name(request) or ids.fresh("cmp")
         return await self._taken(
@@ -84,7 +87,7 @@ class Desk:
 
     async def link(self, request: Request) -> Response:
         """A link through which a browser may give feedback on one answer, once."""
-        caller = await self._admit(request, Scope.FEEDBACK)
+        caller = await self._admit(request)
         wish = said.link(await body_of(request), caller.project)
         await self._ask(lambda: _check(caller.project, wish.completion_id, "completion_id"))
         token, link = links.make(
@@ -110,6 +113,7 @@ class Desk:
             raise ApiError(404, "This link does not exist.", code="link_not_found")
         if link.expired:
             raise ApiError(410, "This link has expired.", code="link_expired")
+        await self._take(request, link.project, limits.of_link(link.key, link.name))
         columns = said.by_link(await body_of(request))
         about = {name: getattr(link, name) for name in ("completion_id", "choice", "end_user")}
         await self._ask(lambda: _check_maker(link))
@@ -118,12 +122,18 @@ class Desk:
 
     async def forget(self, request: Request) -> Response:
         """Delete what is kept of an end user, by the name that the client knows them under."""
-        caller = await self._admit(request, Scope.FEEDBACK)
+        caller = await self._admit(request)
         who = said.forgotten(await body_of(request), caller.project)
         found = await self._ask(lambda: forgetting.forget(caller.project, who))
         return JSONResponse(
             {"object": "end_user.forgotten", **found}, headers=request.state.headers
         )
+
+    async def _admit(self, request: Request) -> Caller:
+        """Who calls. Whatever they send counts, since all of it asks the database."""
+        caller = await self._caller(request, Scope.FEEDBACK)
+        await self._take(request, caller.project, limits.of_feedback(caller.limits))
+        return caller
 
     async def _taken(self, request: Request, take: Callable[..., Any], *given: Any) -> Response:
         reply = await self._ask(lambda: take(*given))
@@ -132,7 +142,7 @@ class Desk:
     async def _shown(
         self, request: Request, model: type[Row], show: Callable[[Row], dict[str, Any]]
     ) -> Response:
-        caller = await self._admit(request, Scope.FEEDBACK)
+        caller = await self._admit(request)
         name = request.path_params["name"]
 
         def look() -> dict[str, Any] | None:

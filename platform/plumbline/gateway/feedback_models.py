@@ -106,3 +106,21 @@ class ServedAnswer(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}[{self.choice}]"
+
+
+class ShadowPair(models.Model):
+    """An answer that a client got and the one that a shadow wrote to the same request, both stored,
+    with consent to learn from them. People may be asked which is better."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="+")
+    served = models.CharField(max_length=80, unique=True)  # names of the two stored completions
+    shadow = models.CharField(max_length=80)
+    end_user = models.CharField(max_length=64, blank=True)  # of ids.end_user
+    comparison = models.ForeignKey(Comparison, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True, db_index=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["project", "end_user"], name="shadows_by_end_user")]
+
+    def __str__(self) -> str:
+        return f"{self.served} and {self.shadow}"

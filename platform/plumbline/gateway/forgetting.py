@@ -12,7 +12,13 @@ from django.utils import timezone
 
 from plumbline.accounts.models import Project
 from plumbline.collect.models import Ballot, Candidate, Comparison, Completion, Prompt
-from plumbline.gateway.models import ClientComparison, Feedback, ServedAnswer, StoredCompletion
+from plumbline.gateway.models import (
+    ClientComparison,
+    Feedback,
+    ServedAnswer,
+    ShadowPair,
+    StoredCompletion,
+)
 
 
 @transaction.atomic
@@ -24,8 +30,10 @@ def forget(project: int, end_user: str) -> dict[str, int]:
     mine = {"project": project, "end_user": end_user}
     feedback, compared = Feedback.objects.filter(**mine), ClientComparison.objects.filter(**mine)
     about = Q(end_user=end_user) | Q(completion_id__in=feedback.values("completion_id"))
+    about |= Q(completion_id__in=_shadows(project, end_user, feedback).values("shadow"))
     stored = StoredCompletion.objects.filter(about, project=project)
     shown = _shown(project, end_user, feedback, compared)
+    shadows = list(_shadows(project, end_user, feedback).values_list("pk", flat=True))
     voted = set(
         Ballot.objects.filter(comparison__in=shown)
         .exclude(outcome="")
@@ -35,6 +43,7 @@ def forget(project: int, end_user: str) -> dict[str, int]:
     prompts = {one.prompt_id for one in shown}
     gone = {
         "stored_completions": stored.delete()[0],
+        "shadow_answers": ShadowPair.objects.filter(pk__in=shadows).delete()[0],
         "feedback": feedback.delete()[0],
         "comparisons": compared.delete()[0],
         "put_before_people": len(shown) - len(voted),
@@ -48,14 +57,22 @@ def forget(project: int, end_user: str) -> dict[str, int]:
     return {**gone, "kept_with_votes": len(voted), "kept_prompts": kept}
 
 
+def _shadows(project: int, end_user: str, feedback: QuerySet[Feedback]) -> QuerySet[ShadowPair]:
+    """Pairs with a shadow's answer to a request of this user, or to one they spoke of."""
+    theirs = Q(end_user=end_user) | Q(served__in=feedback.values("completion_id"))
+    return ShadowPair.objects.filter(theirs, project=project)
+
+
 def _shown(
     project: int, end_user: str, feedback: QuerySet[Feedback], compared: QuerySet[ClientComparison]
 ) -> list[Comparison]:
     """What was put before people of this user's words; locked, so that no vote comes meanwhile."""
     served = ServedAnswer.objects.filter(end_user=end_user)
+    pairs = _shadows(project, end_user, feedback)
     found = Comparison.objects.filter(campaign__project=project).filter(
         Q(pk__in=feedback.exclude(comparison=None).values("comparison"))
         | Q(pk__in=compared.exclude(comparison=None).values("comparison"))
+        | Q(pk__in=pairs.exclude(comparison=None).values("comparison"))
         | Q(pk__in=Candidate.objects.filter(completion__served__in=served).values("comparison"))
     )
     return list(found.select_for_update().order_by("pk"))

@@ -13,24 +13,26 @@ import secrets
 from django.conf import settings
 
 TAG = 16  # hex digits
+MARKS = {"chatcmpl": "-", "cmpl": "-", "resp": "_"}  # of an answer, and what follows it
 
 
 def completion(kind: str, request: str, project: int) -> str:
-    """The name of the answer to a request: `chatcmpl-` or `cmpl-`, the tag, the request's name."""
-    return f"{kind}-{_tag(project, request)}{request}"
+    """The name of the answer to a request: its kind (`chatcmpl-`, `cmpl-` or `resp_`), the tag, the
+    request's name."""
+    return f"{kind}{MARKS[kind]}{_tag(project, request)}{request}"
 
 
 def belongs(name: str, project: int) -> bool:
     """Whether `completion` made this name for this project, under the SECRET_KEY of now."""
-    kind, _, rest = name.partition("-")
-    if kind not in ("chatcmpl", "cmpl") or not rest.isascii() or len(rest) <= TAG:
+    rest = _rest(name)
+    if not rest.isascii() or len(rest) <= TAG:
         return False
     return hmac.compare_digest(_tag(project, rest[TAG:]), rest[:TAG])
 
 
 def request(name: str) -> str:
     """The request that `completion` made this name for."""
-    return name.partition("-")[2][TAG:]
+    return _rest(name)[TAG:]
 
 
 def end_user(project: int, given: str) -> str:
@@ -48,6 +50,14 @@ def sign(purpose: str, what: str) -> str:
 def fresh(kind: str) -> str:
     """A name for what a client has not named."""
     return f"{kind}_{secrets.token_hex(16)}"
+
+
+def _rest(name: str) -> str:
+    """What follows the kind; "" where we give no such names."""
+    for kind, mark in MARKS.items():
+        if name.startswith(kind + mark):
+            return name[len(kind + mark) :]
+    return ""
 
 
 def _tag(project: int, request: str) -> str:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 1.0  # seconds for one answer of Redis
 PAUSE = 5.0  # seconds without asking after Redis failed to answer
 AT_ONCE = 64  # connections; more requests wait for one of them, which no time limit ends
-MINUTE = 60_000  # milliseconds
+LINK_PER_MINUTE = 10
 
 # Levels refill by Redis's own clock, so gateways with different clocks agree. What is refused
 # changes nothing.
@@ -65,7 +65,7 @@ else
   redis.call('HSET', KEYS[1], 'at', now,
     'requests', rpm > 0 and requests or '', 'tokens', tpm > 0 and tokens or '',
     'day', ARGV[6], 'in_day', in_day, 'month', ARGV[8], 'in_month', in_month)
-  redis.call('EXPIRE', KEYS[1], 2764800)
+  redis.call('EXPIRE', KEYS[1], (per_day > 0 or per_month > 0) and 2764800 or 120)
 end
 return {verdict, math.floor(wait), math.floor(requests), math.floor(tokens), in_day, in_month}
 """
@@ -82,7 +82,8 @@ NAMES = {REQUESTS: "requests", TOKENS: "tokens", DAY: "day", MONTH: "month"}
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one key; 0 is none. What finished requests had used of the budgets on the day `seen`."""
+    """Of one key; 0 is none. What finished requests had used of the budgets on the day `seen`.
+    `bucket` tells a key's several buckets apart, and `doing` says what they count."""
 
     key: int
     requests_per_minute: int = 0
@@ -92,6 +93,8 @@ class Limits:
     spent_in_day: int = 0
     spent_in_month: int = 0
     seen: date | None = None
+    bucket: str = ""
+    doing: str = "make {limit} requests a minute"
 
     def spent(self, now: date) -> tuple[int, int]:
         """(in the day, in the month) of `now`: what was seen before midnight is no longer so."""
@@ -126,6 +129,19 @@ def of(key: ApiKey) -> Limits:
         in_month = usage.spent(key, today.replace(day=1))
         limits = replace(limits, spent_in_month=in_month, seen=today)
     return limits
+
+
+def of_feedback(limits: Limits) -> Limits:
+    """A key's requests a minute hold for what it says of answers as well, counted by themselves."""
+    doing = "send {limit} requests about feedback a minute"
+    rate = limits.requests_per_minute
+    return Limits(limits.key, requests_per_minute=rate, bucket=":feedback", doing=doing)
+
+
+def of_link(key: int, name: str) -> Limits:
+    """A link is good for one feedback; whoever has it may repeat it now and then."""
+    doing = "be used for {limit} requests a minute through one link"
+    return Limits(key, requests_per_minute=LINK_PER_MINUTE, bucket=f":{name}", doing=doing)
 
 
 @dataclass(frozen=True)
@@ -215,7 +231,9 @@ class Limiter:
             return None
         async with self._turns:
             try:
-                found = await script(keys=[f"plumbline:limits:{limits.key}"], args=arguments)
+                found = await script(
+                    keys=[f"plumbline:limits:{limits.key}{limits.bucket}"], args=arguments
+                )
             except (RedisError, OSError) as error:
                 self._silent_until = time.monotonic() + PAUSE
                 if not self._away:
@@ -252,7 +270,7 @@ def _headers(
 
 def _refusal(verdict: int, limits: Limits, cost: int, wait: float, now: datetime) -> Limited:
     if verdict == REQUESTS:
-        said = f"This key may make {limits.requests_per_minute} requests a minute."
+        said = f"This key may {limits.doing.format(limit=limits.requests_per_minute)}."
         return Limited(verdict, said, wait, code="rate_limit_exceeded", kind="requests")
     if verdict == TOKENS:
         limit = limits.tokens_per_minute

@@ -23,7 +23,8 @@ from django.utils import timezone
 
 from plumbline.collect.live.answers import BROKEN, LONG
 from plumbline.collect.models import LiveAnswer
-from plumbline.gateway.engine import Chunks, Engine
+from plumbline.gateway.balance import Engines
+from plumbline.gateway.engine import Chunks
 from plumbline.gateway.gate import Gate
 from plumbline.gateway.wire import ApiError
 from plumbline.policies import serving
@@ -91,7 +92,7 @@ class Writing:
 class LiveWriter:
     """One per process; several processes share the work by claiming rows."""
 
-    def __init__(self, engine: Engine, gate: Gate) -> None:
+    def __init__(self, engine: Engines, gate: Gate) -> None:
         self._engine, self._gate = engine, gate
         self._me = uuid.uuid4()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="live")

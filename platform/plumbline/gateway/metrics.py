@@ -7,10 +7,13 @@ in by the scrape.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics_core import Metric
+
+from plumbline.gateway.balance import Member
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 OWN = ["project", "policy"]
@@ -36,6 +39,12 @@ class Metrics:
             ["project", "limit"],
             registry=kept,
         )
+        self._shadows = Counter(
+            "plumbline_shadows",
+            "Shadow answers, by what became of them.",
+            [*OWN, "outcome"],
+            registry=kept,
+        )
         self._tokens = Counter("plumbline_tokens", "Tokens.", [*OWN, "kind"], registry=kept)
         self._first = Histogram(
             "plumbline_time_to_first_token_seconds",
@@ -57,6 +66,21 @@ class Metrics:
         line.set_function(waiting)
         behind = Gauge("plumbline_unrecorded", "Exchanges yet to be written.", registry=kept)
         behind.set_function(unrecorded)
+
+    def engines(self, members: Sequence[Member]) -> None:
+        """Show how each of them is, at every scrape."""
+        shown: dict[str, tuple[str, Callable[[Member], float]]] = {
+            "plumbline_engine_healthy": ("Whether requests go to it.", lambda one: not one.away),
+            "plumbline_engine_requests": ("Requests under way on it.", lambda one: one.in_flight),
+            "plumbline_engine_passed_on": (
+                "Requests that it failed before a word, for others to answer.",
+                lambda one: one.passed_on,
+            ),
+        }
+        for name, (said, figure) in shown.items():
+            gauge = Gauge(name, said, ["engine"], registry=self.registry)
+            for member in members:
+                gauge.labels(member.url).set_function(partial(figure, member))
 
     def ended(
         self,
@@ -81,6 +105,9 @@ class Metrics:
 
     def limited(self, project: int, limit: str) -> None:
         self._limited.labels(str(project), limit).inc()
+
+    def shadowed(self, project: int, policy: str, outcome: str) -> None:
+        self._shadows.labels(str(project), policy, outcome).inc()
 
     def text(self, project: int | None = None) -> bytes:
         """Prometheus' text format; of one project, and of none beside it, where one is given."""

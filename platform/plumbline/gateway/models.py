@@ -10,7 +10,8 @@ from plumbline.policies.models import Policy
 
 class Exchange(models.Model):
     """One served request; `completion_id` is the id the client got, for feedback to refer to. It
-    ends like the request's `x-request-id`; `client_request_id` is the client's own id of it."""
+    ends like the request's `x-request-id`; `client_request_id` is the client's own id of it. A
+    shadow's answer, which no client got, is one of no key."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="exchanges")
     api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, related_name="exchanges")
@@ -20,6 +21,7 @@ class Exchange(models.Model):
     asked_for = models.CharField(max_length=120)  # the alias or policy name in the request
     status = models.PositiveSmallIntegerField()
     streamed = models.BooleanField(default=False)
+    shadow = models.BooleanField(default=False)
     prompt_tokens = models.PositiveIntegerField(null=True)
     completion_tokens = models.PositiveIntegerField(null=True)
     latency_ms = models.PositiveIntegerField()
@@ -27,6 +29,9 @@ class Exchange(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["project", "asked_for", "created_at"], name="exchange_by_name")
+        ]
 
     def __str__(self) -> str:
         return self.completion_id
@@ -65,4 +70,5 @@ class Usage(models.Model):
 from plumbline.gateway.feedback_models import ClientComparison as ClientComparison  # noqa: E402
 from plumbline.gateway.feedback_models import Feedback as Feedback  # noqa: E402  # for Django
 from plumbline.gateway.feedback_models import ServedAnswer as ServedAnswer  # noqa: E402
+from plumbline.gateway.feedback_models import ShadowPair as ShadowPair  # noqa: E402
 from plumbline.gateway.feedback_models import StoredCompletion as StoredCompletion  # noqa: E402

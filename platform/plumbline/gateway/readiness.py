@@ -12,8 +12,8 @@ import time
 from django.conf import settings
 from django.db import Error as DatabaseError
 
+from plumbline.gateway.balance import Engines
 from plumbline.gateway.directory import Directory
-from plumbline.gateway.engine import Engine
 from plumbline.gateway.limits import Limiter
 from plumbline.gateway.wire import ApiError
 
@@ -24,7 +24,7 @@ UP, LENT, AWAY = "up", "lent", "away"
 
 
 class Readiness:
-    def __init__(self, engine: Engine, directory: Directory, limiter: Limiter) -> None:
+    def __init__(self, engine: Engines, directory: Directory, limiter: Limiter) -> None:
         self._engine, self._directory, self._limiter = engine, directory, limiter
         self._token_at = -float("inf")  # when the engine last gave one, monotonic
         self._probing: asyncio.Task[bool] | None = None

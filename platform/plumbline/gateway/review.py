@@ -2,7 +2,8 @@
 
 What a client said is never a vote: it says which answers are worth asking about, and is kept in the
 comparison's `why`, which no voter sees. A correction gives the answer and its correction, a
-regenerated answer it and the one that followed, a client's comparison its answers. Only what was
+regenerated answer it and the one that followed, a client's comparison its answers; of a shadowed
+request the two answers are compared, of which the client saw one. Only what was
 consented to and whose texts are still stored is used, and each thing once; copied answers and the
 like make nothing, but are asked about sooner.
 """
@@ -29,7 +30,13 @@ from plumbline.collect.models import (
     PromptSet,
 )
 from plumbline.collect.origins import CLIENT_TEXT
-from plumbline.gateway.models import ClientComparison, Feedback, ServedAnswer, StoredCompletion
+from plumbline.gateway.models import (
+    ClientComparison,
+    Feedback,
+    ServedAnswer,
+    ShadowPair,
+    StoredCompletion,
+)
 from plumbline.gateway.said import REGENERATED
 
 STRATEGY = "feedback"
@@ -37,7 +44,7 @@ SET_NAME = "From clients"
 MOST = 2_000  # comparisons at once
 SURE, WEAK = 2, 1  # priority of what a client said outright, and of what it only did
 SIGNALS = (REGENERATED, "copied", "shared", "edited", "stopped")  # done, not said
-Source = Feedback | ClientComparison
+Source = Feedback | ClientComparison | ShadowPair
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ def waiting(project: Project) -> list[tuple[str, int]]:
         ("Corrected answers", _corrections(project).count()),
         ("Comparisons by clients", _compared(project).count()),
         ("Regenerated answers", _regenerated(project).count()),
+        ("Shadow answers", _shadowed(project).count()),
     ]
 
 
@@ -96,7 +104,9 @@ def fill(campaign: Campaign, most: int, draw: random.Random) -> Done:
     # Two tabs do not add the same.
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     done = Done()
-    for found in (_corrections(project), _compared(project), _regenerated(project)):
+    sources: list[QuerySet[Any]] = [_corrections(project), _compared(project)]
+    sources += [_regenerated(project), _shadowed(project)]
+    for found in sources:
         for pk in list(found.order_by("created_at", "pk").values_list("pk", flat=True)):
             if done.made >= most:
                 break
@@ -119,6 +129,14 @@ def _regenerated(project: Project) -> QuerySet[Feedback]:
 
 def _compared(project: Project) -> QuerySet[ClientComparison]:
     return ClientComparison.objects.filter(_new(project)).exclude(responses=[])
+
+
+def _shadowed(project: Project) -> QuerySet[ShadowPair]:
+    """Pairs whose two texts are both still stored. Their consent was given with the request."""
+    served = StoredCompletion.objects.filter(completion_id=OuterRef("served"))
+    shadow = StoredCompletion.objects.filter(completion_id=OuterRef("shadow"))
+    found = ShadowPair.objects.filter(project=project, comparison=None)
+    return found.filter(Exists(served), Exists(shadow))
 
 
 def _new(project: Project) -> Q:
@@ -151,6 +169,8 @@ def _of(source: Source) -> Asked | None:
     """What a client's word would have people compare; None where a text is missing."""
     if isinstance(source, ClientComparison):
         return _of_comparison(source)
+    if isinstance(source, ShadowPair):
+        return _of_pair(source)
     before = _served(source.project_id, source.completion_id, source.choice)
     if source.correction:
         after: Text | None = Text(source.correction)
@@ -161,6 +181,16 @@ def _of(source: Source) -> Asked | None:
     assert before.served is not None
     sure = SURE if source.correction else WEAK
     return Asked(before.served.messages, [before, after], [[1], [0]], source.key, sure)
+
+
+def _of_pair(source: ShadowPair) -> Asked | None:
+    """Nobody has preferred either."""
+    answers = [_served(source.project_id, name, 0) for name in (source.served, source.shadow)]
+    found = [one for one in answers if one is not None and one.served is not None]
+    if len(found) < len(answers):
+        return None
+    assert found[0].served is not None
+    return Asked(found[0].served.messages, found, [], "shadow", WEAK)
 
 
 def _of_comparison(source: ClientComparison) -> Asked | None:
@@ -182,8 +212,11 @@ def _of_comparison(source: ClientComparison) -> Asked | None:
 
 
 def _served(project: int, completion: str, choice: int) -> Text | None:
+    """A stored answer of words to words: people are not asked about calls of tools."""
     row = StoredCompletion.objects.filter(project=project, completion_id=completion).first()
-    if row is None or choice >= len(row.answers):
+    if row is None or choice >= len(row.answers) or "tool_calls" in row.answers[choice]:
+        return None
+    if any(turn["role"] == "tool" or "tool_calls" in turn for turn in row.messages):
         return None
     return Text(row.answers[choice]["text"], row, choice)
 
@@ -260,9 +293,11 @@ def _compare(
     why: dict[str, Any] = {
         "from": SET_NAME.lower(),
         "signal": asked.signal,
-        "the client’s order": client,
-        "said as": source.name,
     }
+    if isinstance(source, ShadowPair):
+        why["served as"] = source.served
+    else:
+        why |= {"the client’s order": client, "said as": source.name}
     comparison = Comparison.objects.create(
         campaign=campaign,
         prompt=prompt,

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,7 @@ from plumbline.gateway.limits import Admission, Limiter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.models import Exchange
 from plumbline.gateway.readiness import Readiness
+from plumbline.gateway.routing import Way
 from plumbline.gateway.storing import Store, Texts
 from plumbline.gateway.tracing import tell
 from plumbline.gateway.wire import ApiError, Asked
@@ -33,6 +35,7 @@ from plumbline.gateway.wire import ApiError, Asked
 REPLY_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
 CHOICE_FIELDS = ("index", "message", "delta", "text", "logprobs", "finish_reason")
 CLIENT_LEFT = 499
+UNBUFFERED = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Served:
     target: Target
     id: str
     client_id: str = ""
+    way: Way | None = None  # what the model's name in the request stood for
     admission: Admission | None = None
     prompt_cost: int = 0  # the prompt's tokens, estimated
     began: float = field(default_factory=time.perf_counter)
@@ -52,6 +56,7 @@ class Served:
     status: int = 200
     usage: Mapping[str, Any] = field(default_factory=dict)
     texts: Texts = field(default_factory=Texts)
+    last = b"data: " + DONE + b"\n\n"  # of a stream
 
     def dress(self, reply: Mapping[str, Any]) -> dict[str, Any]:
         """A reply or chunk of the engine under our id and the policy's immutable name."""
@@ -60,11 +65,22 @@ class Served:
         if self.asked.stored is not None:
             self.texts.take(reply)
         kept = {name: reply[name] for name in REPLY_FIELDS if name in reply}
-        kept["choices"] = [
-            {name: choice[name] for name in CHOICE_FIELDS if name in choice}
-            for choice in reply.get("choices") or []
-        ]
+        kept["choices"] = [_choice(choice) for choice in reply.get("choices") or []]
         return {**kept, "id": self.id, "model": self.target.name}
+
+    def say(self, chunk: Mapping[str, Any]) -> bytes:
+        """What a client gets of a stream's chunk; nothing of one that holds only what it did not
+        ask for."""
+        dressed, wants_usage = self.dress(chunk), self.asked.include_usage
+        if not wants_usage:
+            dressed.pop("usage", None)
+        if any(map(_says, dressed["choices"])):
+            self.piece()
+        return event(dressed) if dressed["choices"] or wants_usage else b""
+
+    def fail(self, error: ApiError) -> bytes:
+        """The end of a stream that broke."""
+        return event(error.body)
 
     def piece(self) -> None:
         if self.first is None:
@@ -146,14 +162,21 @@ class Books:
 
 
 class Stream(StreamingResponse):
-    """Server-sent events, ending in [DONE] or in an error; recorded however they end."""
+    """Server-sent events, ending as their kind ends or in an error; recorded however they end."""
 
     def __init__(
-        self, served: Served, chunks: Chunks, books: Books, headers: Mapping[str, str]
+        self,
+        served: Served,
+        chunks: Chunks,
+        books: Books,
+        headers: Mapping[str, str],
+        background: BackgroundTask | None = None,
     ) -> None:
-        unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(
-            self._events(), media_type="text/event-stream", headers={**headers, **unbuffered}
+            self._events(),
+            media_type="text/event-stream",
+            headers={**headers, **UNBUFFERED},
+            background=background,
         )
         self._served, self._chunks, self._books = served, chunks, books
 
@@ -169,21 +192,24 @@ class Stream(StreamingResponse):
             await self._chunks.close()
 
     async def _events(self) -> AsyncIterator[bytes]:
-        wants_usage = self._served.asked.include_usage
         try:
             async for chunk in self._chunks:
-                dressed = self._served.dress(chunk)
-                if not wants_usage:
-                    dressed.pop("usage", None)
-                if any(map(_says, dressed["choices"])):
-                    self._served.piece()
-                if dressed["choices"] or wants_usage:
-                    yield _event(dressed)
+                if said := self._served.say(chunk):
+                    yield said
             self._served.status = 200
-            yield b"data: " + DONE + b"\n\n"
+            if self._served.last:
+                yield self._served.last
         except ApiError as error:
             self._served.status = error.status
-            yield _event(error.body)
+            yield self._served.fail(error)
+
+
+def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: choice[name] for name in CHOICE_FIELDS if name in choice}
+    message = kept.get("message") or {}
+    if message.get("tool_calls") and not message.get("content"):
+        kept["message"] = {**message, "content": None}  # engines say "" where OpenAI says nothing
+    return kept
 
 
 def _says(choice: Mapping[str, Any]) -> bool:
@@ -192,5 +218,6 @@ def _says(choice: Mapping[str, Any]) -> bool:
     return bool(choice.get("text") or any(v for k, v in delta.items() if k != "role"))
 
 
-def _event(data: Mapping[str, Any]) -> bytes:
+def event(data: Mapping[str, Any]) -> bytes:
+    """A server-sent event."""
     return f"data: {json.dumps(data)}\n\n".encode()  # ASCII: no client splits it at U+2028

@@ -10,37 +10,43 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import IntegrityError, close_old_connections, connections
+from django.db import IntegrityError, close_old_connections, connections, transaction
 from django.utils import timezone
 
+from plumbline.accounts.models import Project
 from plumbline.gateway import ids
-from plumbline.gateway.models import ClientComparison, Feedback, StoredCompletion
+from plumbline.gateway.models import ClientComparison, Feedback, ShadowPair, StoredCompletion
 
 if TYPE_CHECKING:
+    from plumbline.gateway.directory import Target
     from plumbline.gateway.served import Served
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 MOST_WAITING = 5_000
 TRIES, PAUSE = 30, 2.0  # seconds between them
 PURGE_SECONDS = 600.0
+CALL = ("id", "name", "arguments")
 NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"  # PostgreSQL has no text with the first
 
 
 @dataclass
 class Texts:
-    """What an answer says, choice by choice, as it comes."""
+    """What an answer says, choice by choice, as it comes; calls of tools by their places in it."""
 
     pieces: dict[int, list[str]] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
+    calls: dict[int, dict[int, dict[str, str]]] = field(default_factory=dict)
 
     def take(self, reply: Mapping[str, Any]) -> None:
         """A whole reply, or a chunk of one, of the engine."""
@@ -48,14 +54,31 @@ class Texts:
             said = choice.get("message") or choice.get("delta") or {}
             at = choice.get("index", 0)
             self.pieces.setdefault(at, []).append(said.get("content") or "")
+            for place, call in enumerate(said.get("tool_calls") or ()):
+                self._call(at, call.get("index", place), call)
             if choice.get("finish_reason"):
                 self.reasons[at] = choice["finish_reason"]
 
-    def answers(self) -> list[dict[str, str]]:
-        return [
-            {"text": _clean("".join(self.pieces[at])), "finish_reason": self.reasons.get(at, "")}
-            for at in sorted(self.pieces)
-        ]
+    def _call(self, at: int, place: int, piece: Mapping[str, Any]) -> None:
+        """A call whole, or a piece of one: its name comes first, its arguments bit by bit."""
+        function = piece.get("function") or {}
+        given = {"id": piece.get("id"), **{name: function.get(name) for name in CALL[1:]}}
+        call = self.calls.setdefault(at, {}).setdefault(place, dict.fromkeys(CALL, ""))
+        for name in CALL:
+            call[name] += given[name] or ""
+
+    def answers(self) -> list[dict[str, Any]]:
+        """A choice has `tool_calls` only where it calls any."""
+        found = []
+        for at in sorted(self.pieces):
+            answer: dict[str, Any] = {
+                "text": _clean("".join(self.pieces[at])),
+                "finish_reason": self.reasons.get(at, ""),
+            }
+            if at in self.calls:
+                answer["tool_calls"] = _clean([self.calls[at][i] for i in sorted(self.calls[at])])
+            found.append(answer)
+        return found
 
 
 class Store:
@@ -81,38 +104,51 @@ class Store:
 
     def add(self, served: Served) -> None:
         """Keep the texts of an answer that came to its end, if that was asked for."""
-        stored = served.asked.stored
-        if stored is None or served.status != 200 or not settings.KEEP_TEXTS_DAYS:
+        if served.asked.stored is None or served.status != 200 or not settings.KEEP_TEXTS_DAYS:
             return
+        row = _row(served, served.target, served.id, served.texts.answers())
+        self._write(served.id, lambda: row.save(force_insert=True))
+
+    def add_shadow(
+        self, served: Served, target: Target, name: str, answers: list[dict[str, str]]
+    ) -> None:
+        """Keep a shadow's answer beside the one that was served, as long as that is kept: not where
+        its user has been forgotten meanwhile."""
+        row = _row(served, target, name, answers)
+        pair = ShadowPair(
+            project_id=row.project_id, served=served.id, shadow=name, end_user=row.end_user
+        )
+
+        @transaction.atomic
+        def save() -> None:
+            Project.objects.select_for_update(no_key=True).filter(pk=row.project_id).first()
+            if StoredCompletion.objects.filter(completion_id=served.id).exists():
+                row.save(force_insert=True)
+                pair.save(force_insert=True)
+
+        self._write(name, save)
+
+    def _write(self, name: str, save: Callable[[], None]) -> None:
+        """In the thread, in the order of the calls."""
         if self._waiting >= MOST_WAITING:
             log.error("the database is away for so long that texts are not stored")
             return
         self._waiting += 1
-        row = StoredCompletion(
-            project_id=served.caller.project,
-            policy_id=served.target.policy,
-            completion_id=served.id,
-            messages=_cleaned(served.asked.body["messages"]),
-            answers=served.texts.answers(),
-            metadata={_clean(key): _clean(value) for key, value in stored.metadata.items()},
-            end_user=ids.end_user(served.caller.project, stored.user) if stored.user else "",
-            expires_at=timezone.now() + timedelta(days=settings.KEEP_TEXTS_DAYS),
-        )
         loop = asyncio.get_running_loop()
-        writing = loop.run_in_executor(self._thread, self._write, row)
+        writing = loop.run_in_executor(self._thread, self._try, name, save)
         writing.add_done_callback(self._written)
 
     def _written(self, done: asyncio.Future[None]) -> None:
         self._waiting -= 1
 
-    def _write(self, row: StoredCompletion) -> None:
+    def _try(self, name: str, save: Callable[[], None]) -> None:
         for _ in range(TRIES):
             close_old_connections()
             try:
-                row.save(force_insert=True)
+                save()
                 return
             except IntegrityError as error:  # its project or policy is gone
-                log.warning("%s was not stored: %s", row.completion_id, error)
+                log.warning("%s was not stored: %s", name, error)
                 return
             except DatabaseError as error:
                 log.warning("a text waits to be stored: %s", error)
@@ -120,7 +156,7 @@ class Store:
                 close_old_connections()
             if self._closing.wait(PAUSE):
                 break
-        log.error("%s was not stored", row.completion_id)
+        log.error("%s was not stored", name)
 
     async def _purge_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -132,12 +168,30 @@ class Store:
             await asyncio.sleep(PURGE_SECONDS)
 
 
+def _row(
+    served: Served, target: Target, name: str, answers: list[dict[str, str]]
+) -> StoredCompletion:
+    stored, project = served.asked.stored, served.caller.project
+    assert stored is not None
+    return StoredCompletion(
+        project_id=project,
+        policy_id=target.policy,
+        completion_id=name,
+        messages=_clean(served.asked.turns),
+        answers=answers,
+        metadata=_clean(stored.metadata),
+        end_user=ids.end_user(project, stored.user) if stored.user else "",
+        expires_at=timezone.now() + timedelta(days=settings.KEEP_TEXTS_DAYS),
+    )
+
+
 def purge() -> int:
     """Delete texts that are past their day; how many rows lost theirs. What was said without words
     stays, and so do comparisons that were put before people."""
     now = timezone.now()
     gone, _ = StoredCompletion.objects.filter(expires_at__lte=now).delete()
     old = {"created_at__lte": now - timedelta(days=settings.KEEP_TEXTS_DAYS)}
+    ShadowPair.objects.filter(**old, comparison=None).delete()
     said = Feedback.objects.filter(**old).exclude(comment="", correction="")
     compared = ClientComparison.objects.filter(**old).exclude(comment="", responses=[])
     gone += said.update(comment="", correction="")
@@ -153,9 +207,12 @@ def _purge() -> None:
         close_old_connections()
 
 
-def _cleaned(messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    return [{**one, "content": _clean(one["content"])} for one in messages]
-
-
-def _clean(text: str) -> str:
-    return text.replace(NUL, REPLACEMENT)
+def _clean(said: T) -> T:
+    """Without a character that PostgreSQL has not, however deep in it."""
+    if isinstance(said, str):
+        return said.replace(NUL, REPLACEMENT)  # type: ignore[return-value]
+    if isinstance(said, list):
+        return [_clean(one) for one in said]  # type: ignore[return-value]
+    if isinstance(said, dict):
+        return {_clean(key): _clean(one) for key, one in said.items()}  # type: ignore[return-value]
+    return said

@@ -44,6 +44,16 @@ def best_policy(experiment: Experiment) -> Policy:
     return promoted.policy_out
 
 
+def working_policies() -> list[Policy]:
+    """What rounds in progress may sample from, so that it is not unloaded under them. What else
+    they draw from they load when they do, and their jobs wait for it."""
+    wanted = set()
+    for round in Round.objects.exclude(stage__in=OVER).select_related("experiment"):
+        wanted |= {str(round.policy_in_id), str(round.policy_out_id), *round.opponents.values()}
+        wanted |= {str(round.experiment.start_id), str(round.experiment.soup_with_id)}
+    return list(Policy.objects.filter(pk__in=wanted - {"None"}))
+
+
 def close_labels(round: Round) -> None:
     """End labelling with the votes there are; the round goes on at its next tick."""
     campaigns = [c for c in (round.campaign, round.evaluation_campaign) if c is not None]

@@ -1,54 +1,37 @@
-"""Which weights the engine serves, and which of them an alias points at.
+"""Which weights the engines serve, and which of them an alias points at.
 
-The only file that speaks an engine's admin API; vLLM and `align.gpu.serve` answer the same one.
 Weights are verified before they are loaded, a name never stands for other weights, and an alias
-moves only after the policy has answered a real request. No call to the engine happens inside a
-database transaction.
+moves only after the policy has answered a real request on every engine that is up. What no alias
+needs any more is unloaded later, by `retire`, and loaded again when somebody asks for it by name.
+No call to an engine happens inside a database transaction.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
-import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 
 from plumbline.accounts.models import Project, User
-from plumbline.policies import manifest
+from plumbline.policies import engines, manifest, routes
+from plumbline.policies.engines import EngineError as EngineError
+from plumbline.policies.engines import EngineLent as EngineLent
 from plumbline.policies.models import Deployment, Flip, Loan, Policy
 
 log = logging.getLogger(__name__)
 
 CURRENT = "current"
-LOAD_SECONDS = 120.0
 PROBE_SECONDS = 30.0
 SEEN_SECONDS = 0.1  # after an alias has moved or a loan is written, until every gateway goes by it
-SLEEP_SECONDS = 120.0  # for the requests in progress to end
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
 PROBE_TOKENS = 2  # one of the prompt, one of what is kept of it: both ways that answers are made
-
-
-class EngineError(Exception):
-    """The engine cannot be reached, refuses, or serves something else than it should."""
-
-
-class EngineRefusal(EngineError):
-    """It answered, with an error."""
-
-
-class EngineSlow(EngineError):
-    """It may still do what it was asked."""
-
-
-class EngineLent(EngineError):
-    """It has lent its memory to a job: nothing is wrong, ask again later."""
+Cards = Mapping[str, Mapping[str, Any]]
 
 
 def base_policy(project: Project) -> Policy:
@@ -79,10 +62,16 @@ def engine_name(policy: Policy) -> str:
 
 
 def ensure_loaded(policy: Policy) -> None:
-    """Make the engine serve `policy`. Raises EngineError with a sentence when it cannot."""
+    """Make every engine that is up serve `policy`. Raises EngineError with a sentence when one of
+    them cannot, or none is up."""
     _check_base(policy)
-    if _is_served(policy, served()):
-        return
+    here = engines.up()
+    lacking = [url for url, cards in here.items() if not _is_served(policy, cards)]
+    if lacking:
+        _load(policy, lacking)
+
+
+def _load(policy: Policy, lacking: list[str]) -> None:
     if policy.weights == Policy.Weights.BASE:
         raise EngineError(f"the engine does not serve its base model as {settings.BASE_NAME!r}")
     if policy.weights == Policy.Weights.FULL and settings.ENGINE == "vllm":
@@ -101,32 +90,96 @@ def ensure_loaded(policy: Policy) -> None:
             manifest.verify(Path(policy.path), policy.sha256)
     except (ValueError, OSError) as error:
         raise EngineError(f"{policy.name} was not loaded: {error}") from error
-    try:
-        _call("POST", "/v1/load_lora_adapter", body, LOAD_SECONDS)
-    except EngineError:
-        # Another process may have loaded it in between; what counts is what is served now.
-        if not _is_served(policy, served()):
-            raise
+
+    def load(url: str) -> None:
+        try:
+            engines.call(url, "POST", "/v1/load_lora_adapter", body, engines.LOAD_SECONDS)
+        except EngineError:
+            # Another process may have loaded it in between; what counts is what is served now.
+            if not _is_served(policy, engines.cards(url)):
+                raise
+
+    engines.each(lacking, load)
 
 
 def release(policy: Policy) -> None:
-    """Free the engine's memory of a policy that no alias needs. Raises ValueError if one does."""
+    """Free the engines' memory of a policy that no alias needs. Raises ValueError if one does.
+
+    The engines drain it: its name takes no new request from then on, and what runs on it ends on
+    the weights it began with.
+    """
     if policy.weights == Policy.Weights.BASE:
         raise ValueError("the base model stays loaded")
-    wanted = Deployment.objects.filter(policy=policy) | Deployment.objects.filter(previous=policy)
-    if (deployment := wanted.first()) is not None:
-        raise ValueError(f"{policy.name} is needed by {deployment}")
-    if policy.name in served():
+    if (needs := routes.why_needed(policy)) is not None:
+        raise ValueError(f"{policy.name} is needed by {needs}")
+    holding = [url for url, cards in engines.up().items() if policy.name in cards]
+    if holding:
         _check_not_lent()
-        _call("POST", "/v1/unload_lora_adapter", {"lora_name": policy.name}, LOAD_SECONDS)
+        engines.each(holding, lambda url: _unload(url, policy.name))
+
+
+def _unload(url: str, name: str) -> None:
+    path, body = "/v1/unload_lora_adapter", {"lora_name": name}
+    try:
+        engines.call(url, "POST", path, body, engines.LOAD_SECONDS)
+    except EngineError:
+        if name in engines.cards(url):  # else another process was faster
+            raise
+
+
+def retire(keep: Collection[Policy] = ()) -> list[str]:
+    """Unload what was promoted once, or rejected, and is needed by no alias now; the names.
+
+    `keep`: what the caller needs beside the aliases. Safe at any time, in any process and as often
+    as one likes, so a promotion that was killed leaves nothing behind. A request on its way to
+    what is unloaded has it loaded again (`load_again`).
+    """
+    served = {name for cards in engines.up().values() for name in cards}
+    over = Q(state__in=(Policy.State.PROMOTED, Policy.State.REJECTED), name__in=served)
+    kept = needed() | {policy.name for policy in keep}
+    gone = []
+    for policy in Policy.objects.filter(over).exclude(weights=Policy.Weights.BASE):
+        if policy.name in kept:
+            continue
+        try:
+            release(policy)
+        except ValueError:  # an alias has just moved to it
+            continue
+        gone.append(policy.name)
+    return gone
+
+
+def needed() -> set[str]:
+    """Names of the policies that requests may reach without naming them."""
+    return set(routes.needed().values_list("name", flat=True))
+
+
+def load_again(name: str) -> bool:
+    """Have the engines serve a policy that was unloaded and is asked for by its name; False when
+    there is no such policy, or it is too large to be loaded for one request.
+
+    Raises EngineError when it cannot be loaded.
+    """
+    policy = Policy.objects.filter(name=name).exclude(weights=Policy.Weights.BASE).first()
+    if policy is None:
+        return False
+    if policy.weights == Policy.Weights.FULL and name not in needed():
+        return False
+    ensure_loaded(policy)
+    return True
 
 
 def probe(policy: Policy) -> str:
-    """A few tokens from a real generation: the proof that the policy answers, and its text."""
+    """A few tokens from a real generation on every engine that is up: the proof that the policy
+    answers, and its text."""
     _check_not_lent()
+    return engines.each(list(engines.up()), lambda url: _probe(url, policy))[0]
+
+
+def _probe(url: str, policy: Policy) -> str:
     name = engine_name(policy)
     body = {"model": name, "messages": PROBE, "max_tokens": PROBE_TOKENS, "temperature": 0.0}
-    reply = _call("POST", "/v1/chat/completions", body, PROBE_SECONDS)
+    reply = engines.call(url, "POST", "/v1/chat/completions", body, PROBE_SECONDS)
     try:
         text = str(reply["choices"][0]["message"]["content"] or "")
         answered_by = reply["model"]
@@ -152,7 +205,8 @@ def promote(
 
     A request that is sent after this returns is answered by the new policy. Promoting what the
     alias already points at changes nothing, so a caller that crashed may call again. Raises
-    EngineError before anything has moved, ValueError for a foreign policy.
+    EngineError before anything has moved, ValueError for a foreign policy. The policies that it
+    displaces stay loaded until `retire` comes round.
     """
     if policy.project_id != project.pk:
         raise ValueError(f"{policy} is not a policy of {project}")
@@ -175,21 +229,17 @@ def roll_back(
 
 
 def reconcile() -> list[str]:
-    """Load everything the aliases point at, now and before; for use after an engine restart.
+    """Load everything the aliases need (`routes.needed`) on every engine that is up and lacks it;
+    for use after an engine restart.
 
     Gives the names it loaded. One policy that cannot be loaded does not keep others from it;
     EngineError names all of those at the end.
     """
-    here = served()
+    here = engines.up()
     loaded: list[str] = []
     failed: list[str] = []
-    wanted: dict[str, Policy] = {}
-    for deployment in Deployment.objects.select_related("policy", "previous"):
-        for policy in (deployment.policy, deployment.previous):
-            if policy is not None:
-                wanted[policy.name] = policy
-    for policy in wanted.values():
-        if engine_name(policy) in here:
+    for policy in routes.needed():
+        if all(engine_name(policy) in cards for cards in here.values()):
             continue
         try:
             ensure_loaded(policy)
@@ -203,53 +253,9 @@ def reconcile() -> list[str]:
     return loaded
 
 
-def check_sleep() -> None:
-    """Raises EngineError with a sentence when sleep would give no memory back: vLLM answers
-    /sleep in any case, its CPU build too, and then keeps its memory."""
-    if settings.ENGINE != "vllm":
-        return
-    with_both = "start vLLM with --enable-sleep-mode and VLLM_SERVER_DEV_MODE=1"
-    try:
-        told = _call("GET", "/server_info?config_format=json", None, LOAD_SECONDS)
-    except EngineRefusal as error:
-        raise EngineError(f"vLLM cannot be told to sleep: {with_both}") from error
-    except EngineSlow as error:
-        raise EngineError(f"it did not say whether it can sleep: {error}") from error
-    model = told.get("vllm_config", {}).get("model_config", {})
-    if not model.get("enable_sleep_mode"):
-        raise EngineError(
-            f"vLLM keeps its memory while it sleeps: {with_both} (its CPU build has no sleep mode)"
-        )
-
-
-def sleep() -> None:
-    """Have the engine give its memory back; it answers what runs first, and queues the rest.
-
-    vLLM: without mode=wait it would cut off what runs and call that an answer. At level 1 weights
-    and adapters wait in the host's memory; level 2 forgets both, and its wake restores neither.
-    """
-    _call("POST", "/sleep?level=1&mode=wait", None, SLEEP_SECONDS)
-
-
-def wake() -> None:
-    """Have it take its weights up again, if it slept. Raises EngineError when it cannot."""
-    if asleep():
-        # One that is still on its way must arrive: vLLM would fall asleep after it was woken.
-        sleep()
-        _call("POST", "/wake_up", None, LOAD_SECONDS)
-
-
-def asleep() -> bool:
-    return bool(_call("GET", "/is_sleeping", None, PROBE_SECONDS).get("is_sleeping"))
-
-
 def served() -> dict[str, dict[str, Any]]:
-    """The engine's model cards by name."""
-    reply = _call("GET", "/v1/models", None, PROBE_SECONDS)
-    try:
-        return {card["id"]: card for card in reply["data"]}
-    except (KeyError, TypeError) as error:
-        raise EngineError("the engine's list of models is not one") from error
+    """Model cards by name of all that some engine serves."""
+    return {name: card for cards in engines.up().values() for name, card in cards.items()}
 
 
 def _point(
@@ -267,6 +273,7 @@ def _point(
         before = None if new else deployment.policy
         if before == policy:
             return deployment
+        routes.settle(deployment, policy, actor, reason)
         deployment.policy, deployment.previous = policy, before
         deployment.save()
         Flip.objects.create(
@@ -299,7 +306,7 @@ def _check_not_lent() -> None:
         raise EngineLent("the engine's memory is lent to a GPU job; it is asked again afterwards")
 
 
-def _is_served(policy: Policy, cards: Mapping[str, Mapping[str, Any]]) -> bool:
+def _is_served(policy: Policy, cards: Cards) -> bool:
     card = cards.get(engine_name(policy))
     if card is None:
         return False
@@ -308,39 +315,3 @@ def _is_served(policy: Policy, cards: Mapping[str, Mapping[str, Any]]) -> bool:
             f"the engine serves {card['root']} under the name {policy.name}, not {policy.path}"
         )
     return True
-
-
-def _call(method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> dict[str, Any]:
-    """One request to the engine; its JSON, or {} where it answers with words."""
-    timeout = httpx.Timeout(seconds, connect=5.0)
-    try:
-        # Engines are on a private network: no proxy from the environment may stand between.
-        with httpx.Client(timeout=timeout, trust_env=False, verify=_authorities()) as client:
-            reply = client.request(method, settings.ENGINE_URL.rstrip("/") + path, json=body)
-    except httpx.HTTPError as error:
-        what = f"{type(error).__name__} {error}".strip()
-        kind = EngineSlow if isinstance(error, httpx.ReadTimeout) else EngineError
-        raise kind(f"the engine at {settings.ENGINE_URL} does not answer ({what})") from error
-    if reply.is_error:
-        raise EngineRefusal(f"the engine refused {path}: {_complaint(reply)}")
-    if reply.headers.get("content-type", "").startswith("application/json"):
-        try:
-            data = reply.json()
-        except ValueError as error:
-            raise EngineError(f"the engine's answer to {path} is not JSON") from error
-        if isinstance(data, dict):
-            return data
-    return {}
-
-
-@functools.cache
-def _authorities() -> ssl.SSLContext:
-    """Reading the authorities' certificates takes longer than most calls do."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _complaint(reply: httpx.Response) -> str:
-    try:
-        return str(reply.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {reply.status_code} {reply.text[:200]}".strip()

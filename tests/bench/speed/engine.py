@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +50,17 @@ class Engine:
 
 
 @contextlib.contextmanager
-def running(base: str, context: int, scratch: Path, vllm: str | None) -> Iterator[Engine]:
+def running(
+    base: str, context: int, scratch: Path, vllm: str | None, more: Sequence[str] = ()
+) -> Iterator[Engine]:
     """An engine for as long as it is needed. `vllm`: the Python of vLLM's environment, for it
-    instead of the embedded engine. Raises RuntimeError with its log if it does not start."""
+    instead of the embedded engine; `more`: what else it is told. Raises RuntimeError with its log
+    if it does not start."""
     port = free_port()
     log = scratch / "engine.log"
     command = _vllm(vllm) if vllm else [sys.executable, "-m", "align.gpu.serve"]
     command += ["--model", base, "--served-model-name", "base", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--max-model-len", str(context)]
+    command += ["--port", str(port), "--max-model-len", str(context), *more]
     with log.open("wb") as out:
         process = subprocess.Popen(
             tethered(*command, by=signal.SIGTERM),  # a bench that is killed leaves no engine

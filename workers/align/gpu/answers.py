@@ -30,11 +30,12 @@ class Sampling:
     seed: int = 0
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()  # token id, what its logit gets
 
     @property
-    def rule(self) -> tuple[float, float, int, int | None]:
+    def rule(self) -> tuple[Any, ...]:
         """What rows must share to be drawn in one go."""
-        return self.temperature, self.top_p, self.top_k, self.top_logprobs
+        return self.temperature, self.top_p, self.top_k, self.top_logprobs, self.logit_bias
 
 
 @dataclass(frozen=True)
@@ -126,11 +127,22 @@ class Answers:
 def next_tokens(
     logits: Tensor, draws: Sequence[Draw], sampling: Sampling
 ) -> tuple[list[int], Sequence[TokenLogprob | None]]:
-    """A token for each row of fp32 logits (B, V), and its log-probability if it is asked for."""
-    chosen = _choose(logits, draws, sampling)  # (B,)
+    """A token for each row of fp32 logits (B, V), and its log-probability if it is asked for:
+    the model's own, which a bias changes as little as temperature does."""
+    chosen = _choose(_biased(logits, sampling.logit_bias), draws, sampling)  # (B,)
     if sampling.top_logprobs is None:
         return chosen.tolist(), [None] * len(draws)
     return chosen.tolist(), _logprobs(logits, chosen, sampling.top_logprobs)
+
+
+def _biased(logits: Tensor, biases: Sequence[tuple[int, float]]) -> Tensor:
+    """(B, V) -> (B, V)"""
+    if not biases:
+        return logits
+    tokens, values = zip(*biases, strict=True)
+    added = torch.tensor(values, dtype=logits.dtype, device=logits.device)
+    places = torch.tensor(tokens, device=logits.device)
+    return logits.index_add(-1, places, added.expand(len(logits), -1))
 
 
 def _choose(logits: Tensor, draws: Sequence[Draw], sampling: Sampling) -> Tensor:

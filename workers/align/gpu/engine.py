@@ -56,19 +56,25 @@ class Engine:
         self._batches: dict[int, Batch] = {}  # by the resident's id()
         self._alone: dict[int, Generation] = {}  # by the ticket's id()
         self._load = 0  # tickets not yet ended
+        self.generated = 0  # tokens, since the start
         self._sleepy: Future[None] | None = None  # asked to sleep; done when it does
         self._postponed: list[Callable[[], None]] = []  # calls that came during sleep
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, ticket: Ticket) -> None:
-        """Queue a request. Raises Busy when there are CAPACITY already."""
+    def submit(self, ticket: Ticket) -> Future[None]:
+        """Queue a request. Raises Busy when there are CAPACITY already. Done when it is admitted:
+        from then on it is answered by its model, even when that is unloaded meanwhile. Unknown,
+        which its `tell` gets too, when that has been unloaded before."""
         with self._lock:
             if self._load >= CAPACITY:
                 raise Busy(f"{CAPACITY} requests are waiting already")
             self._load += 1
-        self._inbox.put(lambda: self._admit(ticket))
+        admitted: Future[None] = Future()
+        admitted.set_running_or_notify_cancel()  # whoever waits may leave, the engine must not mind
+        self._inbox.put(lambda: self._admit(ticket, admitted))
+        return admitted
 
     @property
     def load(self) -> int:
@@ -172,14 +178,17 @@ class Engine:
                 return False
             order()
 
-    def _admit(self, ticket: Ticket) -> None:
+    def _admit(self, ticket: Ticket, admitted: Future[None]) -> None:
         """The name may have been unloaded since the request looked it up."""
         if self._residents.serves(ticket.resident):
             ticket.resident.users += 1
             self._waiting.append(ticket)
+            admitted.set_result(None)
         else:
             self._forget()
-            ticket.tell(Unknown(ticket.resident.name))
+            unknown = Unknown(ticket.resident.name)
+            ticket.tell(unknown)
+            admitted.set_exception(unknown)
 
     def _begin(self, ticket: Ticket) -> None:
         resident = ticket.resident
@@ -230,6 +239,7 @@ class Engine:
 
     def _tell(self, ticket: Ticket, moved: Sequence[Draw]) -> None:
         assert ticket.answers is not None
+        self.generated += len(moved)
         if ticket.watched and moved:
             ticket.tell(moved)
         if ticket.answers.done:

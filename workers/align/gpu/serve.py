@@ -58,6 +58,11 @@ class Service:
         """How many requests are running or waiting."""
         return JSONResponse({"server_load": self.engine.load})
 
+    async def metrics(self, request: Request) -> Response:
+        """How many tokens it has generated, as vLLM says it to Prometheus."""
+        name = "vllm:generation_tokens_total"
+        return PlainTextResponse(f"# TYPE {name} counter\n{name} {self.engine.generated}\n")
+
     async def models(self, request: Request) -> Response:
         cards = [model_card(resident, self.max_length) for resident in self.residents.all()]
         return JSONResponse({"object": "list", "data": cards})
@@ -73,6 +78,9 @@ class Service:
         resident = self._resident(body)
         asked = wire.chat(body, resident.tokenizer, self.max_length)
         return await self._answer(request, asked, resident)
+
+    async def responses(self, request: Request) -> Response:
+        raise Refused("This engine has no /v1/responses; vLLM has.", "model")
 
     async def tokenize(self, request: Request) -> Response:
         body = await _body(request)
@@ -147,7 +155,7 @@ class Service:
     async def _answer(self, request: Request, asked: Asked, resident: Resident) -> Response:
         replies = Replies(asked, resident)
         if asked.stream:
-            pieces = self._submit_stream(asked, resident)
+            pieces = await self._submit_stream(asked, resident)
             return StreamingResponse(_events(replies, pieces), media_type="text/event-stream")
         draws = await self._finished(request, asked, resident)
         return JSONResponse(replies.whole(draws))
@@ -181,8 +189,9 @@ class Service:
         finally:
             ticket.cancelled.set()
 
-    def _submit_stream(self, asked: Asked, resident: Resident) -> AsyncIterator[list[Delta]]:
-        """Deltas as they come. Submitted before the first byte, so that Busy is still a status."""
+    async def _submit_stream(self, asked: Asked, resident: Resident) -> AsyncIterator[list[Delta]]:
+        """Deltas as they come. Admitted before the first byte, so that Busy and Unknown are still
+        a status."""
         loop = asyncio.get_running_loop()
         news: asyncio.Queue[list[Delta] | Exception] = asyncio.Queue()
         watcher = Watcher(asked.sampling.stop)
@@ -193,7 +202,11 @@ class Service:
             _post(loop, lambda: news.put_nowait(item))
 
         ticket = Ticket(resident, asked.prompts, asked.sampling, watched=True, tell=tell)
-        self.engine.submit(ticket)
+        try:
+            await asyncio.wrap_future(self.engine.submit(ticket))
+        except BaseException:  # the client may have left
+            ticket.cancelled.set()
+            raise
         return _drain(ticket, news, asked.sampling.n * len(asked.prompts))
 
 
@@ -290,9 +303,11 @@ def create_app(residents: Residents, max_length: int) -> Starlette:
             Route("/health", service.health),
             Route("/version", service.version),
             Route("/load", service.load),
+            Route("/metrics", service.metrics),
             Route("/v1/models", service.models),
             post("/v1/completions", service.completions),
             post("/v1/chat/completions", service.chat_completions),
+            post("/v1/responses", service.responses),
             post("/tokenize", service.tokenize),
             post("/v1/load_lora_adapter", service.load_adapter),
             post("/v1/unload_lora_adapter", service.unload_adapter),

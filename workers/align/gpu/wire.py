@@ -26,7 +26,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (False,),
     "frequency_penalty": (0,),
     "ignore_eos": (False,),
-    "logit_bias": ({},),
     "min_p": (0,),
     "min_tokens": (0,),
     "presence_penalty": (0,),
@@ -35,6 +34,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "stop_token_ids": ([],),
     "suffix": ("",),
+    "tool_choice": ("none", "auto"),
     "tools": ([],),
     "use_beam_search": (False,),
 }
@@ -77,7 +77,7 @@ def completion(body: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, room
     max_tokens = whole(body, "max_tokens", 16, low=1)
     assert max_tokens is not None
     top = whole(body, "logprobs", None, low=0, high=MOST_LOGPROBS)
-    return _asked(body, prompts, max_tokens, top, room, chat=False)
+    return _asked(body, prompts, max_tokens, top, room, len(tokenizer), chat=False)
 
 
 def chat(body: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, room: int) -> Asked:
@@ -87,7 +87,7 @@ def chat(body: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, room: int)
     max_tokens = newer or whole(body, "max_tokens", None, low=1) or max(1, room - len(prompt))
     top = whole(body, "top_logprobs", 0, low=0, high=MOST_LOGPROBS)
     wanted = top if flag(body, "logprobs") else None
-    return _asked(body, [prompt], max_tokens, wanted, room, chat=True)
+    return _asked(body, [prompt], max_tokens, wanted, room, len(tokenizer), chat=True)
 
 
 def render(
@@ -153,9 +153,11 @@ def _asked(
     max_tokens: int,
     top_logprobs: int | None,
     room: int,
+    words: int,
     *,
     chat: bool,
 ) -> Asked:
+    """`words`: tokens of the vocabulary."""
     for name, neutral in NEUTRAL.items():
         value = body.get(name)
         if value is not None and value not in neutral:
@@ -187,6 +189,7 @@ def _asked(
             seed=secrets.randbits(62) if seed is None else seed,
             stop=_stop(body.get("stop")),
             top_logprobs=top_logprobs,
+            logit_bias=_logit_bias(body.get("logit_bias"), words),
         ),
         stream=flag(body, "stream"),
         include_usage=isinstance(options, Mapping) and flag(options, "include_usage"),
@@ -224,6 +227,10 @@ def _turn(message: Any, index: int) -> dict[str, str]:
     where = f"messages[{index}]"
     if not isinstance(message, Mapping):
         raise Refused(f"{where} must be an object with role and content.", "messages")
+    if message.get("role") == "tool" or message.get("tool_calls"):
+        raise Refused(
+            f"{where}: tools are not supported by this engine; vLLM supports them.", where
+        )
     if message.get("role") not in ("system", "user", "assistant"):
         raise Refused(f"{where}.role must be system, user or assistant.", "messages")
     content = message.get("content")
@@ -234,6 +241,23 @@ def _turn(message: Any, index: int) -> dict[str, str]:
     if not isinstance(content, str):
         raise Refused(f"{where}.content must be a string.", "messages")
     return {"role": str(message["role"]), "content": content}
+
+
+def _logit_bias(value: Any, words: int) -> tuple[tuple[int, float], ...]:
+    """{"token id": bias} with biases of -100 to 100, as in OpenAI's API."""
+    if value is None:
+        return ()
+    if not isinstance(value, Mapping):
+        raise Refused("logit_bias must be an object of token ids and biases.", "logit_bias")
+    found = []
+    for name, bias in value.items():
+        spelled = name.isascii() and name.isdigit() and len(name) < 10
+        if not spelled or int(name) >= words:
+            raise Refused(f"logit_bias: token id {name} is out of vocabulary.", "logit_bias")
+        if not isinstance(bias, int | float) or isinstance(bias, bool) or not -100 <= bias <= 100:
+            raise Refused(f"logit_bias of {name} must be from -100 to 100.", "logit_bias")
+        found.append((int(name), float(bias)))
+    return tuple(sorted(found))
 
 
 def _number(body: Mapping[str, Any], name: str, default: float, *, low: float) -> float:

@@ -69,7 +69,7 @@ class Command(BaseCommand):
         self._share(options)
         try:
             check_base(Path(settings.BASE_MODEL))
-            for option in ("PORT", "GATEWAY_PORT", "ENGINE_PORT"):
+            for option in ("PORT", "GATEWAY_PORT", "ENGINE_PORT", "SCORER_PORT"):
                 check_port(getattr(settings, option), option)
         except (PortBusy, Missing) as error:
             raise CommandError(str(error)) from error
@@ -136,6 +136,8 @@ class Demo:
         stack.engine()
         stack.web()
         stack.gateway()
+        if settings.SCORER_PORT:
+            stack.scorer()
         demo = seed.project()
         self._wait("the pages", lambda: healthy(settings.PORT, "/health/"))
         site = f"http://127.0.0.1:{settings.PORT}"
