@@ -128,9 +128,11 @@ def _caller(secret: str) -> Caller | None:
 
 def find(project: int, name: str) -> Target | None:
     """The policy that an alias or a policy name of the project means, if there is one."""
+    if "\0" in name:  # which PostgreSQL cannot be asked about
+        return None
     alias = Deployment.objects.filter(project=project, alias=name).select_related("policy").first()
     policy = alias.policy if alias is not None else None
-    if policy is None and "\0" not in name:  # which PostgreSQL cannot be asked about
+    if policy is None:
         policy = Policy.objects.filter(project=project, name=name).first()
     if policy is None:
         return None
