@@ -59,6 +59,12 @@ def test_a_conversation_with_calls_and_their_results_passes() -> None:
     assert asked(messages=turns).body["messages"] == [ASK, CALLED, SUNNY]
 
 
+def test_the_best_of_several_is_not_chosen_among_calls() -> None:
+    assert refused(best_of=2, tools=[TOOL]) == "best_of"
+    assert refused(best_of=2, messages=[ASK, CALLED, SUNNY]) == "best_of"
+    assert asked(best_of=2, messages=[ASK]).best_of == 2
+
+
 def test_a_developer_speaks_as_the_system() -> None:
     turns = asked(messages=[{"role": "developer", "content": "Be brief."}, ASK]).body["messages"]
     assert turns == [{"role": "system", "content": "Be brief."}, ASK]

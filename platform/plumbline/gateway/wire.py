@@ -216,8 +216,8 @@ def _best_of(body: dict[str, Any]) -> int:
         return 1
     if body.get("n", 1) != 1:
         raise bad("n", "must be 1 beside best_of, whose answer is one")
-    if body.get("tools"):
-        raise bad("best_of", "cannot choose between calls of tools")
+    if body.get("tools") or any("tool_calls" in turn for turn in body["messages"]):
+        raise bad("best_of", "cannot judge calls of tools")
     body["n"] = best_of
     return best_of
 
