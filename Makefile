@@ -22,16 +22,15 @@ demo: .venv/installed
 	@exec .venv/bin/python manage.py demo $(if $(ONCE),--once) $(if $(BASE),--base $(BASE))
 
 # Both databases at once: the second suite's report follows the first one's. What is the same on
-# either is tested once, and both take about as long.
+# either is tested once, shared out so that both take about as long.
 test: .venv/installed-test
 	@test -f .venv/axe/package/axe.min.js || \
 		$(MAKE) --no-print-directory --silent .venv/axe/package/axe.min.js 2>/dev/null || true
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then \
 		report=$$(mktemp); trap 'rm -f $$report' EXIT; \
-		.venv/bin/python -m pytest --db postgres --ignore tests/align --ignore tests/engine \
-			--ignore tests/loop/test_every_algorithm.py \
-			--ignore tests/chaos $(ARGS) >$$report 2>&1 & other=$$!; \
-		.venv/bin/python -m pytest --ignore tests/browser $(ARGS); sqlite=$$?; \
+		.venv/bin/python -m pytest --db postgres --ignore tests/engine --ignore tests/chaos \
+			$(ARGS) >$$report 2>&1 & other=$$!; \
+		.venv/bin/python -m pytest --ignore tests/browser --ignore tests/align $(ARGS); sqlite=$$?; \
 		wait $$other; postgres=$$?; \
 		echo "On PostgreSQL"; cat $$report; exit $$((sqlite | postgres)); \
 	elif [ "$(STRICT)" = 1 ]; then echo "STRICT=1 needs PostgreSQL (apt: postgresql)"; exit 1; \

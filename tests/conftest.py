@@ -20,12 +20,11 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Nightly tests run only when asked for by `-m nightly`, those of PostgreSQL only on it."""
+    """Nightly tests run only when asked for by `-m nightly`, those of one database only on it."""
     marked = set()
     if "nightly" not in (config.getoption("-m") or ""):
         marked.add("nightly")
-    if config.getoption("db") != "postgres":
-        marked.add("postgres")
+    marked.add({"sqlite": "postgres", "postgres": "sqlite"}[config.getoption("db")])
     left_out = [item for item in items if any(map(item.get_closest_marker, marked))]
     if left_out:
         config.hook.pytest_deselected(items=left_out)

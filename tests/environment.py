@@ -83,6 +83,7 @@ def _settle() -> None:
     atexit.register(shutil.rmtree, home, ignore_errors=True)
     os.environ["PLUMBLINE_HOME"] = home
     os.environ.pop("DATABASE_URL", None)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # suites and what they start share few cores
     if _wants_postgres(sys.argv):
         cluster = Postgres()
         cluster.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -282,6 +283,8 @@ GPUS = env(
 )
 # Those of them that the engine runs on; jobs get none of these unless the engine lends them.
 ENGINE_GPUS = env("ENGINE_GPUS", "none")
+# Jobs without a GPU are forked from a process that has loaded their libraries (some 400 MB).
+WARM_JOBS = sys.platform == "linux" and env_bool("WARM_JOBS", True)
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")

@@ -13,7 +13,7 @@ from plumbline.loop import rounds
 from plumbline.loop.models import Stage
 from tests.loop.conftest import SMALL, run_round
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
 
 TINY = {
     **{"prompts_per_round": 4, "heldout_prompts": 2, "max_tokens": 96, "samples_per_prompt": 4},

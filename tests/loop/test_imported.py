@@ -61,6 +61,7 @@ def show(round, project, engine) -> None:
     assert reply["model"] == round.policy_out.name
 
 
+@pytest.mark.sqlite
 def test_human_comparisons_train_the_demo_base(
     shared_data, project, experiment_of, engine, settings
 ):
@@ -68,6 +69,7 @@ def test_human_comparisons_train_the_demo_base(
     show(offline_round("hh_rlhf", shared_data, project, experiment_of), project, engine)
 
 
+@pytest.mark.sqlite
 def test_ai_judgements_train_another_base_folder(
     shared_data, project, experiment_of, settings, tmp_path
 ):

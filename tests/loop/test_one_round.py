@@ -53,6 +53,7 @@ def test_a_round_goes_from_prompts_to_a_promoted_policy(experiment_of, rater, pr
     assert experiment.state == Experiment.State.FINISHED
 
 
+@pytest.mark.sqlite
 def test_people_may_judge_the_candidate_blind(experiment_of, rater, project):
     experiment = experiment_of(judge="people", autopilot=False)
     round = run_round(rounds.begin(experiment), rater)
@@ -65,6 +66,7 @@ def test_people_may_judge_the_candidate_blind(experiment_of, rater, project):
     assert run_round(round, rater).stage == Stage.DONE
 
 
+@pytest.mark.sqlite
 def test_the_next_round_starts_from_the_promoted_policy_and_replays_its_pairs(experiment_of, rater):
     experiment = experiment_of(rounds_wanted=2, replay="all")
     first = run_round(rounds.begin(experiment), rater)
@@ -80,6 +82,7 @@ def test_the_next_round_starts_from_the_promoted_policy_and_replays_its_pairs(ex
     assert set(first.prompts.all()) != set(second.prompts.all())
 
 
+@pytest.mark.sqlite
 def test_the_reward_model_can_make_the_pairs(experiment_of, rater):
     experiment = experiment_of(
         pairs_from="reward_model",

@@ -241,6 +241,7 @@ def recalled(job: Job) -> int:
     return sum(len(row.get("recalled", ())) for row in lines)
 
 
+@pytest.mark.sqlite
 def test_a_retrained_model_that_is_worse_is_turned_down_and_the_last_one_scores_on(
     experiment, voters, prompts, settings
 ):
@@ -315,6 +316,7 @@ def test_two_whole_rounds_retrain_measure_and_score_by_one_model_each(
     assert {("inside", "explicit"), ("inside", "implicit"), ("outside", "implicit")} <= compared
 
 
+@pytest.mark.sqlite
 def test_a_killed_scoring_job_goes_on_from_what_it_had(experiment, settings):
     """The second attempt scores what the first one had not; another job nearly nothing anew."""
     round = rounds.begin(experiment)

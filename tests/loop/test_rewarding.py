@@ -44,6 +44,7 @@ def served(engine, settings):
     settings.ENGINE_URL = engine.url
 
 
+@pytest.mark.sqlite
 def test_a_round_with_members_keeps_what_each_said_and_tells_what_became_of_labels(
     experiment_of, rater, served
 ):
@@ -70,6 +71,7 @@ def test_a_round_with_members_keeps_what_each_said_and_tells_what_became_of_labe
     assert job.ensemble == Ensemble(**MEMBERS)
 
 
+@pytest.mark.sqlite
 def test_no_reward_model_learns_from_labels_that_a_model_made(experiment_of, rater, served):
     """A round paired by scores: what its reward model learned from are the ballots, and neither
     scores nor the pairs made of them change a vote of the next one's."""
@@ -104,6 +106,7 @@ def test_no_reward_model_learns_from_labels_that_a_model_made(experiment_of, rat
     )
 
 
+@pytest.mark.sqlite
 def test_the_temperature_of_a_new_model_starts_from_what_its_folds_found(
     experiment_of, rater, served
 ):

@@ -75,6 +75,7 @@ def test_a_share_larger_than_an_old_round_takes_all_of_it(experiment_of):
     assert len(examples.trained_on(round)) == 13
 
 
+@pytest.mark.sqlite
 def test_the_best_of_several_checkpoints_by_a_judge_that_labelled_nothing(
     experiment_of, rater, prompt_set
 ):
@@ -106,6 +107,7 @@ def test_the_best_of_several_checkpoints_by_a_judge_that_labelled_nothing(
     assert evaluation.judge(round) == round.validator != round.reward_model
 
 
+@pytest.mark.sqlite
 def test_among_checkpoints_beyond_the_budget_the_nearest_one_is_kept(experiment_of, rater):
     experiment = experiment_of(candidates=2, prompts_per_round=12, gate_kl=-1.0, optimiser=PAIRS)
     round = run_round(rounds.begin(experiment), rater)
@@ -114,6 +116,7 @@ def test_among_checkpoints_beyond_the_budget_the_nearest_one_is_kept(experiment_
     assert not round.gate["passed"]
 
 
+@pytest.mark.sqlite
 def test_an_averaged_reference_is_made_first_and_trained_against(experiment_of, rater, project):
     first = run_round(rounds.begin(experiment_of(name="First")), rater)
     second = experiment_of(name="Second", reference="soup", soup_with=first.policy_out)
@@ -135,6 +138,7 @@ def test_the_average_of_a_policy_with_itself_is_the_policy(experiment_of):
     assert not Job.objects.exists()
 
 
+@pytest.mark.sqlite
 def test_without_a_warm_start_every_round_trains_from_the_first_policy(experiment_of, rater):
     first = run_round(rounds.begin(experiment_of(name="First")), rater)
     experiment = experiment_of(name="Cold", warm_start=False)
@@ -146,6 +150,7 @@ def test_without_a_warm_start_every_round_trains_from_the_first_policy(experimen
     assert job.spec["start"]["adapter"] is None
 
 
+@pytest.mark.sqlite
 def test_what_was_sampled_and_trained_on_is_counted(experiment_of, rater):
     round = run_round(rounds.begin(experiment_of()), rater)
     sampled, trained = round.figures["sampled"], round.figures["trained"]

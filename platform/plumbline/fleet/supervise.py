@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
@@ -24,6 +25,7 @@ from align.tether import tethered
 from plumbline.fleet import claims, devices
 from plumbline.fleet.models import Job
 from plumbline.fleet.reports import Reports
+from plumbline.fleet.warm import Forked, nursery
 
 log = logging.getLogger(__name__)
 
@@ -47,14 +49,7 @@ class Child:
         self._log_start = self._log.stat().st_size if self._log.is_file() else 0
         gpus = devices.held(job)
         with self._log.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                tethered(*program(job, devices.processes(job, gpus)), by=signal.SIGKILL),
-                stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
-                env=child_environment() | devices.environment(gpus),
-                start_new_session=True,
-            )
+            self._process = _begin(job, gpus, stderr)
 
     def ended(self, wait: float) -> int | None:
         """Its exit status, if it ends within `wait` seconds."""
@@ -89,6 +84,27 @@ class Child:
         elif not tail:
             tail.append(f"The process ended with exit status {status} and said nothing.")
         return "\n".join(tail)
+
+
+def _begin(job: Job, gpus: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes] | Forked:
+    environment = child_environment() | devices.environment(gpus)
+    processes = devices.processes(job, gpus)
+    if _starts_warm(job, gpus, processes):
+        return nursery.start([jobs.MODULES[job.kind], str(job.folder)], output, environment)
+    return subprocess.Popen(
+        tethered(*program(job, processes), by=signal.SIGKILL),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def _starts_warm(job: Job, gpus: Sequence[str], processes: int) -> bool:
+    """A fork saves what loading the libraries takes, but CUDA may not survive one."""
+    loads = jobs.QUEUES[job.kind] == devices.GPU_QUEUE
+    return settings.WARM_JOBS and loads and not gpus and processes == 1
 
 
 class Heart:
