@@ -20,6 +20,7 @@ PATH = "/v1/weights"  # GET says what it holds, POST {"name", "path", "seconds"}
 LOAD_ADAPTER = "/v1/load_lora_adapter"
 MOST_WAITING = 512
 DRAIN_SECONDS = 120.0  # for the requests under way to end, unless the caller says otherwise
+LOAD_SECONDS = 900.0
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -159,7 +160,8 @@ async def _take_up(state: Any, old: list[Any], new: list[Any]) -> None:
 
 
 async def _load(engine: Any, folder: str) -> None:
-    await engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+    async with asyncio.timeout(LOAD_SECONDS):
+        await engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
     if not await engine.reset_prefix_cache():
         raise RuntimeError("the prefix cache was not cleared")
 
