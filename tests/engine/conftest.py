@@ -120,6 +120,8 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     command += ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "4"]
     command += ["--max-cpu-loras", "8"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    command += ["--middleware", "align.reloading.Reloading"]
+    command += ["--worker-extension-cls", "align.reloading.Holder"]
     engine = start(
         command,
         tmp_path_factory.mktemp("vllm") / "log",
@@ -127,6 +129,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         VLLM_CPU_KVCACHE_SPACE="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
         VLLM_SERVER_DEV_MODE="1",
+        PYTHONPATH=str(ROOT / "workers"),
     )
     yield engine
     stop(engine)

@@ -1,4 +1,6 @@
-"""vLLM takes up another model's weights while it runs: `--middleware align.reloading.Reloading`.
+"""vLLM takes up another model's weights while it runs.
+
+Started with `--middleware align.reloading.Reloading --worker-extension-cls align.reloading.Holder`.
 
 vLLM answers by the name it was started with whatever weights it holds, keeps what it remembers of
 prompts when they change, and lets requests that are under way go on with the new ones. Here the
@@ -26,6 +28,20 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Holder:
+    """What each of vLLM's workers can do beside its own."""
+
+    def take_up_weights(self, folder: str) -> None:
+        """`reload_weights`, and what it leaves of the old ones: on a CPU vLLM multiplies by packed
+        copies, and does not pack an output head anew that shares the embedding's weights."""
+        worker: Any = self
+        worker.reload_weights(weights_path=folder)
+        for layer in worker.model_runner.get_model().modules():
+            weight = getattr(layer, "weight", None)
+            if hasattr(layer, "cpu_linear") and weight is not None and weight.numel():
+                layer.quant_method.process_weights_after_loading(layer)
 
 
 class Unchanged(Exception):
@@ -161,7 +177,7 @@ async def _take_up(state: Any, old: list[Any], new: list[Any]) -> None:
 
 async def _load(engine: Any, folder: str) -> None:
     async with asyncio.timeout(LOAD_SECONDS):
-        await engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        await engine.collective_rpc("take_up_weights", args=(folder,))
     if not await engine.reset_prefix_cache():
         raise RuntimeError("the prefix cache was not cleared")
 

@@ -36,7 +36,9 @@ def command_line(port: int) -> list[str]:
     lora = ["--enable-lora", "--max-lora-rank", "64", "--enforce-eager"]
     lora += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     lora += ["--max-loras", str(AT_ONCE), "--max-cpu-loras", str(IN_MEMORY)]
-    lora += ["--middleware", "align.reloading.Reloading"]  # for policies with full weights
+    # For policies with full weights.
+    lora += ["--middleware", "align.reloading.Reloading"]
+    lora += ["--worker-extension-cls", "align.reloading.Holder"]
     if settings.ENGINE_SLEEPS and devices.of_host():  # the CPU build knows no sleep mode
         lora.append("--enable-sleep-mode")
     return [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *base, *lora]

@@ -49,6 +49,10 @@ class EngineReloading(EngineLent):
     """It is taking up other weights: ask again soon."""
 
 
+class EngineTaken(EngineError):
+    """It holds other weights, which an alias needs."""
+
+
 def urls() -> list[str]:
     """Where the engines are, in the order of the settings."""
     named = [url.strip().rstrip("/") for url in settings.ENGINE_URL.split(",")]
@@ -106,7 +110,7 @@ def reload(url: str, name: str, path: str) -> None:
     except EngineRefusal as error:
         raise EngineError(
             f"the engine at {url} does not serve {name!r} and cannot change its weights; "
-            "start vLLM with --middleware align.reloading.Reloading"
+            "start vLLM as `align.reloading` says"
         ) from error
     body = {"name": name, "path": path, "seconds": SLEEP_SECONDS}
     call(url, "POST", WEIGHTS, body, SLEEP_SECONDS + LOAD_SECONDS)

@@ -86,10 +86,10 @@ def wrong(policy: Policy, here: Mapping[str, Cards]) -> list[str]:
 
 def restore(policy: Policy, where: list[str]) -> None:
     """Have engines hold again what the database says, where `policy` runs on that. Raises
-    EngineError where it runs on other weights, which only a promotion may bring."""
+    EngineTaken where it runs on other weights, which only a promotion may bring."""
     mine = holder()
     if name(policy) != name(mine):
-        raise engines.EngineError(
+        raise engines.EngineTaken(
             f"{policy.name} was not loaded: vLLM holds one model\u2019s weights at a time, and "
             f"those are {mine.name if mine else 'the base model'}\u2019s, which an alias needs"
         )
@@ -114,7 +114,7 @@ def taken(project: Project, alias: str, policy: Policy) -> Iterator[None]:
     _check(policy)
     with _shut() as change:
         if (other := _in_the_way(project, alias, policy)) is not None:
-            raise engines.EngineError(
+            raise engines.EngineTaken(
                 f"{policy.name} was not loaded: vLLM holds one model\u2019s weights at a time, and "
                 f"{other}, which runs on others; move that first"
             )
