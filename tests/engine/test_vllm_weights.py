@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import threading
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,100 +12,12 @@ import pytest
 
 from align import demo
 from align.demo import prompts
-from tests.gateway.conftest import secret, start_gateway  # noqa: F401
+from tests.engine.truth import QUESTIONS, ask, known, until
 from tests.swapping import Streams, hear
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
-QUESTIONS = ["What is a volcano?", "Who was Cleopatra?", "Tell me about the sea."]
-TOKENS = 12
 ALL = {"max_tokens": 16, "temperature": 0, "logprobs": 1}
-
-
-@pytest.fixture
-def make_policy(
-    transactional_db: None,
-    project: Any,
-    commit_weights: Callable[..., Any],
-    vllm: Any,
-    settings: Any,
-) -> Iterator[Callable[..., Any]]:
-    """Policies of the demo base; afterwards vLLM has the base's weights again."""
-    from plumbline.policies.models import Policy
-    from plumbline.policies.serving import base_policy
-
-    settings.ENGINE, settings.ENGINE_URL, settings.BASE_NAME = "vllm", vllm.url, "demo-base"
-    committed = functools.cache(commit_weights)
-
-    def make(seed: int, mode: str = "full", scale: float = 0.3) -> Any:
-        folder = committed(seed, mode, scale)
-        return Policy.objects.create(
-            project=project,
-            name=f"{mode}-{seed}-{uuid.uuid4().hex[:6]}",
-            weights=mode,
-            base_model=base_policy(project).base_model,
-            path=str(folder.path),
-            sha256=folder.sha256,
-        )
-
-    yield make
-    assert vllm.post("/v1/weights", name="demo-base").status_code == 200
-
-
-@pytest.fixture
-def promote(project: Any) -> Callable[..., Any]:
-    from plumbline.policies import serving
-
-    def to(policy: Any, alias: str = "current") -> Any:
-        return serving.promote(project, policy, actor=None, reason="test", evidence={}, alias=alias)
-
-    return to
-
-
-@pytest.fixture
-def client(start_gateway: Any, secret: str, vllm: Any) -> Iterator[httpx.Client]:  # noqa: F811
-    url = start_gateway(vllm.url).url
-    headers = {"authorization": f"Bearer {secret}"}
-    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=120) as one:
-        yield one
-
-
-def ask(client: httpx.Client, model: str, question: str = QUESTIONS[0], **more: Any) -> Any:
-    messages = [{"role": "user", "content": question}]
-    body = {"model": model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, **more}
-    return client.post("/v1/chat/completions", json=body)
-
-
-@functools.cache
-def told_by_transformers(folder: str, question: str) -> str:
-    """What the weights say, by the library that everybody loads them with."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    asked = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}],
-        add_generation_prompt=True,
-        return_tensors="pt",
-        return_dict=True,
-    )
-    said = model.generate(**asked, do_sample=False, max_new_tokens=TOKENS)[0]
-    return str(tokenizer.decode(said[asked["input_ids"].shape[1] :], skip_special_tokens=True))
-
-
-def known(policies: list[Any]) -> dict[str, dict[str, str]]:
-    """Text by question by policy's name."""
-    texts = {
-        one.name: {
-            question: told_by_transformers(one.path or one.base_model, question)
-            for question in QUESTIONS
-        }
-        for one in policies
-    }
-    for question in QUESTIONS:
-        assert len({said[question] for said in texts.values()}) == len(policies)
-    return texts
 
 
 def listed(client: httpx.Client) -> set[str]:
@@ -242,13 +151,6 @@ def running(vllm: Any) -> bool:
     )
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(
     ("streams", "promotions"),
     [(8, 4), pytest.param(32, 100, marks=pytest.mark.nightly)],
@@ -260,7 +162,7 @@ def test_streams_through_changes_of_weights_each_have_one_policy_and_none_fails(
     make_policy: Callable[..., Any],
     promote: Callable[..., Any],
     client: httpx.Client,
-    secret: str,  # noqa: F811
+    secret: str,
     project: Any,
 ) -> None:
     from plumbline.policies import serving
