@@ -13,11 +13,10 @@ from tests.engine.truth import ask
 from tests.gateway.test_best_of import judge, scorer  # noqa: F401  # fixtures
 from tests.loop.conftest import run_jobs
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.nightly, pytest.mark.timeout(900)]
 N = 4
 
 
-@pytest.mark.nightly
 def test_the_best_of_vllm_s_answers_is_given(
     make_policy: Callable[..., Any],
     promote: Callable[..., Any],

@@ -1,5 +1,4 @@
-"""While the engine's memory is lent or its weights change, requests wait in the gateway, in order and
-within bounds."""
+"""While the engine is lent or its weights change, requests wait in the gateway, in order."""
 
 from __future__ import annotations
 
