@@ -5,13 +5,16 @@ Both serve the demo base under the name `demo-base`, with a context of 512 token
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -20,6 +23,7 @@ import pytest
 pytest.importorskip("torch")
 
 from align import demo  # noqa: E402
+from tests.gateway.conftest import secret, start_gateway  # noqa: E402, F401
 from tests.ports import free_port  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +124,8 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     command += ["--enable-lora", "--max-lora-rank", "64", "--max-loras", "4"]
     command += ["--max-cpu-loras", "8"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    command += ["--middleware", "align.reloading.Reloading"]
+    command += ["--worker-extension-cls", "align.reloading.Holder"]
     engine = start(
         command,
         tmp_path_factory.mktemp("vllm") / "log",
@@ -127,6 +133,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         VLLM_CPU_KVCACHE_SPACE="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
         VLLM_SERVER_DEV_MODE="1",
+        PYTHONPATH=str(ROOT / "workers"),
     )
     yield engine
     stop(engine)
@@ -152,3 +159,56 @@ def loras(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         folders.append(tmp_path_factory.mktemp("lora") / f"adapter{seed}")
         adapted.save_pretrained(str(folders[-1]))
     return folders
+
+
+@pytest.fixture
+def make_policy(
+    transactional_db: None,
+    project: Any,
+    commit_weights: Callable[..., Any],
+    vllm: Any,
+    settings: Any,
+) -> Iterator[Callable[..., Any]]:
+    """Policies of the demo base; afterwards vLLM has the base's weights again."""
+    from plumbline.policies.models import Policy
+    from plumbline.policies.serving import base_policy
+
+    settings.ENGINE, settings.ENGINE_URL, settings.BASE_NAME = "vllm", vllm.url, "demo-base"
+    committed = functools.cache(commit_weights)
+
+    def make(seed: int, mode: str = "full", scale: float = 0.3) -> Any:
+        folder = committed(seed, mode, scale)
+        return Policy.objects.create(
+            project=project,
+            name=f"{mode}-{seed}-{uuid.uuid4().hex[:6]}",
+            weights=mode,
+            base_model=base_policy(project).base_model,
+            path=str(folder.path),
+            sha256=folder.sha256,
+        )
+
+    yield make
+    assert vllm.post("/v1/weights", name="demo-base").status_code == 200
+
+
+@pytest.fixture
+def promote(project: Any) -> Callable[..., Any]:
+    from plumbline.policies import serving
+
+    def to(policy: Any, alias: str = "current") -> Any:
+        return serving.promote(project, policy, actor=None, reason="test", evidence={}, alias=alias)
+
+    return to
+
+
+@pytest.fixture
+def client(
+    start_gateway: Any,  # noqa: F811
+    secret: str,  # noqa: F811
+    vllm: Any,
+) -> Iterator[httpx.Client]:
+    """Of a gateway before vLLM, with a key."""
+    url = start_gateway(vllm.url).url
+    headers = {"authorization": f"Bearer {secret}"}
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=120) as one:
+        yield one

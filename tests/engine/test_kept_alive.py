@@ -59,14 +59,23 @@ def until(condition: Callable[[], Any], seconds: float = 240) -> Any:
 
 @pytest.fixture
 def kept(transactional_db: None, settings: Any, tmp_path: Path) -> Iterator[Kept]:
+    settings.ENGINE = "transformers"
+    with keeping(settings, tmp_path, ENGINE_SILENCE_SECONDS="4") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def keeping(settings: Any, tmp_path: Path, **more: str) -> Iterator[Kept]:
+    """`manage.py engine`, with the engine that the settings name."""
     port = free_port()
     log = tmp_path / "log"
+    settings.ENGINE_URL = f"http://127.0.0.1:{port}"
     environment = {
         "DATABASE_URL": database_url(),
-        "ENGINE_URL": f"http://127.0.0.1:{port}",
-        "ENGINE_SILENCE_SECONDS": "4",
+        "ENGINE": settings.ENGINE,
+        "ENGINE_URL": settings.ENGINE_URL,
+        **more,
     }
-    settings.ENGINE, settings.ENGINE_URL = "transformers", environment["ENGINE_URL"]
     with log.open("wb") as out:
         keeper = subprocess.Popen(
             [sys.executable, str(ROOT / "manage.py"), "engine", "--port", str(port)],
@@ -128,6 +137,33 @@ def test_an_engine_that_was_killed_or_hangs_serves_its_adapters_again(
     assert troubles
     assert {reply.status_code for reply in troubles} == {503}
     assert all(reply.headers["retry-after"] for reply in troubles)
+
+
+@pytest.mark.vllm
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+def test_a_vllm_that_was_killed_holds_the_alias_s_full_weights_again(
+    transactional_db: None,
+    settings: Any,
+    tmp_path: Path,
+    make_policy: Callable[..., Any],
+    promote: Any,  # noqa: F811
+    vllm: Any,
+) -> None:
+    """It starts with the base model's, whose name it then has; its keeper and the loop's look give
+    it the others, under whose name the keeper finds it alive."""
+    from plumbline.policies import engines, serving
+
+    policy = make_policy(61)
+    with keeping(settings, tmp_path, BASE_NAME=settings.BASE_NAME) as kept:
+        promote(policy)
+        said = serving.probe(policy)
+        kept.engine.send_signal(signal.SIGKILL)
+        until(lambda: kept.said("generates") == 2)
+        until(lambda: set(engines.cards(settings.ENGINE_URL)) == {policy.name})
+        assert serving.probe(policy) == said
+        assert kept.said("ended with status -9") == 1
+        settings.ENGINE_URL = vllm.url  # for what the fixture puts right
 
 
 def test_an_engine_dies_with_a_keeper_that_is_killed() -> None:

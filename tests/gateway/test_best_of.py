@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from plumbline.gateway.models import Exchange, StoredCompletion
 from plumbline.policies.models import RewardModel
 from tests.align.test_reward import comparisons
 from tests.engines import DEMO_BASE
+from tests.fleet.house import Redis, redis  # noqa: F401  # a fixture
+from tests.gateway.test_limits import in_redis, limit, soon  # noqa: F401  # a fixture
 from tests.ports import free_port
 
 openai = pytest.importorskip("openai")
@@ -230,3 +232,24 @@ def test_a_keys_cap_on_answers_counts_them_all(
     ApiKey.objects.update(most_choices=2)
     error = refusal(sdk)
     assert (error.status_code, error.param, error.code) == (400, "best_of", "too_many_choices")
+
+
+def test_a_keys_limits_take_all_answers_and_get_back_what_none_of_them_used(
+    sdk: Any,
+    current: Any,
+    judge: RewardModel,
+    limit: Callable[..., None],  # noqa: F811
+    redis: Redis,  # noqa: F811
+) -> None:
+    """By a real Redis: a request of five answers counts once, its tokens five times."""
+    limit(requests_per_minute=10, tokens_per_day=N * 100 + 30)
+    raw = ask(sdk, max_tokens=100)
+    usage = raw.parse().usage
+    assert usage.completion_tokens > N
+    assert raw.headers["x-ratelimit-remaining-requests"] == "9"
+    soon(lambda: in_redis(redis, "in_day"), usage.total_tokens)
+    with pytest.raises(openai.RateLimitError) as caught:
+        ask(sdk, max_tokens=100)  # what one answer would need is left, what five would is not
+    assert caught.value.code == "insufficient_quota"
+    assert in_redis(redis, "in_day") == usage.total_tokens
+    assert ask(sdk, 1, max_tokens=100).parse().choices

@@ -175,6 +175,41 @@ def test_a_promotion_of_another_policy_ends_the_canary_too(
     assert RouteChange.objects.first().reason.startswith("The alias moved to another policy.")
 
 
+def test_rejecting_the_canary_ends_it_and_unloads_it(
+    sdk: Any, project: Any, current: Any, canary: Any, alice: Any, client_for: Any
+) -> None:
+    start(project, canary, 1.0)
+    assert told(sdk) == canary.name
+    said = client_for(alice).post(f"/p/alpha/lab/policies/{canary.pk}/reject/", follow=True)
+    assert f"{canary.name} is rejected." in text(said)
+    assert "may still hold it" not in text(said)
+    deployment = Deployment.objects.get()
+    assert (deployment.policy, deployment.canary, deployment.canary_share) == (current, None, 0)
+    ended = RouteChange.objects.first()
+    assert (ended.before, ended.before_share, ended.after, ended.actor) == (canary, 1, None, alice)
+    assert ended.reason == "The policy was rejected. On the page of policies."
+    assert told(sdk) == current.name
+    assert canary.name not in serving.served()
+
+
+def test_a_rejection_ends_a_shadow_and_leaves_other_trials_alone(
+    project: Any, current: Any, canary: Any, make_adapter: Any, alice: Any
+) -> None:
+    from plumbline.accounts import keys
+
+    shadow = make_adapter(15)
+    key, _ = keys.create(project, "app", ["infer"], alice)
+    start(project, canary, 0.5)
+    trials.set_shadow(project, "current", shadow, 0.5, [key], actor=None, reason="to see")
+    assert trials.reject(shadow, actor=None, reason="Worse.")
+    deployment = Deployment.objects.get()
+    assert (deployment.canary, deployment.canary_share, deployment.shadow) == (canary, 0.5, None)
+    assert not deployment.shadow_keys.exists()
+    assert not trials.reject(shadow, actor=None, reason="Again.")
+    assert not trials.reject(current, actor=None, reason="It is promoted.")
+    assert Deployment.objects.get().policy == current
+
+
 def test_a_canary_stays_loaded_until_it_is_dropped(
     sdk: Any, project: Any, current: Any, canary: Any
 ) -> None:

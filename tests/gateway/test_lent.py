@@ -1,4 +1,4 @@
-"""While the engine's memory is lent, requests wait in the gateway, in order and within bounds."""
+"""While the engine is lent or its weights change, requests wait in the gateway, in order."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from django.db import OperationalError, connection
+from django.utils import timezone
 
 from plumbline.fleet import claims, dispatch, lending
 from plumbline.gateway import gate
 from plumbline.gateway.directory import Directory
 from plumbline.gateway.models import Exchange
 from plumbline.policies import engines, serving
-from plumbline.policies.models import Deployment, Loan
+from plumbline.policies.models import Deployment, Loan, Reload
 from tests.engines import EngineProcess
 from tests.ports import free_port
 
@@ -142,6 +144,31 @@ def test_a_request_that_waited_too_long_is_told_why(
     journal(503, 503)
 
 
+def test_requests_wait_while_weights_change_as_long_as_somebody_is_at_it(
+    current: Any, ask: Any, http: httpx.Client, settings: Any
+) -> None:
+    """Whoever changes them and dies leaves a row, which counts for so long only."""
+
+    def change(seconds: float) -> None:
+        Reload.objects.create(until=timezone.now() + timedelta(seconds=seconds))
+        time.sleep(serving.SEEN_SECONDS)
+
+    change(60)
+    assert http.get("/ready").json()["engine"] == "reloading"
+    settings.ENGINE_WAIT_SECONDS = 1
+    late = ask().result()
+    assert (late.status_code, late.json()["error"]["code"]) == (503, "model_loading")
+    assert "taking up another policy's weights and did not come back within 1 s" in late.text
+    settings.ENGINE_WAIT_SECONDS = 60
+    Reload.objects.all().delete()
+    change(1)
+    waiting = ask()
+    time.sleep(0.3)
+    assert not waiting.done()
+    assert waiting.result().status_code == 200
+    assert Reload.objects.exists()
+
+
 def test_a_request_that_waited_goes_to_the_policy_of_now(
     current: Any, ask: Any, lent: Callable[[], Loan], make_adapter: Any, engine: Any
 ) -> None:
@@ -200,7 +227,7 @@ def test_a_database_that_is_away_keeps_the_line_closed(
             async def gone() -> bool:
                 raise OperationalError("gone")
 
-            away.setattr(directory, "lent", gone)
+            away.setattr(directory, "shut", gone)
             await asyncio.to_thread(_end, loan)
             await asyncio.sleep(0.4)
             assert not asked.done()

@@ -155,6 +155,10 @@ def test_other_addresses_and_methods_are_refused_in_the_same_shape(http: httpx.C
         ("POST", "/v1/load_lora_adapter", 404),
         ("POST", "/tokenize", 404),
         ("POST", "/pause", 404),
+        ("POST", "/collective_rpc", 404),
+        ("POST", "/reset_prefix_cache", 404),
+        ("GET", "/v1/weights", 404),
+        ("POST", "/v1/weights", 404),
     ]:
         reply = http.request(method, path)
         assert reply.status_code == status

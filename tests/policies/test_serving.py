@@ -12,7 +12,7 @@ import pytest
 
 from plumbline.accounts.models import Project, User
 from plumbline.policies import serving
-from plumbline.policies.models import Deployment, Flip, Policy
+from plumbline.policies.models import Deployment, Flip, Policy, Reload
 
 MakePolicy = Callable[..., Policy]
 
@@ -74,13 +74,18 @@ def test_full_weights_are_served_by_the_embedded_engine(make_policy: MakePolicy)
     assert serving.probe(policy).strip()
 
 
-def test_vllm_refuses_full_weights_with_a_clear_sentence(
-    make_policy: MakePolicy, settings: Any
+def test_a_vllm_that_cannot_change_its_weights_is_told_how_to_be_started(
+    project: Project, make_policy: MakePolicy, settings: Any
 ) -> None:
+    """The embedded engine stands in for one that was started without what that needs."""
+    base = serving.base_policy(project)
+    promote(project, base)
     settings.ENGINE = "vllm"
     policy = make_policy(fresh("full"), seed=2, mode="full", scale=0.01)
-    with pytest.raises(serving.EngineError, match="full weights, which vLLM cannot load"):
-        serving.ensure_loaded(policy)
+    with pytest.raises(serving.EngineError, match="start vLLM as `align.reloading` says"):
+        promote(project, policy)
+    assert Deployment.objects.get().policy == base
+    assert not Reload.objects.exists()
 
 
 def test_altered_weights_are_never_loaded(make_policy: MakePolicy) -> None:

@@ -111,12 +111,12 @@ class Keeper:
 
     def _alive(self) -> bool:
         """Whether it gives a token now, or has given others some while ours waited for its turn,
-        or sleeps, as it was told to."""
-        if self._sleeps():
+        or sleeps or takes up other weights, as it was told to."""
+        if self._sleeps() or self._changes():
             return True
         before = self._generated()
         seconds = min(self.patience, 30.0)
-        prompt = {"model": self.model, "prompt": "Hello", "max_tokens": 1}
+        prompt = {"model": self._serves(), "prompt": "Hello", "max_tokens": 1}
         reply = self._ask("POST", "/v1/completions", seconds, prompt)
         if isinstance(reply, dict) and (reply.get("usage") or {}).get("completion_tokens"):
             return True
@@ -126,6 +126,18 @@ class Keeper:
     def _sleeps(self) -> bool:
         reply = self._ask("GET", "/is_sleeping", 5.0)
         return isinstance(reply, dict) and bool(reply.get("is_sleeping"))
+
+    def _changes(self) -> bool:
+        """It gives up by itself where that takes too long (`align.reloading`)."""
+        reply = self._ask("GET", "/v1/weights", 5.0)
+        return isinstance(reply, dict) and bool(reply.get("changing"))
+
+    def _serves(self) -> str:
+        """The base's name, or that of the weights which have taken its place."""
+        reply = self._ask("GET", "/v1/models", 5.0)
+        cards = reply.get("data") if isinstance(reply, dict) else None
+        names = [str(card["id"]) for card in cards or [] if "id" in card]
+        return self.model if self.model in names or not names else names[0]
 
     def _generated(self) -> float | None:
         """How many tokens it has generated in all, by its own count."""

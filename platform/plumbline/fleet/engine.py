@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.conf import settings
 from plumbline.fleet import devices
 
 VLLM = settings.ROOT / ".venv-vllm/bin/python"
+WORKERS = str(settings.ROOT / "workers")  # where `align` is, which that environment lacks
 AT_ONCE = 4  # adapters in one batch of vLLM's
 IN_MEMORY = 16  # adapters in the host's memory beside them; others are read again for use
 
@@ -34,6 +36,9 @@ def command_line(port: int) -> list[str]:
     lora = ["--enable-lora", "--max-lora-rank", "64", "--enforce-eager"]
     lora += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     lora += ["--max-loras", str(AT_ONCE), "--max-cpu-loras", str(IN_MEMORY)]
+    # For policies with full weights.
+    lora += ["--middleware", "align.reloading.Reloading"]
+    lora += ["--worker-extension-cls", "align.reloading.Holder"]
     if settings.ENGINE_SLEEPS and devices.of_host():  # the CPU build knows no sleep mode
         lora.append("--enable-sleep-mode")
     return [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *base, *lora]
@@ -51,5 +56,6 @@ def environment() -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_SERVER_DEV_MODE": str(int(settings.ENGINE_SLEEPS)),
+        "PYTHONPATH": os.pathsep.join(filter(None, [WORKERS, os.environ.get("PYTHONPATH")])),
         **gpus,
     }

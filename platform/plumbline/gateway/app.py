@@ -26,7 +26,7 @@ from starlette.routing import Route
 from plumbline.accounts.models import Scope as KeyScope
 from plumbline.gateway import best_of, caps, ids
 from plumbline.gateway.balance import Engines
-from plumbline.gateway.best_of import BestOf
+from plumbline.gateway.best_of import BestOf, Judge
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
 from plumbline.gateway.endpoints import CHAT, PLAIN, RESPONSES, Endpoint
 from plumbline.gateway.engine import NO_MODEL, RETRY_AFTER
@@ -128,25 +128,15 @@ class Gateway:
         request.state.counted = True  # from here on its end is in the books
         try:
             if await self.gate.shut():
-                await _unless_client_leaves(request, self.gate.opened())
-                served.way = way = await self._way(caller, asked)  # of now
-                served.target = target = way.choose(caller, asked, id)
-            request.state.headers["x-policy-version"] = target.name
-            if way.weights:
-                request.state.headers["x-objectives"] = way.weights
-            body = {**asked.body, "model": target.engine_name}
-            after = BackgroundTask(self.shadows.offer, served)
-            if judge is not None:
-                best = self.best.answer(judge, end.path, body, id)
-                answer, told = await _unless_client_leaves(request, best)
-            elif asked.stream:
-                chunks = await self.engine.stream(end.path, body, id)
-                return Stream(served, chunks, self.books, request.state.headers, after)
-            else:
-                whole = self.engine.whole(end.path, body, id)
-                answer = await _unless_client_leaves(request, whole)
+                await self._wait(request, served)
+            try:
+                return await self._answer(request, served, end, judge)
+            except ApiError as error:
+                if _code(error) != NO_MODEL or not await self._has_moved(request, served):
+                    raise
+            return await self._answer(request, served, end, judge)
         except ApiError as error:
-            trouble = _not_loaded(error, target)
+            trouble = _not_loaded(error, served.target)
             served.status = trouble.status
             self.books.close(served)
             raise trouble from error
@@ -154,11 +144,48 @@ class Gateway:
             served.status = CLIENT_LEFT if isinstance(error, ClientDisconnect) else 503
             self.books.close(served)
             raise
+
+    async def _answer(
+        self, request: Request, served: Served, end: Endpoint, judge: Judge | None
+    ) -> Response:
+        """The engine's answer to an admitted request, its end in the books."""
+        asked, target, id = served.asked, served.target, request.state.id
+        request.state.headers["x-policy-version"] = target.name
+        if served.way is not None and served.way.weights:
+            request.state.headers["x-objectives"] = served.way.weights
+        body = {**asked.body, "model": target.engine_name}
+        after = BackgroundTask(self.shadows.offer, served)
+        if judge is not None:
+            best = self.best.answer(judge, end.path, body, id)
+            answer, told = await _unless_client_leaves(request, best)
+            reply = served.dress(answer)
+            self.books.close(served)
+            return best_of.response(served, reply, told, request.state.headers, after)
+        if asked.stream:
+            chunks = await self.engine.stream(end.path, body, id)
+            return Stream(served, chunks, self.books, request.state.headers, after)
+        whole = self.engine.whole(end.path, body, id)
+        answer = await _unless_client_leaves(request, whole)
         reply = served.dress(answer)
         self.books.close(served)
-        if judge is not None:
-            return best_of.response(served, reply, told, request.state.headers, after)
         return JSONResponse(reply, headers=request.state.headers, background=after)
+
+    async def _wait(self, request: Request, served: Served) -> None:
+        """Until the gate is open; the request then goes where its model's name leads now."""
+        await _unless_client_leaves(request, self.gate.opened())
+        served.way = await self._way(served.caller, served.asked)
+        served.target = served.way.choose(served.caller, served.asked, request.state.id)
+
+    async def _has_moved(self, request: Request, served: Served) -> bool:
+        """Whether a policy that the engine no longer has made room for others while the request was
+        on its way to it, which the request then goes to instead."""
+        before = served.target
+        if await self.gate.shut():
+            await self._wait(request, served)
+            return True
+        served.way = await self._way(served.caller, served.asked)
+        served.target = served.way.choose(served.caller, served.asked, request.state.id)
+        return served.target != before
 
     async def _admit(self, request: Request, served: Served) -> None:
         """Take what the request may use at most from its key's limits."""
@@ -285,10 +312,15 @@ async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]
 
 def _not_loaded(error: ApiError, target: Target) -> ApiError:
     """An engine that has just started does not know yet what the aliases point at."""
-    if error.body["error"]["code"] == NO_MODEL and target.deployed:
+    if _code(error) == NO_MODEL and target.deployed:
         said = f"{target.name} is being loaded."
         return ApiError(503, said, code="model_loading", retry_after=RETRY_AFTER)
     return error
+
+
+def _code(error: ApiError) -> str | None:
+    code: str | None = error.body["error"]["code"]
+    return code
 
 
 def _no_model(name: str) -> ApiError:

@@ -172,6 +172,8 @@ class Engines:
             loading.add_done_callback(lambda done: self._loading.pop(name, None))
         try:
             return await asyncio.shield(loading)
+        except (engines.EngineReloading, engines.EngineTaken):
+            return False  # until an alias moves, which may be soon
         except (engines.EngineLent, engines.EngineAway) as error:
             said = "The engine is not available at the moment."
             raise ApiError(503, said, retry_after=RETRY_AFTER) from error

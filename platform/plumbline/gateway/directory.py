@@ -1,5 +1,5 @@
-"""Who is calling, which policy a name means, whether the engine is lent: the database behind a
-short memory.
+"""Who is calling, which policy a name means, whether the engine takes requests: the database behind
+a short memory.
 
 A revoked key stops within two seconds; a promotion or a loan shows before it goes on. Concurrent
 requests for the same answer share one query, which runs in a thread of its own, so the event loop
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from plumbline.accounts import keys
 from plumbline.gateway import caps, limits
 from plumbline.gateway.caps import Caps
 from plumbline.gateway.limits import Limits
-from plumbline.policies import routes
+from plumbline.policies import routes, seats
 from plumbline.policies.models import Deployment, Loan, Objective, Policy
 from plumbline.policies.serving import SEEN_SECONDS, engine_name
 
@@ -65,6 +66,13 @@ class Listed:
     created: int
 
 
+class Shut(Enum):
+    """Why the engine takes no requests."""
+
+    LENT = "lent"  # its memory is lent to a job
+    RELOADING = "reloading"  # it is taking up other weights
+
+
 class Directory:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="directory")
@@ -77,9 +85,9 @@ class Directory:
     async def caller(self, secret: str) -> Caller | None:
         return await self.ask(("caller", secret), lambda: _caller(secret))
 
-    async def lent(self) -> bool:
-        """Whether the engine has lent its memory to a job, or is about to."""
-        return await self.ask("lent", Loan.objects.exists, SOON)
+    async def shut(self) -> Shut | None:
+        """Why no request may go to the engine now, or soon; None where it may."""
+        return await self.ask("shut", _shut, SOON)
 
     async def listing(self, project: int, served: Sequence[str]) -> list[Listed]:
         """Aliases, what they point at, objectives, and the project's other policies that the engine
@@ -116,6 +124,12 @@ def _fresh_connection(query: Callable[[], T]) -> T:
         return query()
     finally:
         close_old_connections()
+
+
+def _shut() -> Shut | None:
+    if Loan.objects.exists():
+        return Shut.LENT
+    return Shut.RELOADING if seats.changing() else None
 
 
 def _caller(secret: str) -> Caller | None:

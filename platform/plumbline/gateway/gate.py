@@ -1,4 +1,4 @@
-"""Where requests wait while the engine's memory is lent to a job.
+"""Where requests wait while the engine's memory is lent to a job, or its weights change.
 
 The line is bounded and keeps its order: nobody who comes later passes, a client that leaves frees
 its place, and whoever has waited too long is told so. So it does not matter what an engine does
@@ -13,13 +13,17 @@ import logging
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from plumbline.gateway.directory import SOON, Directory
+from plumbline.gateway.directory import SOON, Directory, Shut
 from plumbline.gateway.wire import ApiError
 
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 512  # requests of this process
 RETRY_AFTER = 10  # seconds: jobs take minutes
+TOLD = {
+    Shut.LENT: ("engine_lent", "The engine is lent to a training job"),
+    Shut.RELOADING: ("model_loading", "The engine is taking up another policy's weights"),
+}
 
 
 class Gate:
@@ -27,6 +31,7 @@ class Gate:
         self._directory = directory
         self._line: dict[asyncio.Future[None], None] = {}  # in the order they came
         self._keeper: asyncio.Task[None] | None = None
+        self._why = Shut.LENT  # when it was last shut
 
     async def close(self) -> None:
         if self._keeper is not None:
@@ -40,13 +45,12 @@ class Gate:
 
     async def shut(self) -> bool:
         """Whether a request that comes now must wait."""
-        return await self._directory.lent() or bool(self._line)
+        return await self._is_shut() or bool(self._line)
 
     async def opened(self) -> None:
         """Wait in line. Raises ApiError when there is no place, or when it takes too long."""
         if len(self._line) >= MOST_WAITING:
-            said = "The engine is lent to a training job, and too many requests wait for it."
-            raise ApiError(503, said, code="engine_lent", retry_after=RETRY_AFTER)
+            raise self._refusal(", and too many requests wait for it")
         place = asyncio.get_running_loop().create_future()
         self._line[place] = None
         if self._keeper is None or self._keeper.done():
@@ -55,25 +59,31 @@ class Gate:
             async with asyncio.timeout(settings.ENGINE_WAIT_SECONDS):
                 await place
         except TimeoutError as error:
-            said = (
-                "The engine is lent to a training job and did not come back within "
-                f"{settings.ENGINE_WAIT_SECONDS:g} seconds."
-            )
-            raise ApiError(503, said, code="engine_lent", retry_after=RETRY_AFTER) from error
+            seconds = f"{settings.ENGINE_WAIT_SECONDS:g} seconds"
+            raise self._refusal(f" and did not come back within {seconds}") from error
         finally:
             self._line.pop(place, None)
+
+    async def _is_shut(self) -> bool:
+        why = await self._directory.shut()
+        self._why = why or self._why
+        return why is not None
 
     async def _keep(self) -> None:
         """Look until the engine is back, then let all through, the first first."""
         while self._line:
             await asyncio.sleep(SOON)
             try:
-                lent = await self._directory.lent()
+                shut = await self._is_shut()
             except DatabaseError as error:
                 log.warning("the line waits until the database answers: %s", error)
                 continue
-            if not lent:
+            if not shut:
                 line, self._line = self._line, {}
                 for place in line:
                     if not place.done():
                         place.set_result(None)
+
+    def _refusal(self, trouble: str) -> ApiError:
+        code, said = TOLD[self._why]
+        return ApiError(503, f"{said}{trouble}.", code=code, retry_after=RETRY_AFTER)

@@ -19,8 +19,8 @@ from plumbline.gateway.wire import ApiError
 
 PROBE_SECONDS = 10.0
 DATABASE_SECONDS = 5.0
-PROBE = {"model": settings.BASE_NAME, "prompt": "Hello", "max_tokens": 1}
-UP, LENT, AWAY = "up", "lent", "away"
+PROBE = {"prompt": "Hello", "max_tokens": 1}
+UP, AWAY = "up", "away"
 
 
 class Readiness:
@@ -34,11 +34,11 @@ class Readiness:
         self._token_at = time.monotonic()
 
     async def parts(self) -> dict[str, str]:
-        """What the gateway needs and how it is. An engine that is lent comes back by itself, and
-        requests wait for it, so it is no fault."""
+        """What the gateway needs and how it is. An engine that is lent, or takes up other weights,
+        comes back by itself, and requests wait for it, so it is no fault."""
         database, redis = await asyncio.gather(self._database(), self._limiter.answers())
-        lent = database and await self._directory.lent()
-        engine = LENT if lent else UP if await self._engine_up() else AWAY
+        shut = await self._directory.shut() if database else None
+        engine = shut.value if shut else UP if await self._engine_up() else AWAY
         return {
             "database": UP if database else AWAY,
             "redis": UP if redis else AWAY,
@@ -56,7 +56,12 @@ class Readiness:
     async def _probe(self) -> bool:
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                reply = await self._engine.whole("/v1/completions", PROBE)
+                served = await self._engine.served()
+                if not served:
+                    return False
+                # Full weights in the base's place have a name of their own.
+                name = settings.BASE_NAME if settings.BASE_NAME in served else served[0]
+                reply = await self._engine.whole("/v1/completions", {**PROBE, "model": name})
         except (ApiError, TimeoutError):
             return False
         usage = reply.get("usage")
@@ -68,7 +73,7 @@ class Readiness:
     async def _database(self) -> bool:
         try:
             async with asyncio.timeout(DATABASE_SECONDS):
-                await self._directory.lent()
+                await self._directory.shut()
         except (DatabaseError, TimeoutError):
             return False
         return True

@@ -15,7 +15,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 
 from plumbline.loop.models import Evaluation, Round
 from plumbline.permissions import PlumblineRequest
-from plumbline.policies import serving
+from plumbline.policies import serving, trials
 from plumbline.policies.models import Deployment, Flip, Policy
 
 HISTORY = 50
@@ -78,10 +78,9 @@ def promote(request: PlumblineRequest, pk: UUID) -> HttpResponse:
 
 
 def reject(request: PlumblineRequest, pk: UUID) -> HttpResponse:
-    """Turn a candidate down; the round that made it ends without a promotion."""
+    """Turn a candidate down; the round that made it ends without a promotion, a canary ends."""
     policy = get_object_or_404(Policy, project=request.project, pk=pk)
-    waiting = Policy.objects.filter(pk=policy.pk, state=Policy.State.CANDIDATE)
-    if not waiting.exclude(weights=Policy.Weights.BASE).update(state=Policy.State.REJECTED):
+    if not trials.reject(policy, actor=request.user, reason="On the page of policies."):
         messages.info(request, f"{policy.name} is no longer a candidate.")
         return _back(request)
     messages.success(request, f"{policy.name} is rejected.")

@@ -39,7 +39,7 @@ from plumbline.loop import (
     training,
 )
 from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
-from plumbline.policies import serving
+from plumbline.policies import serving, trials
 from plumbline.policies.models import Deployment, Policy, RewardModel
 
 
@@ -301,8 +301,8 @@ def gate(round: Round) -> Stage | None:
     round.gate = evaluation.gate(round)
     round.save(update_fields=["gate"])
     if not round.gate["passed"]:
+        trials.reject(round.policy_out, actor=None, reason=f"{round}: the gate did not pass.")
         serving.release(round.policy_out)
-        Policy.objects.filter(pk=round.policy_out.pk).update(state=Policy.State.REJECTED)
         return Stage.DONE
     return Stage.PROMOTE
 

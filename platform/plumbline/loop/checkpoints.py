@@ -19,7 +19,7 @@ from align.algorithm import Draws
 from plumbline.collect.models import Completion, Prompt
 from plumbline.loop import evaluation, roundjobs, rows
 from plumbline.loop.models import Round
-from plumbline.policies import serving
+from plumbline.policies import serving, trials
 from plumbline.policies.models import Policy
 
 ONE = Draws(n=1, temperature=1.0)
@@ -85,8 +85,8 @@ def let_go(candidates: list[Policy], chosen: Policy) -> None:
     """The others leave the engine; they stay as records."""
     for policy in candidates:
         if policy != chosen:
+            trials.reject(policy, actor=None, reason="Another checkpoint was chosen.")
             serving.release(policy)
-            Policy.objects.filter(pk=policy.pk).update(state=Policy.State.REJECTED)
 
 
 def _row(

@@ -22,6 +22,7 @@ LOAD_SECONDS = 120.0
 LIST_SECONDS = 30.0  # until an engine has said what it serves
 UP_SECONDS = 10.0  # the same, where another engine can do without it
 SLEEP_SECONDS = 120.0  # for the requests in progress to end
+WEIGHTS = "/v1/weights"  # of `align.reloading`
 
 
 class EngineError(Exception):
@@ -42,6 +43,14 @@ class EngineSlow(EngineAway):
 
 class EngineLent(EngineError):
     """It has lent its memory to a job: nothing is wrong, ask again later."""
+
+
+class EngineReloading(EngineLent):
+    """It is taking up other weights: ask again soon."""
+
+
+class EngineTaken(EngineError):
+    """It holds other weights, which an alias needs."""
 
 
 def urls() -> list[str]:
@@ -91,6 +100,20 @@ def cards(url: str, seconds: float = LIST_SECONDS) -> dict[str, dict[str, Any]]:
         return {card["id"]: card for card in reply["data"]}
     except (KeyError, TypeError) as error:
         raise EngineError(f"the list of models of the engine at {url} is not one") from error
+
+
+def reload(url: str, name: str, path: str) -> None:
+    """Have a vLLM hold the weights in `path` under `name`; it first ends what it answers, and then
+    serves nothing of the old ones, adapters neither. Raises EngineRefusal when it still does."""
+    try:
+        call(url, "GET", WEIGHTS, None, LIST_SECONDS)
+    except EngineRefusal as error:
+        raise EngineError(
+            f"the engine at {url} does not serve {name!r} and cannot change its weights; "
+            "start vLLM as `align.reloading` says"
+        ) from error
+    body = {"name": name, "path": path, "seconds": SLEEP_SECONDS}
+    call(url, "POST", WEIGHTS, body, SLEEP_SECONDS + LOAD_SECONDS)
 
 
 def check_sleep() -> None:

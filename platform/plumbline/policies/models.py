@@ -231,3 +231,15 @@ class Loan(models.Model):
 
     def __str__(self) -> str:
         return f"lent to {self.job}"
+
+
+class Reload(models.Model):
+    """Some process changes the engines' weights. While there is such a row and its time is not
+    over, the gateway lets no request through; `policies/seats.py` writes, renews and removes it."""
+
+    only = models.PositiveSmallIntegerField(default=1, unique=True, editable=False)  # one at a time
+    until = models.DateTimeField()  # on the database's clock
+    since = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"weights change until {self.until:%H:%M:%S}"

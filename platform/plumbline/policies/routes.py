@@ -12,20 +12,22 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from plumbline.accounts.models import Project, User
+from plumbline.policies import seats
 from plumbline.policies.models import Deployment, Mixture, Objective, Policy, RouteChange
 
 POINTERS = ("policy", "previous", "canary", "shadow")  # of an alias
 
 
 def needed(project: Project | int | None = None) -> QuerySet[Policy]:
-    """Policies that requests may reach without naming them: of one project, or of all."""
+    """Policies that requests may reach without naming them: of one project, or of all. Where the
+    engines hold one model at a time, those of them that run on its weights."""
     mine = {} if project is None else {"project": project}
     deployments = Deployment.objects.filter(**mine)
     wanted = Q(pk__in=Objective.objects.filter(**mine).values("policy"))
     wanted |= Q(pk__in=_ready().filter(**mine).values("policy"))
     for pointer in POINTERS:
         wanted |= Q(pk__in=deployments.exclude(**{pointer: None}).values(pointer))
-    return Policy.objects.filter(wanted)
+    return seats.fitting(Policy.objects.filter(wanted))
 
 
 def why_needed(policy: Policy) -> str | None:

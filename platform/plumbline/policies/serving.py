@@ -19,16 +19,16 @@ from django.db import transaction
 from django.db.models import Q
 
 from plumbline.accounts.models import Project, User
-from plumbline.policies import engines, manifest, routes
+from plumbline.policies import engines, manifest, routes, seats
 from plumbline.policies.engines import EngineError as EngineError
 from plumbline.policies.engines import EngineLent as EngineLent
-from plumbline.policies.models import Deployment, Flip, Loan, Policy
+from plumbline.policies.models import Deployment, Flip, Policy
+from plumbline.policies.seats import SEEN_SECONDS as SEEN_SECONDS
 
 log = logging.getLogger(__name__)
 
 CURRENT = "current"
 PROBE_SECONDS = 30.0
-SEEN_SECONDS = 0.1  # after an alias has moved or a loan is written, until every gateway goes by it
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
 PROBE_TOKENS = 2  # one of the prompt, one of what is kept of it: both ways that answers are made
 Cards = Mapping[str, Mapping[str, Any]]
@@ -66,6 +66,9 @@ def ensure_loaded(policy: Policy) -> None:
     them cannot, or none is up."""
     _check_base(policy)
     here = engines.up()
+    if seats.one_at_a_time() and (wrong := seats.wrong(policy, here)):
+        seats.restore(policy, wrong)
+        here = engines.up()
     lacking = [url for url, cards in here.items() if not _is_served(policy, cards)]
     if lacking:
         _load(policy, lacking)
@@ -74,12 +77,7 @@ def ensure_loaded(policy: Policy) -> None:
 def _load(policy: Policy, lacking: list[str]) -> None:
     if policy.weights == Policy.Weights.BASE:
         raise EngineError(f"the engine does not serve its base model as {settings.BASE_NAME!r}")
-    if policy.weights == Policy.Weights.FULL and settings.ENGINE == "vllm":
-        raise EngineError(
-            f"{policy.name} has full weights, which vLLM cannot load while it runs; "
-            "train with LoRA, or restart the engine with this policy as its base model"
-        )
-    _check_not_lent()
+    seats.check_not_lent()
     body = {"lora_name": policy.name, "lora_path": policy.path}
     try:
         if policy.weights == Policy.Weights.FULL:
@@ -112,9 +110,11 @@ def release(policy: Policy) -> None:
         raise ValueError("the base model stays loaded")
     if (needs := routes.why_needed(policy)) is not None:
         raise ValueError(f"{policy.name} is needed by {needs}")
+    if policy.weights == Policy.Weights.FULL and seats.one_at_a_time():
+        return  # its weights stay until others take their place
     holding = [url for url, cards in engines.up().items() if policy.name in cards]
     if holding:
-        _check_not_lent()
+        seats.check_not_lent()
         engines.each(holding, lambda url: _unload(url, policy.name))
 
 
@@ -172,7 +172,7 @@ def load_again(name: str) -> bool:
 def probe(policy: Policy) -> str:
     """A few tokens from a real generation on every engine that is up: the proof that the policy
     answers, and its text."""
-    _check_not_lent()
+    seats.check_not_lent()
     return engines.each(list(engines.up()), lambda url: _probe(url, policy))[0]
 
 
@@ -210,9 +210,7 @@ def promote(
     """
     if policy.project_id != project.pk:
         raise ValueError(f"{policy} is not a policy of {project}")
-    ensure_loaded(policy)
-    probe(policy)
-    return _point(project, alias, policy, actor, reason, evidence)
+    return _move(project, alias, policy, actor, reason, evidence)
 
 
 def roll_back(
@@ -223,9 +221,7 @@ def roll_back(
     if deployment is None or deployment.previous is None:
         raise ValueError(f"{alias} has no previous policy to roll back to")
     policy = deployment.previous
-    ensure_loaded(policy)
-    probe(policy)
-    return _point(project, alias, policy, actor, reason, {"rolled_back": deployment.policy.name})
+    return _move(project, alias, policy, actor, reason, {"rolled_back": deployment.policy.name})
 
 
 def reconcile() -> list[str]:
@@ -243,6 +239,8 @@ def reconcile() -> list[str]:
             continue
         try:
             ensure_loaded(policy)
+        except engines.EngineReloading:  # somebody is at it already
+            return loaded
         except EngineError as error:
             log.error("%s cannot be served: %s", policy.name, error)
             failed.append(str(error))
@@ -256,6 +254,21 @@ def reconcile() -> list[str]:
 def served() -> dict[str, dict[str, Any]]:
     """Model cards by name of all that some engine serves."""
     return {name: card for cards in engines.up().values() for name, card in cards.items()}
+
+
+def _move(
+    project: Project,
+    alias: str,
+    policy: Policy,
+    actor: User | None,
+    reason: str,
+    evidence: Mapping[str, Any],
+) -> Deployment:
+    _check_base(policy)
+    with seats.taken(project, alias, policy):
+        ensure_loaded(policy)
+        probe(policy)
+        return _point(project, alias, policy, actor, reason, evidence)
 
 
 def _point(
@@ -292,18 +305,13 @@ def _point(
 
 def _check_base(policy: Policy) -> None:
     """An engine runs one base model; adapters of another, and other bases, are not its business."""
-    if policy.weights == Policy.Weights.FULL:
+    if policy.weights == Policy.Weights.FULL and not seats.one_at_a_time():
         return
     if Path(policy.base_model).resolve() != Path(settings.BASE_MODEL).resolve():
         raise EngineError(
             f"{policy.name} belongs to the base model {policy.base_model}, "
             f"but the engine runs {settings.BASE_MODEL}"
         )
-
-
-def _check_not_lent() -> None:
-    if Loan.objects.exists():
-        raise EngineLent("the engine's memory is lent to a GPU job; it is asked again afterwards")
 
 
 def _is_served(policy: Policy, cards: Cards) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from plumbline.accounts.models import ApiKey, Project, User
 from plumbline.policies import routes, serving
@@ -97,6 +98,33 @@ def set_shadow(
 def drop_shadow(project: Project, alias: str, *, actor: User | None, reason: str) -> Deployment:
     """End a shadow; what it wrote stays. Raises ValueError without one."""
     return _change(project, alias, What.SHADOW, None, 0.0, actor, reason)
+
+
+def reject(policy: Policy, *, actor: User | None, reason: str) -> bool:
+    """Turn a candidate down, which ends its canaries and shadows: nobody tries on clients what is
+    known not to be wanted. False, and nothing has changed, where it is no candidate."""
+    with transaction.atomic():
+        waiting = Policy.objects.filter(pk=policy.pk, state=Policy.State.CANDIDATE)
+        if not waiting.exclude(weights=Policy.Weights.BASE).update(state=Policy.State.REJECTED):
+            return False
+        tried = Q(canary=policy) | Q(shadow=policy)
+        ended = list(Deployment.objects.select_for_update(of=("self",)).filter(tried))
+        for deployment in ended:
+            _end(deployment, policy, actor, f"The policy was rejected. {reason}")
+    if ended:
+        time.sleep(serving.SEEN_SECONDS)
+    return True
+
+
+def _end(deployment: Deployment, policy: Policy, actor: User | None, reason: str) -> None:
+    """Its canary and its shadow, where that is `policy`."""
+    for what in (What.CANARY, What.SHADOW):
+        if getattr(deployment, what) != policy:
+            continue
+        routes.change(deployment, what, None, 0.0, actor, reason)
+        deployment.save(update_fields=[what.value, f"{what}_share"])
+        if what == What.SHADOW:
+            deployment.shadow_keys.clear()
 
 
 def _found(project: Project, alias: str) -> Deployment:
