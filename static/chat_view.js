@@ -144,7 +144,7 @@ function showVerdict(element, turn, last) {
   const focused = element.contains(document.activeElement);
   const words = document.createElement("p");
   words.textContent = verdictWords(turn, last);
-  element.replaceChildren(words, ...(turn.verdict ? afterVerdict(turn, last) : beforeVerdict()));
+  element.replaceChildren(words, ...(turn.verdict ? afterVerdict(turn, last) : beforeVerdict(last)));
   if (focused) element.querySelector("button")?.focus();
 }
 
@@ -155,18 +155,23 @@ function verdictWords(turn, last) {
   if (turn.verdict === "second") return `You prefer ${named(1)}. ${on}`;
   if (turn.verdict === "tie") return `A tie. ${on}`;
   if (turn.verdict === "bad") return `Both are bad. ${on}`;
-  const names = turn.blind ? " Then you see who wrote which." : "";
-  return last ? `Which is better? Both go on with the one you prefer.${names}` : `Not judged. ${on}`;
+  const names = turn.blind ? ", and you see who wrote which" : "";
+  return last ? `Which is better? Both go on with the one you prefer${names}.` : `Not judged. ${on}`;
 }
 
-function beforeVerdict() {
+function beforeVerdict(last) {
   const choices = [["first", "Prefer A", "A"], ["tie", "Tie", "T"], ["bad", "Both bad", "X"], ["second", "Prefer B", "B"]];
-  return choices.map(([verdict, words, key]) => {
+  const buttons = choices.map(([verdict, words, key]) => {
     const button = pushButton(words, key);
     button.dataset.verdict = verdict;
     if (verdict === "first" || verdict === "second") button.classList.add("prefer");
     return button;
   });
+  if (!last) return buttons;
+  const again = pushButton("Write both again");
+  again.dataset.again = "";
+  again.classList.add("quiet");
+  return [...buttons, again];
 }
 
 function afterVerdict(turn, last) {
