@@ -290,7 +290,7 @@ function showControls() {
   put(part(room, "start-words"), talk.compare ? "Two policies answer side by side, and you say which is better." : "What you ask is answered by the policy above. Compare it with another one to say which is better.", false);
   const days = room.dataset.keeps;
   const keep = part(room, "keep-words");
-  if (keep) put(keep, talk.keep ? `Kept for ${days} days with what you say of them. People may be asked, blind, which answers are better, and models may learn from their votes.` : "Not kept: this tab has the conversation, the server forgets it within an hour. What you say of answers is counted, and nobody can be asked about them.");
+  if (keep) put(keep, talk.keep ? `Kept for ${days} days with what you say of them. People may be asked, blind, which answers are better, and models may learn from their votes.` : "Not kept: this tab has the conversation, the server forgets it within an hour. What you say of answers is stored, but nobody can be asked about them.");
   const waiting = busy && !talk.turns.some((turn) => turn.answers.some((one) => one.text && !isOver(one)));
   const long = waiting && performance.now() - polling.begun > PATIENCE_MS && !pendingAnswers().some((one) => one.lent);
   put(part(room, "note"), (busy && polling.away) || (long ? "No word has come yet. The engine may be busy, or the gateway away. You may wait, or stop and try again." : ""));

@@ -24,9 +24,9 @@ from plumbline.collect.render import markdown
 from plumbline.collect.screen import CUT_OFF
 from plumbline.gateway import ids
 from plumbline.gateway.chat_models import BROKEN, ChatAnswer
-from plumbline.gateway.endpoints import CHAT
+from plumbline.gateway.errors import unknown
 from plumbline.gateway.row_writer import GONE
-from plumbline.gateway.wire import LARGEST_BODY, ApiError, bad, object_of, unknown
+from plumbline.gateway.wire import LARGEST_BODY, ApiError, bad, object_of, parse
 from plumbline.policies.models import Deployment, Loan, Objective, Policy
 from plumbline.policies.serving import CURRENT
 
@@ -237,7 +237,7 @@ def _request(user: User, project: Project, wish: Wish, side: object) -> dict[str
     asked["user"] = member(user)
     if wish.keep:
         asked |= {"store": True, "consent_train": True}
-    CHAT.read(json.dumps(asked).encode(), settings.MAX_MODEL_LEN)
+    parse(json.dumps(asked).encode(), settings.MAX_MODEL_LEN, chat=True)
     known = {name for _, group in choices(project).groups for name, _ in group}
     if side not in known:
         raise ApiError(404, f"{side} cannot be asked. Choose another policy.", param="sides")
