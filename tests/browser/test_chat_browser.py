@@ -53,7 +53,7 @@ def test_two_policies_are_compared_blind_by_keyboard(
     assert not faults(page)
     page.keyboard.press("Escape")
     page.keyboard.press("b")
-    page.get_by_text("Both go on with B.").wait_for()
+    page.locator(".chat-verdict", has_text="Both go on with B.").wait_for()
     row = ClientComparison.objects.get()
     assert (row.user, row.ranking, row.consent_train) == (alice, [[1], [0]], True)
     assert page.get_by_text("hidden until you judge").count() == 0
@@ -96,7 +96,7 @@ def test_a_phone_through_trouble_and_back(
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert not faults(page)
     page.get_by_role("button", name="Tie").click()
-    page.get_by_text("A tie.").wait_for()
+    page.locator(".chat-verdict", has_text="A tie.").wait_for()
     assert ClientComparison.objects.get().ranking == [[0, 1]]
     page.get_by_role("button", name="Take back").click()
     page.get_by_role("button", name="Both bad").wait_for()

@@ -85,6 +85,7 @@ class Desk:
     async def link(self, request: Request) -> Response:
         """A link through which a browser may give feedback on one answer, once."""
         caller = await self._admit(request)
+        assert caller.key is not None, "the API is called with keys"
         wish = said.link(await body_of(request), caller.project)
         await self._ask(lambda: taking.check(caller.project, wish.completion_id, "completion_id"))
         token, link = links.make(
