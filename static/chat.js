@@ -154,10 +154,7 @@ function hear(answer, news) {
 /* Have one answer written anew that broke off; the other one is left as it is. */
 async function retry(turn, place) {
   const answer = turn.answers[place];
-  if (!answer.id) {
-    turn.id = turn.answers.some((one) => one.id) ? turn.id : newId();
-    return askFor(turn, {});
-  }
+  if (!answer.id) return askFor(turn, {}); // under the same id, so that a lost reply begins nothing twice
   const before = { ...answer };
   Object.assign(answer, { state: "waiting", text: "", upto: 0, html: undefined, trouble: "", cut: "" });
   polling.begun = performance.now();

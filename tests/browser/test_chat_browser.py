@@ -87,7 +87,7 @@ def test_a_phone_through_trouble_and_back(
     page.keyboard.press("Escape")
     page.get_by_role("button", name="Compare with…").click()
     relay.break_off = 1
-    send(page, "How long do I boil an egg?\n")
+    send(page, "How long do I boil an egg?")
     page.locator("[data-trouble]:not([hidden])").wait_for()
     page.locator(WHOLE).wait_for()
     assert not faults(page)
