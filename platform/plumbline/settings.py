@@ -271,6 +271,9 @@ KEY_REQUESTS_PER_MINUTE = env_int("KEY_REQUESTS_PER_MINUTE", 0)
 KEY_TOKENS_PER_MINUTE = env_int("KEY_TOKENS_PER_MINUTE", 0)
 KEY_TOKENS_PER_DAY = env_int("KEY_TOKENS_PER_DAY", 0)
 KEY_TOKENS_PER_MONTH = env_int("KEY_TOKENS_PER_MONTH", 0)
+# Of each member on the chat page, in each project; 0 is none.
+CHAT_REQUESTS_PER_MINUTE = env_int("CHAT_REQUESTS_PER_MINUTE", 60)
+CHAT_TOKENS_PER_DAY = env_int("CHAT_TOKENS_PER_DAY", 0)
 READY_SECONDS = env_int("READY_SECONDS", 30)  # a token of the engine as old as this says it is up
 
 # Jobs: the lease is renewed by the worker's parent process every few seconds.

@@ -19,6 +19,7 @@ urlpatterns = [
     path("p/<slug:project>/data/", include("plumbline.transfer.urls")),
     path("p/<slug:project>/lab/", include("plumbline.lab.urls")),
     path("p/<slug:project>/routing/", include("plumbline.gateway.routing_urls")),
+    path("p/<slug:project>/chat/", include("plumbline.gateway.chat_urls")),
     path("p/<slug:project>/usage/", include("plumbline.gateway.urls")),
 ]
 

@@ -2,85 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from django.conf import settings as site_settings
-from django.db import connection
 
 from plumbline.collect.models import Ballot, Comparison, Completion, LiveAnswer
 from tests.collect.live_ground import live_campaign
-from tests.faulty_engine import FaultyEngine
-from tests.ports import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture
-def relay(site: str, engine: Any) -> Iterator[FaultyEngine]:
-    faulty = FaultyEngine(engine.port)
-    yield faulty
-    faulty.close()
-
-
-@pytest.fixture
-def live_gateway(
-    site: str, shared_db: Path | None, relay: FaultyEngine, tmp_path: Path
-) -> Iterator[Any]:
-    """The gateway in a process of its own, on the test's database, before the faulty engine."""
-    name = connection.settings_dict["NAME"]
-    database = f"sqlite:///{shared_db}" if shared_db else f"postgresql://postgres@/{name}"
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--port", str(port), "--log-level", "warning"]
-    log = tmp_path / "gateway.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*command, "plumbline.gateway.asgi:application"],
-            env={**os.environ, "DATABASE_URL": database, "ENGINE_URL": relay.url},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-            break
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
-    yield process
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-@pytest.fixture
-def babbling(project: Any, engine: Any, settings: Any, commit_weights: Callable) -> Any:
-    """A policy that goes on to the length limit, served as current."""
-    from plumbline.policies import serving
-    from plumbline.policies.models import Policy
-
-    settings.ENGINE_URL = engine.url
-    folder = commit_weights(5, "lora", 0.5)
-    policy = Policy.objects.create(
-        project=project,
-        name=f"secret-{os.urandom(4).hex()}",
-        weights="lora",
-        base_model=site_settings.BASE_MODEL,
-        path=str(folder.path),
-        sha256=folder.sha256,
-    )
-    return serving.promote(project, policy, actor=None, reason="test", evidence={}).policy
 
 
 def begin(page, campaign) -> None:

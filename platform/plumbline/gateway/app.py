@@ -27,6 +27,7 @@ from plumbline.accounts.models import Scope as KeyScope
 from plumbline.gateway import best_of, caps, ids
 from plumbline.gateway.balance import Engines
 from plumbline.gateway.best_of import BestOf, Judge
+from plumbline.gateway.chat_writer import ChatWriter
 from plumbline.gateway.directory import Caller, Directory, Listed, Target
 from plumbline.gateway.endpoints import CHAT, PLAIN, RESPONSES, Endpoint
 from plumbline.gateway.engine import NO_MODEL, RETRY_AFTER
@@ -66,6 +67,7 @@ class Gateway:
         self.readiness = Readiness(self.engine, self.directory, self.limiter)
         self.store = Store()
         self.books = Books(self.journal, self.limiter, self.metrics, self.readiness, self.store)
+        self.chat = ChatWriter(self.engine, self.gate, self.directory, self.limiter, self.books)
         self.shadows = Shadows(self.engine, self.gate, self.journal, self.store, self.metrics)
         self.best = BestOf(self.engine, self.directory)
         self.desk = Desk(self._caller, self._take)
@@ -249,11 +251,13 @@ def create_app() -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         gateway.journal.start()
         gateway.live.start()
+        gateway.chat.start()
         gateway.store.start()
         gateway.shadows.start()
         yield
         await gateway.shadows.close()
         await gateway.live.close()
+        await gateway.chat.close()
         await gateway.gate.close()
         await gateway.best.close()
         await gateway.engine.close()

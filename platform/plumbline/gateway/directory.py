@@ -37,9 +37,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Caller:
-    """A key that verified, and what it may ask for."""
+    """A key that verified, or a member on the chat page (`key` is None), and what they may ask
+    for."""
 
-    key: int
+    key: int | None
     project: int
     scopes: frozenset[str]
     prefix: str

@@ -7,14 +7,11 @@ refused. An answer of another project does not exist. Nothing here is a vote; se
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from django.db import IntegrityError, close_old_connections, connections, transaction
+from django.db import close_old_connections, connections
 from django.db.models import Q
 from django.utils import timezone
 from starlette.requests import Request
@@ -22,14 +19,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from plumbline.accounts.models import ApiKey, Scope
-from plumbline.gateway import forgetting, ids, limits, links, said
+from plumbline.gateway import forgetting, ids, limits, links, said, taking
 from plumbline.gateway.directory import Caller
 from plumbline.gateway.limits import Limits
 from plumbline.gateway.links import Link
-from plumbline.gateway.models import ClientComparison, Exchange, Feedback
-from plumbline.gateway.wire import ApiError, bad, body_of
+from plumbline.gateway.models import ClientComparison, Feedback
+from plumbline.gateway.taking import Row, Speaker
+from plumbline.gateway.wire import ApiError, body_of
 
-Row = TypeVar("Row", Feedback, ClientComparison)
 T = TypeVar("T")
 Identify = Callable[[Request, Scope], Awaitable[Caller]]
 Take = Callable[[Request, int, Limits], Awaitable[Any]]
@@ -69,27 +66,28 @@ class Desk:
         caller = await self._admit(request)
         name, columns = said.feedback(await body_of(request), caller.project)
         name = name or _header_name(request) or ids.fresh("fb")
-        return await self._taken(request, _take_feedback, caller.project, caller.key, name, columns)
+        speaker = Speaker(caller.project, caller.key)
+        return await self._taken(request, taking.feedback, speaker, name, columns)
 
     async def one_feedback(self, request: Request) -> Response:
-        return await self._shown(request, Feedback, _feedback_json)
+        return await self._shown(request, Feedback, taking.feedback_json)
 
     async def comparison(self, request: Request) -> Response:
         caller = await self._admit(request)
         name, columns = said.comparison(await body_of(request), caller.project)
         name = name or _header_name(request) or ids.fresh("cmp")
-        return await self._taken(
-            request, _take_comparison, caller.project, caller.key, name, columns
-        )
+        speaker = Speaker(caller.project, caller.key)
+        return await self._taken(request, taking.comparison, speaker, name, columns)
 
     async def one_comparison(self, request: Request) -> Response:
-        return await self._shown(request, ClientComparison, _comparison_json)
+        return await self._shown(request, ClientComparison, taking.comparison_json)
 
     async def link(self, request: Request) -> Response:
         """A link through which a browser may give feedback on one answer, once."""
         caller = await self._admit(request)
+        assert caller.key is not None, "the API is called with keys"
         wish = said.link(await body_of(request), caller.project)
-        await self._ask(lambda: _check(caller.project, wish.completion_id, "completion_id"))
+        await self._ask(lambda: taking.check(caller.project, wish.completion_id, "completion_id"))
         token, link = links.make(
             caller.project, caller.key, wish.completion_id, wish.choice, wish.end_user, wish.seconds
         )
@@ -117,8 +115,9 @@ class Desk:
         columns = said.by_link(await body_of(request))
         about = {name: getattr(link, name) for name in ("completion_id", "choice", "end_user")}
         await self._ask(lambda: _check_maker(link))
-        given = (link.project, link.key, link.name, {**about, **columns}, True)
-        return await self._taken(request, _take_feedback, *given)
+        speaker = Speaker(link.project, link.key, by_link=True)
+        given = (speaker, link.name, {**about, **columns})
+        return await self._taken(request, taking.feedback, *given)
 
     async def forget(self, request: Request) -> Response:
         """Delete what is kept of an end user, by the name that the client knows them under."""
@@ -146,11 +145,11 @@ class Desk:
         name = request.path_params["name"]
 
         def look() -> dict[str, Any] | None:
-            row = _find(model, caller.project, name) if said.ID.fullmatch(name) else None
+            row = taking.find(model, caller.project, name) if said.ID.fullmatch(name) else None
             return show(row) if row is not None else None
 
         if (found := await self._ask(look)) is None:
-            raise _unknown(name, None)
+            raise taking.unknown(name, None)
         return JSONResponse(found, headers=request.state.headers)
 
     async def _ask(self, query: Callable[[], T]) -> T:
@@ -171,104 +170,9 @@ def _header_name(request: Request) -> str:
     return said.name(given, "Idempotency-Key") if given else ""
 
 
-def _take_feedback(
-    project: int, key: int, name: str, columns: dict[str, Any], by_link: bool = False
-) -> dict[str, Any]:
-    _check(project, columns["completion_id"], "completion_id")
-    if columns["other"]:
-        _check(project, columns["other"], "value")
-        if columns["other"] == columns["completion_id"]:
-            raise bad("value", "must be another answer than the one it replaced")
-    row = Feedback(project_id=project, api_key_id=key, name=name, by_link=by_link, **columns)
-    return _feedback_json(_once(row, columns, "feedback_id"))
-
-
-def _take_comparison(project: int, key: int, name: str, columns: dict[str, Any]) -> dict[str, Any]:
-    for i, one in enumerate(columns["responses"]):
-        if "completion_id" in one:
-            _check(project, one["completion_id"], f"responses[{i}].completion_id")
-    row = ClientComparison(project_id=project, api_key_id=key, name=name, **columns)
-    return _comparison_json(_once(row, columns, "comparison_id"))
-
-
-def _once(row: Row, columns: dict[str, Any], field: str) -> Row:
-    """The row under its name, whoever wrote it first. Raises ApiError where it says otherwise."""
-    row.digest = hashlib.sha256(json.dumps(columns, sort_keys=True).encode()).hexdigest()
-    model = type(row)
-    kept: Row | None = _find(model, row.project_id, row.name)
-    if kept is None:
-        try:
-            with transaction.atomic():
-                row.save(force_insert=True)
-            return row
-        except IntegrityError:  # the same, sent twice at once
-            kept = _find(model, row.project_id, row.name)
-            if kept is None:
-                raise
-    if kept.digest != row.digest:
-        said_before = f"{row.name!r} has been sent before, with other content."
-        raise ApiError(409, said_before, param=field, code="idempotency_conflict")
-    return kept
-
-
-def _find(model: type[Row], project: int, name: str) -> Row | None:
-    return model._default_manager.filter(project=project, name=name).first()
-
-
-def _check(project: int, completion: str, param: str) -> None:
-    """Raises ApiError for an answer that is not of the project. One whose row is still to be
-    written is known by its name."""
-    if not ids.belongs(completion, project) and not (
-        Exchange.objects.filter(project=project, completion_id=completion).exists()
-    ):
-        raise _unknown(completion, param)
-
-
 def _check_maker(link: Link) -> None:
     """Raises ApiError when the key that the link was made with is no longer good for it."""
     live = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
     key = ApiKey.objects.filter(live, pk=link.key, project=link.project).first()
     if key is None or Scope.FEEDBACK not in key.scopes:
         raise ApiError(410, "This link is no longer good.", code="link_expired")
-
-
-def _unknown(name: str, param: str | None) -> ApiError:
-    return ApiError(404, f"{name!r} does not exist.", param=param, code="not_found")
-
-
-def _feedback_json(row: Feedback) -> dict[str, Any]:
-    exchange = Exchange.objects.filter(completion_id=row.completion_id).select_related("policy")
-    answered = exchange.first()
-    return {
-        "id": row.name,
-        "object": "feedback",
-        "created": _seconds(row.created_at),
-        "completion_id": row.completion_id,
-        "choice": row.choice,
-        "model": answered.policy.name if answered else None,
-        "key": row.key,
-        "score": row.score,
-        "value": row.value,
-        "comment": row.comment or None,
-        "correction": row.correction or None,
-        "consent_train": row.consent_train,
-        "in_review": row.comparison_id is not None,
-    }
-
-
-def _comparison_json(row: ClientComparison) -> dict[str, Any]:
-    return {
-        "id": row.name,
-        "object": "comparison",
-        "created": _seconds(row.created_at),
-        "messages": row.messages or None,
-        "responses": row.responses,
-        "tie_groups": row.ranking,
-        "comment": row.comment or None,
-        "consent_train": row.consent_train,
-        "in_review": row.comparison_id is not None,
-    }
-
-
-def _seconds(moment: datetime) -> int:
-    return int(moment.astimezone(UTC).timestamp())

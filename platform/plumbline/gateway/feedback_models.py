@@ -10,7 +10,7 @@ import uuid
 
 from django.db import models
 
-from plumbline.accounts.models import ApiKey, Project
+from plumbline.accounts.models import ApiKey, Project, User
 from plumbline.collect.models import Comparison, Completion
 from plumbline.policies.models import Policy
 
@@ -46,6 +46,7 @@ class Said(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="+")
     name = models.CharField(max_length=100)
     api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, related_name="+")
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")  # on the chat page
     comment = models.TextField(blank=True)
     end_user = models.CharField(max_length=64, blank=True)  # of ids.end_user
     consent_train = models.BooleanField(default=False)

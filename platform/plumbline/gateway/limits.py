@@ -83,7 +83,8 @@ NAMES = {REQUESTS: "requests", TOKENS: "tokens", DAY: "day", MONTH: "month"}
 @dataclass(frozen=True)
 class Limits:
     """Of one key; 0 is none. What finished requests had used of the budgets on the day `seen`.
-    `bucket` tells a key's several buckets apart, and `doing` says what they count."""
+    `bucket` tells a key's several buckets apart, and `doing` says what they count; `who` is who may
+    do it."""
 
     key: int
     requests_per_minute: int = 0
@@ -95,6 +96,7 @@ class Limits:
     seen: date | None = None
     bucket: str = ""
     doing: str = "make {limit} requests a minute"
+    who: str = "This key"
 
     def spent(self, now: date) -> tuple[int, int]:
         """(in the day, in the month) of `now`: what was seen before midnight is no longer so."""
@@ -142,6 +144,23 @@ def of_link(key: int, name: str) -> Limits:
     """A link is good for one feedback; whoever has it may repeat it now and then."""
     doing = "be used for {limit} requests a minute through one link"
     return Limits(key, requests_per_minute=LINK_PER_MINUTE, bucket=f":{name}", doing=doing)
+
+
+def of_member(project: int, user: int) -> Limits:
+    """Of a member's answers on the chat page, in one project. Reads the budget's state."""
+    limits = Limits(
+        user,
+        requests_per_minute=settings.CHAT_REQUESTS_PER_MINUTE,
+        tokens_per_day=settings.CHAT_TOKENS_PER_DAY,
+        bucket=f":chat:{project}",
+        doing="ask for {limit} answers a minute here",
+        who="You",
+    )
+    if not limits.tokens_per_day:
+        return limits
+    today = datetime.now(UTC).date()
+    spent = usage.spent_by_member(project, user, today)
+    return replace(limits, spent_in_day=spent, seen=today)
 
 
 @dataclass(frozen=True)
@@ -270,17 +289,18 @@ def _headers(
 
 def _refusal(verdict: int, limits: Limits, cost: int, wait: float, now: datetime) -> Limited:
     if verdict == REQUESTS:
-        said = f"This key may {limits.doing.format(limit=limits.requests_per_minute)}."
+        said = f"{limits.who} may {limits.doing.format(limit=limits.requests_per_minute)}."
         return Limited(verdict, said, wait, code="rate_limit_exceeded", kind="requests")
     if verdict == TOKENS:
         limit = limits.tokens_per_minute
-        said = f"This key may use {limit} tokens a minute, and this request may use {cost}."
+        said = f"{limits.who} may use {limit} tokens a minute, and this request may use {cost}."
         after = None if cost > limit else wait  # it would never fit
         return Limited(verdict, said, after, code="rate_limit_exceeded", kind="tokens")
     period = "day" if verdict == DAY else "month"
     limit = limits.tokens_per_day if verdict == DAY else limits.tokens_per_month
+    whose = "This key's" if limits.who == "This key" else "Your"
     said = (
-        f"This key's budget of {limit} tokens a {period} does not hold the {cost} tokens that this "
+        f"{whose} budget of {limit} tokens a {period} does not hold the {cost} tokens that this "
         "request may use."
     )
     shape = "insufficient_quota"

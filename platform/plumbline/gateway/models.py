@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
 
-from plumbline.accounts.models import ApiKey, Project
+from plumbline.accounts.models import ApiKey, Project, User
 from plumbline.policies.models import Policy
 
 
 class Exchange(models.Model):
     """One served request; `completion_id` is the id the client got, for feedback to refer to. It
-    ends like the request's `x-request-id`; `client_request_id` is the client's own id of it. A
-    shadow's answer, which no client got, is one of no key."""
+    ends like the request's `x-request-id`; `client_request_id` is the client's own id of it. What
+    a member asked on the chat page is of that `user` and of no key; a shadow's answer, which no
+    client got, is of neither."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="exchanges")
     api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, related_name="exchanges")
+    user = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     policy = models.ForeignKey(Policy, models.PROTECT, related_name="exchanges")
     completion_id = models.CharField(max_length=80, unique=True)
     client_request_id = models.CharField(max_length=128, blank=True)
@@ -38,7 +41,7 @@ class Exchange(models.Model):
 
 
 class Usage(models.Model):
-    """Exchanges of one day, counted: by key, policy and how long they took.
+    """Exchanges of one day, counted: by key or chatting member, policy and how long they took.
 
     Written in the transaction that writes the exchanges, so it agrees with them always. `bucket` is
     the latency's place on a scale of `plumbline.gateway.usage`; sums over it are the day's figures,
@@ -46,7 +49,8 @@ class Usage(models.Model):
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="usage")
-    api_key = models.ForeignKey(ApiKey, models.CASCADE, related_name="usage")
+    api_key = models.ForeignKey(ApiKey, models.CASCADE, null=True, related_name="usage")
+    user = models.ForeignKey(User, models.CASCADE, null=True, related_name="+")
     policy = models.ForeignKey(Policy, models.CASCADE, related_name="usage")
     day = models.DateField()  # UTC
     bucket = models.PositiveSmallIntegerField()
@@ -59,7 +63,13 @@ class Usage(models.Model):
         constraints = [
             models.UniqueConstraint(
                 fields=["api_key", "day", "policy", "bucket"], name="one_usage_row"
-            )
+            ),
+            models.UniqueConstraint(
+                fields=["user", "day", "policy", "bucket"], name="one_usage_row_a_member"
+            ),
+            models.CheckConstraint(
+                condition=Q(api_key=None) ^ Q(user=None), name="usage_is_of_a_key_or_a_member"
+            ),
         ]
         indexes = [models.Index(fields=["project", "day"])]
 
@@ -67,6 +77,7 @@ class Usage(models.Model):
         return f"{self.requests} requests on {self.day}"
 
 
+from plumbline.gateway.chat_models import ChatAnswer as ChatAnswer  # noqa: E402  # for Django
 from plumbline.gateway.feedback_models import ClientComparison as ClientComparison  # noqa: E402
 from plumbline.gateway.feedback_models import Feedback as Feedback  # noqa: E402  # for Django
 from plumbline.gateway.feedback_models import ServedAnswer as ServedAnswer  # noqa: E402

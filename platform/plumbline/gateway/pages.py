@@ -23,6 +23,7 @@ from plumbline.policies.models import Policy
 
 PERIODS = (7, 30, 90)
 COLUMNS = ("day", "key", "prefix", "policy", "requests", "errors", "tokens_in", "tokens_out")
+CHAT = "chat"  # in place of a key: what members asked on the chat page
 UNSAFE = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run what begins with these
 
 
@@ -53,6 +54,8 @@ def _asked(request: PlumblineRequest) -> Asked:
         asked.days = int(days)
     if key.isascii() and key.isdigit() and len(key) < 18:
         asked.wanted["api_key"] = int(key)
+    elif key == CHAT:
+        asked.wanted["api_key"] = None
     with contextlib.suppress(ValueError):
         asked.wanted["policy"] = UUID(request.GET.get("policy", ""))
     return asked
@@ -73,7 +76,7 @@ def _page(request: PlumblineRequest, form: PricesForm, status: int = 200) -> Htt
         "policies": Policy.objects.filter(project=project).order_by("name"),
         "total": total,
         "tables": [
-            ("Key", asked.grouped("api_key__name", "api_key__prefix")),
+            ("Key", asked.grouped("api_key__name", "api_key__prefix", "user__username")),
             ("Policy", asked.grouped("policy__name")),
             ("Day", asked.grouped("day")[::-1]),
         ],
@@ -148,10 +151,11 @@ def _lines(asked: Asked) -> Iterable[list[Any]]:
     priced = project.price_in is not None and project.price_out is not None
     cost = [f"cost_{project.currency.lower()}"] if priced else []
     yield [*COLUMNS, "p50_ms", "p95_ms", *cost]
-    by = ("day", "api_key__name", "api_key__prefix", "policy__name")
-    for (day, key, prefix, policy), one in asked.grouped(*by):
+    by = ("day", "api_key__name", "api_key__prefix", "user__username", "policy__name")
+    for (day, key, prefix, user, policy), one in asked.grouped(*by):
         counts = [one.requests, one.errors, one.prompt_tokens, one.completion_tokens]
-        line = [day, _plain(key), f"plk_{prefix}", _plain(policy), *counts, one.p50, one.p95]
+        whose = [f"Chat: {user}", ""] if key is None else [_plain(key), f"plk_{prefix}"]
+        line = [day, *whose, _plain(policy), *counts, one.p50, one.p95]
         yield [*line, f"{one.cost:.6f}"] if one.cost is not None else line
 
 

@@ -298,6 +298,8 @@ def _compare(
         why["served as"] = source.served
     else:
         why |= {"the client’s order": client, "said as": source.name}
+        if source.user is not None:
+            why["said by"] = f"{source.user.username}, on the chat page"
     comparison = Comparison.objects.create(
         campaign=campaign,
         prompt=prompt,

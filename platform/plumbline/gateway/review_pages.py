@@ -58,6 +58,7 @@ def fill(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "keys": by_key(request.project),
         "comments": Feedback.objects.filter(project=request.project)
         .exclude(comment="")
+        .select_related("user")
         .order_by("-created_at")[:MOST_COMMENTS],
     }
     status = 422 if form.is_bound else 200

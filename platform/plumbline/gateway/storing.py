@@ -23,7 +23,13 @@ from django.utils import timezone
 
 from plumbline.accounts.models import Project
 from plumbline.gateway import ids
-from plumbline.gateway.models import ClientComparison, Feedback, ShadowPair, StoredCompletion
+from plumbline.gateway.models import (
+    ChatAnswer,
+    ClientComparison,
+    Feedback,
+    ShadowPair,
+    StoredCompletion,
+)
 
 if TYPE_CHECKING:
     from plumbline.gateway.directory import Target
@@ -36,6 +42,7 @@ T = TypeVar("T")
 MOST_WAITING = 5_000
 TRIES, PAUSE = 30, 2.0  # seconds between them
 PURGE_SECONDS = 600.0
+CHAT_TEXTS, CHAT_ROWS = timedelta(hours=1), timedelta(days=1)  # what the chat page can show again
 CALL = ("id", "name", "arguments")
 NUL, REPLACEMENT = "\0", "\N{REPLACEMENT CHARACTER}"  # PostgreSQL has no text with the first
 
@@ -189,6 +196,12 @@ def purge() -> int:
     """Delete texts that are past their day; how many rows lost theirs. What was said without words
     stays, and so do comparisons that were put before people."""
     now = timezone.now()
+    chatted = ChatAnswer.objects.filter(created_at__lte=now - CHAT_TEXTS)
+    chatted.filter(state__in=("waiting", "writing")).exclude(beat_at__gt=now - CHAT_TEXTS).update(
+        state=ChatAnswer.State.FAILED, asked=None
+    )
+    chatted.exclude(text="").exclude(state="writing").update(text="")
+    ChatAnswer.objects.filter(created_at__lte=now - CHAT_ROWS).delete()
     gone, _ = StoredCompletion.objects.filter(expires_at__lte=now).delete()
     old = {"created_at__lte": now - timedelta(days=settings.KEEP_TEXTS_DAYS)}
     ShadowPair.objects.filter(**old, comparison=None).delete()

@@ -1,4 +1,4 @@
-"""Usage by day, key and policy: counted with the exchanges, read without them.
+"""Usage by day, key or chatting member, and policy: counted with the exchanges, read without them.
 
 `count` adds finished exchanges to the days' rows, in the caller's transaction. A page then reads
 some hundred rows, however many million exchanges there are. Latencies are counted on a scale of
@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection
-from django.db.models import F, Sum
+from django.db.models import F, QuerySet, Sum
 from django.utils import timezone
 
 from plumbline.accounts.models import ApiKey, Project
@@ -25,6 +25,7 @@ from plumbline.policies.models import Policy
 STEPS = 8  # an octave
 MILLION = 1_000_000
 COUNTS = ("requests", "errors", "prompt_tokens", "completion_tokens")
+OWNERS = ("api_key_id", "user_id")  # of an exchange that counts, one of them
 
 
 def bucket(milliseconds: int) -> int:
@@ -40,10 +41,12 @@ def count(exchanges: Iterable[Exchange]) -> None:
     """Add exchanges that have been saved to the usage of their days."""
     sums: dict[tuple[Any, ...], list[int]] = {}
     for one in exchanges:
-        if one.api_key_id is None:
+        owner = next((name for name in OWNERS if getattr(one, name) is not None), None)
+        if owner is None:
             continue
         day = (one.created_at or timezone.now()).astimezone(UTC).date()
-        key = (one.project_id, one.api_key_id, one.policy_id, day, bucket(one.latency_ms))
+        whose = (owner, one.project_id, getattr(one, owner))
+        key = (*whose, one.policy_id, day, bucket(one.latency_ms))
         sums_of_key = sums.setdefault(key, [0] * len(COUNTS))
         tokens = (one.prompt_tokens or 0, one.completion_tokens or 0)
         for i, more in enumerate((1, int(one.status >= 400), *tokens)):
@@ -52,30 +55,41 @@ def count(exchanges: Iterable[Exchange]) -> None:
         return
     as_stored = Policy._meta.pk.get_db_prep_save
     # In one order everywhere, so that no two gateways wait for each other's rows.
-    rows = [
-        (project, key, as_stored(policy, connection), day, place, *sums[group])
-        for group in sorted(sums, key=str)
-        for project, key, policy, day, place in [group]
-    ]
     with connection.cursor() as cursor:
-        cursor.executemany(_upsert(), rows)
+        for owner in OWNERS:
+            rows = [
+                (project, key, as_stored(policy, connection), day, place, *sums[group])
+                for group in sorted(sums, key=str)
+                for whose, project, key, policy, day, place in [group]
+                if whose == owner
+            ]
+            if rows:
+                cursor.executemany(_upsert(owner), rows)
 
 
-def _upsert() -> str:
+def _upsert(owner: str) -> str:
     """Adding where a row is. The ORM can only overwrite it, and two gateways would lose counts."""
     table = connection.ops.quote_name(Usage._meta.db_table)
     added = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in COUNTS)
-    columns = ("project_id", "api_key_id", "policy_id", "day", "bucket", *COUNTS)
+    columns = ("project_id", owner, "policy_id", "day", "bucket", *COUNTS)
     places = ", ".join(["%s"] * len(columns))
     return (
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) "
-        f"ON CONFLICT (api_key_id, day, policy_id, bucket) DO UPDATE SET {added}"
+        f"ON CONFLICT ({owner}, day, policy_id, bucket) DO UPDATE SET {added}"
     )
 
 
 def spent(key: ApiKey, since: date) -> int:
     """Tokens that a key's finished requests have used from that day on."""
-    found = Usage.objects.filter(api_key=key, day__gte=since)
+    return _tokens(Usage.objects.filter(api_key=key, day__gte=since))
+
+
+def spent_by_member(project: int, user: int, since: date) -> int:
+    """Tokens that a member's finished answers on the chat page have used from that day on."""
+    return _tokens(Usage.objects.filter(project=project, user=user, day__gte=since))
+
+
+def _tokens(found: QuerySet[Usage]) -> int:
     tokens = Sum(F("prompt_tokens") + F("completion_tokens"), default=0)
     return int(found.aggregate(tokens=tokens)["tokens"])
 
