@@ -7,11 +7,10 @@ policy is fixed when a request is admitted, so a promotion never changes an answ
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError  # InterfaceError included
@@ -38,7 +37,7 @@ from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.readiness import AWAY, UP, Readiness
 from plumbline.gateway.routing import Way, find_way
-from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream
+from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream, unless_client_leaves
 from plumbline.gateway.shadows import Shadows, UnderWay
 from plumbline.gateway.storing import Store
 from plumbline.gateway.tracing import RequestId
@@ -46,7 +45,6 @@ from plumbline.gateway.wire import ApiError, Asked, body_of
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "::1")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
@@ -128,7 +126,7 @@ class Gateway:
         request.state.counted = True  # from here on its end is in the books
         try:
             if await self.gate.shut():
-                await _unless_client_leaves(request, self.gate.opened())
+                await unless_client_leaves(request.receive, self.gate.opened())
                 served.way = way = await self._way(caller, asked)  # of now
                 served.target = target = way.choose(caller, asked, id)
             request.state.headers["x-policy-version"] = target.name
@@ -138,13 +136,13 @@ class Gateway:
             after = BackgroundTask(self.shadows.offer, served)
             if judge is not None:
                 best = self.best.answer(judge, end.path, body, id)
-                answer, told = await _unless_client_leaves(request, best)
+                answer, told = await unless_client_leaves(request.receive, best)
             elif asked.stream:
                 chunks = await self.engine.stream(end.path, body, id)
                 return Stream(served, chunks, self.books, request.state.headers, after)
             else:
                 whole = self.engine.whole(end.path, body, id)
-                answer = await _unless_client_leaves(request, whole)
+                answer = await unless_client_leaves(request.receive, whole)
         except ApiError as error:
             trouble = _not_loaded(error, target)
             served.status = trouble.status
@@ -267,20 +265,6 @@ def _from_this_machine(request: Request) -> bool:
     """By a connection from here that no proxy says it forwards: it would be everybody's."""
     near = request.client is not None and request.client.host in LOOPBACK
     return near and not any(name in request.headers for name in FORWARDED)
-
-
-async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]) -> T:
-    """The answer; it is given up when nobody waits for it any more."""
-    asking = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(request.receive())  # the body is read: only a farewell is left
-    try:
-        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not asking.done():
-            raise ClientDisconnect
-        return asking.result()
-    finally:
-        for task in (asking, leaving):
-            task.cancel()
 
 
 def _not_loaded(error: ApiError, target: Target) -> ApiError:
