@@ -118,6 +118,7 @@ class Gateway:
         caps.keep(caller.caps, asked)
         judge = await self.best.judge(caller.project) if asked.best_of > 1 else None
         id = request.state.id
+        self.directory.ask_ahead()
         way = await self._way(caller, asked)
         target = way.choose(caller, asked, id)
         name = ids.completion(end.kind, id, caller.project)
