@@ -7,11 +7,10 @@ policy is fixed when a request is admitted, so a promotion never changes an answ
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError  # InterfaceError included
@@ -39,7 +38,7 @@ from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.readiness import AWAY, UP, Readiness
 from plumbline.gateway.routing import Way, find_way
-from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream
+from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream, unless_client_leaves
 from plumbline.gateway.shadows import Shadows, UnderWay
 from plumbline.gateway.storing import Store
 from plumbline.gateway.tracing import RequestId
@@ -47,7 +46,6 @@ from plumbline.gateway.wire import ApiError, Asked, body_of
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 LOOPBACK = ("127.0.0.1", "::1")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
 
@@ -122,6 +120,7 @@ class Gateway:
         caps.keep(caller.caps, asked)
         judge = await self.best.judge(caller.project) if asked.best_of > 1 else None
         id = request.state.id
+        self.directory.ask_ahead()
         way = await self._way(caller, asked)
         target = way.choose(caller, asked, id)
         name = ids.completion(end.kind, id, caller.project)
@@ -159,7 +158,7 @@ class Gateway:
         after = BackgroundTask(self.shadows.offer, served)
         if judge is not None:
             best = self.best.answer(judge, end.path, body, id)
-            answer, told = await _unless_client_leaves(request, best)
+            answer, told = await unless_client_leaves(request.receive, best)
             reply = served.dress(answer)
             self.books.close(served)
             return best_of.response(served, reply, told, request.state.headers, after)
@@ -167,14 +166,14 @@ class Gateway:
             chunks = await self.engine.stream(end.path, body, id)
             return Stream(served, chunks, self.books, request.state.headers, after)
         whole = self.engine.whole(end.path, body, id)
-        answer = await _unless_client_leaves(request, whole)
+        answer = await unless_client_leaves(request.receive, whole)
         reply = served.dress(answer)
         self.books.close(served)
         return JSONResponse(reply, headers=request.state.headers, background=after)
 
     async def _wait(self, request: Request, served: Served) -> None:
         """Until the gate is open; the request then goes where its model's name leads now."""
-        await _unless_client_leaves(request, self.gate.opened())
+        await unless_client_leaves(request.receive, self.gate.opened())
         served.way = await self._way(served.caller, served.asked)
         served.target = served.way.choose(served.caller, served.asked, request.state.id)
 
@@ -298,20 +297,6 @@ def _from_this_machine(request: Request) -> bool:
     """By a connection from here that no proxy says it forwards: it would be everybody's."""
     near = request.client is not None and request.client.host in LOOPBACK
     return near and not any(name in request.headers for name in FORWARDED)
-
-
-async def _unless_client_leaves(request: Request, answer: Coroutine[Any, Any, T]) -> T:
-    """The answer; it is given up when nobody waits for it any more."""
-    asking = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(request.receive())  # the body is read: only a farewell is left
-    try:
-        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not asking.done():
-            raise ClientDisconnect
-        return asking.result()
-    finally:
-        for task in (asking, leaving):
-            task.cancel()
 
 
 def _not_loaded(error: ApiError, target: Target) -> ApiError:

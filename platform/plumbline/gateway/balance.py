@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -193,7 +193,7 @@ class Carried(Chunks):
         begin: Callable[[], Awaitable[tuple[Member, Chunks]]],
         tried: dict[Member, ApiError],
     ) -> None:
-        self._begin, self._tried = begin, tried
+        self._begin, self._tried, self._begun = begin, tried, False
         self._take(member, chunks)
 
     def _take(self, member: Member, chunks: Chunks) -> None:
@@ -206,20 +206,23 @@ class Carried(Chunks):
             self._member.in_flight -= 1
         await self._chunks.close()
 
-    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
-        begun = False
+    @property
+    def ended(self) -> bool:
+        return self._chunks.ended
+
+    async def batch(self) -> list[dict[str, Any]]:
         while True:
             try:
-                async for chunk in self._chunks:
-                    begun = True
-                    yield chunk
-                return
+                found = await self._chunks.batch()
             except Unanswered as error:
-                if begun:
+                if self._begun:
                     self._member.away = self._member.away or isinstance(error, Gone)
                     raise
                 self._member.failed(error)
                 self._tried[self._member] = error
+            else:
+                self._begun = True
+                return found
             await self.close()
             self._take(*await self._begin())
 

@@ -96,8 +96,19 @@ class Directory:
         key = ("listing", project, tuple(served))
         return await self.ask(key, lambda: _listing(project, served))
 
+    def ask_ahead(self) -> None:
+        """Have looked up what a request asks next while it waits for something else: `shut`."""
+        self._answer("shut", _shut, SOON)
+
     async def ask(self, key: Hashable, query: Callable[[], T], fresh: float | None = None) -> T:
         """The answer to `query`, which is remembered under `key` for `fresh` seconds."""
+        # Shielded: one caller that hangs up must not take the answer from the others.
+        found: T = await asyncio.shield(self._answer(key, query, fresh))
+        return found
+
+    def _answer(
+        self, key: Hashable, query: Callable[[], T], fresh: float | None
+    ) -> asyncio.Future[T]:
         now = time.monotonic()
         expires, answer = self._known.get(key, (0.0, None))
         if answer is None or now >= expires:
@@ -109,9 +120,7 @@ class Directory:
             answer = loop.run_in_executor(self._thread, _fresh_connection, query)
             answer.add_done_callback(lambda done: self._forget_failure(key, done))
             self._known[key] = (now + (FRESH if fresh is None else fresh), answer)
-        # Shielded: one caller that hangs up must not take the answer from the others.
-        found: T = await asyncio.shield(answer)
-        return found
+        return answer
 
     def _forget_failure(self, key: Hashable, done: asyncio.Future[Any]) -> None:
         """A database that was away is asked again by the next request."""

@@ -19,7 +19,7 @@ from plumbline.gateway.models import Exchange
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.1  # seconds between batches
+PAUSE = 0.5  # seconds between batches: a batch costs as much as some ten more rows in it
 BATCH = 500
 MOST_WAITING = 50_000
 

@@ -6,16 +6,17 @@ metrics and the log all tell the same.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from plumbline.gateway import ids
@@ -30,6 +31,8 @@ from plumbline.gateway.routing import Way
 from plumbline.gateway.storing import Store, Texts
 from plumbline.gateway.tracing import tell
 from plumbline.gateway.wire import ApiError, Asked
+
+T = TypeVar("T")
 
 # What OpenAI's replies hold; engines add fields of their own.
 REPLY_FIELDS = ("id", "object", "created", "model", "choices", "usage", "system_fingerprint")
@@ -161,8 +164,13 @@ class Books:
         )
 
 
-class Stream(StreamingResponse):
-    """Server-sent events, ending as their kind ends or in an error; recorded however they end."""
+class Stream(Response):
+    """Server-sent events, ending as their kind ends or in an error; recorded however they end.
+
+    Events that come together go on together; none waits for another.
+    """
+
+    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -172,12 +180,8 @@ class Stream(StreamingResponse):
         headers: Mapping[str, str],
         background: BackgroundTask | None = None,
     ) -> None:
-        super().__init__(
-            self._events(),
-            media_type="text/event-stream",
-            headers={**headers, **UNBUFFERED},
-            background=background,
-        )
+        self.status_code, self.background = 200, background
+        self.init_headers({**headers, **UNBUFFERED})
         self._served, self._chunks, self._books = served, chunks, books
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,23 +189,56 @@ class Stream(StreamingResponse):
         self._books.metrics.streams.inc()
         try:
             with contextlib.suppress(ClientDisconnect):
-                await super().__call__(scope, receive, send)
+                await unless_client_leaves(receive, self._tell(send))
+            if self.background is not None:
+                await self.background()
         finally:
             self._books.metrics.streams.dec()
             self._books.close(self._served)
             await self._chunks.close()
 
-    async def _events(self) -> AsyncIterator[bytes]:
+    async def _tell(self, send: Send) -> None:
+        head = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **head})
+        over = False
+        while not over:
+            said, over = await self._next()
+            if said or over:
+                await send({"type": "http.response.body", "body": said, "more_body": not over})
+
+    async def _next(self) -> tuple[bytes, bool]:
+        """What has come since, as the client gets it, and whether that was the end."""
+        said = []
         try:
-            async for chunk in self._chunks:
-                if said := self._served.say(chunk):
-                    yield said
-            self._served.status = 200
-            if self._served.last:
-                yield self._served.last
+            for chunk in await self._chunks.batch():
+                said.append(self._served.say(chunk))
+            if over := self._chunks.ended:
+                said.append(self._served.last)
+                self._served.status = 200
         except ApiError as error:
+            over = True
+            said.append(self._served.fail(error))
             self._served.status = error.status
-            yield self._served.fail(error)
+        return b"".join(said), over
+
+
+async def unless_client_leaves(receive: Receive, answer: Coroutine[Any, Any, T]) -> T:
+    """The answer; it is given up when nobody waits for it any more. Raises ClientDisconnect."""
+    asking = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(_farewell(receive))
+    try:
+        await asyncio.wait({asking, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done():
+            raise ClientDisconnect
+        return asking.result()
+    finally:
+        for task in (asking, leaving):
+            task.cancel()
+
+
+async def _farewell(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _choice(choice: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from starlette.requests import Request
@@ -115,7 +116,8 @@ async def body_of(request: Request) -> bytes:
 def object_of(raw: bytes) -> dict[str, Any]:
     try:
         data = json.loads(raw.decode(), parse_constant=_no_constant)
-        json.dumps(data, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        if b"\\u" in raw:  # the only way to write half a surrogate pair, which is no text
+            json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         what = "is nested too deeply" if isinstance(error, RecursionError) else f"is bad: {error}"
         raise ApiError(400, f"The JSON of the request body {what}.") from error
@@ -128,6 +130,7 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
 
 
+@cache
 def _chat_checks(longest: int) -> dict[str, Check]:
     return {
         **_common_checks(longest),
@@ -146,6 +149,7 @@ def _chat_checks(longest: int) -> dict[str, Check]:
     }
 
 
+@cache
 def _completion_checks(longest: int) -> dict[str, Check]:
     return {
         **_common_checks(longest),
