@@ -72,7 +72,9 @@ def promote_under_streams(
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("promotions", [10, 100], ids=["few", "many"])
+@pytest.mark.parametrize(
+    "promotions", [10, pytest.param(100, marks=pytest.mark.timeout(3600))], ids=["few", "many"]
+)
 def test_streams_through_promotions_each_have_one_policy_and_none_fails(
     promotions: int,
     adapters: list[Any],

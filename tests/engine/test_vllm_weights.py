@@ -153,7 +153,7 @@ def running(vllm: Any) -> bool:
 
 @pytest.mark.parametrize(
     ("streams", "promotions"),
-    [(8, 4), pytest.param(32, 100, marks=pytest.mark.nightly)],
+    [(8, 4), pytest.param(32, 100, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])],
     ids=["few", "many"],
 )
 def test_streams_through_changes_of_weights_each_have_one_policy_and_none_fails(
