@@ -108,7 +108,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                PROGRAM, stdin=theirs, env=environment, start_new_session=True
+                PROGRAM, stdin=theirs.fileno(), env=environment, start_new_session=True
             )
         self._control, self._environment = ours, dict(environment)
         return ours

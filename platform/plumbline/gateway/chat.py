@@ -85,8 +85,9 @@ def _other(project: Project, aliases: Sequence[Deployment], every: Sequence[str]
     """Beside the first: what was served before it, else the base model, else whatever there is."""
     if aliases and aliases[0].previous is not None and aliases[0].previous.name in every:
         return aliases[0].previous.name
-    served = aliases[0].policy_id if aliases else None
-    bases = Policy.objects.filter(project=project, weights=Policy.Weights.BASE).exclude(pk=served)
+    bases = Policy.objects.filter(project=project, weights=Policy.Weights.BASE)
+    if aliases:
+        bases = bases.exclude(pk=aliases[0].policy_id)
     named = [name for name in bases.values_list("name", flat=True) if name in every]
     return (named or list(every[1:]) or list(every) or [""])[0]
 
@@ -147,10 +148,10 @@ def begin(user: User, project: Project, wish: Wish) -> list[ChatAnswer]:
         return found
 
 
-def again(user: User, project: Project, wish: Wish) -> ChatAnswer:
+def again(user: User, project: Project, wish: Wish, which: UUID) -> ChatAnswer:
     """Have an answer that broke off or was stopped written anew, by who was to write it. Raises
     ApiError."""
-    mine = ChatAnswer.objects.filter(user=user, project=project, pk=wish.again)
+    mine = ChatAnswer.objects.filter(user=user, project=project, pk=which)
     row = mine.filter(turn=wish.turn).first()
     if row is None:
         raise ApiError(404, "This answer is no longer here. Send the message again.")

@@ -48,7 +48,7 @@ def _told(view: View) -> Callable[[PlumblineRequest], HttpResponse]:
 def ask(request: PlumblineRequest) -> dict[str, Any]:
     wish = chat.read(request.body)
     if wish.again is not None:
-        return {"answers": [chat.told(chat.again(request.user, request.project, wish))]}
+        return {"answers": [chat.told(chat.again(request.user, request.project, wish, wish.again))]}
     rows = chat.begin(request.user, request.project, wish)
     if wish.instead_of is not None and len(rows) == 1:
         chat_said.regenerated(request.user, request.project, wish.instead_of, rows[0])
@@ -59,7 +59,8 @@ def ask(request: PlumblineRequest) -> dict[str, Any]:
 def news(request: PlumblineRequest) -> dict[str, Any]:
     """What has come since: `?ID=SEEN` for each answer; what is not here any more is left out."""
     seen = {}
-    for name, value in list(request.GET.items())[:MOST_ASKED]:
+    for name in list(request.GET)[:MOST_ASKED]:
+        value = request.GET.get(name, "")
         if value.isascii() and value.isdigit() and len(value) < 9:
             seen[_uuid(name)] = int(value)
     rows = _mine(request, list(seen)).select_related("policy")

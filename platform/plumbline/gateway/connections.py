@@ -59,6 +59,7 @@ class Connection(asyncio.Protocol):
         self._stuck = False  # the engine does not take what is written
         self._begin(0.0)
         self._busy = False
+        self.idle_since = 0.0  # on the loop's clock, while nothing is asked over it
 
     def _begin(self, patience: float) -> None:
         self.status = 0
