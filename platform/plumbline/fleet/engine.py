@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from django.conf import settings
@@ -56,6 +55,6 @@ def environment() -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
         "VLLM_SERVER_DEV_MODE": str(int(settings.ENGINE_SLEEPS)),
-        "PYTHONPATH": os.pathsep.join(filter(None, [WORKERS, os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": WORKERS,
         **gpus,
     }
