@@ -20,6 +20,7 @@ from typing import Any
 
 PATH = "/v1/weights"  # GET says what it holds, POST {"name", "path", "seconds"} changes it
 LOAD_ADAPTER = "/v1/load_lora_adapter"
+WAKE_UP = "/wake_up"  # without which requests that wait for a sleeping engine would never end
 MOST_WAITING = 512
 DRAIN_SECONDS = 120.0  # for the requests under way to end, unless the caller says otherwise
 LOAD_SECONDS = 900.0
@@ -66,7 +67,7 @@ class Reloading:
             await self._app(scope, receive, send)
         elif scope["path"] == PATH:
             await self._weights(scope, receive, send)
-        elif scope["method"] == "POST":
+        elif scope["method"] == "POST" and scope["path"] != WAKE_UP:
             await self._let_in(scope, receive, send)
         else:
             await self._app(scope, receive, send)
