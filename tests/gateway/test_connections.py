@@ -42,6 +42,7 @@ class Scripted:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.reader = reader  # the newest connection's
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -114,7 +115,7 @@ def test_what_a_client_gave_up_is_hung_up_on() -> None:
     async def answer(server: Scripted, writer: asyncio.StreamWriter, number: int) -> None:
         writer.write(STREAM + piece(said(1)))
         await writer.drain()
-        while not writer.transport.is_closing():
+        while not server.reader.at_eof():
             await asyncio.sleep(0.01)
         server.read.set()
 
