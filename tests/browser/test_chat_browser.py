@@ -37,7 +37,9 @@ def test_two_policies_are_compared_blind_by_keyboard(
     relay.pause = 0.05
     send(page, "What is the capital of France?")
     streaming = page.locator("[data-streaming]")
-    page.wait_for_function("document.querySelector('[data-streaming]')?.textContent.length > 5")
+    page.wait_for_function(
+        "() => document.querySelector('[data-streaming]')?.textContent.length > 5"
+    )
     first = streaming.text_content()
     page.locator(WHOLE).wait_for()
     whole = page.locator(".chat-answer [data-rendered]")
