@@ -349,8 +349,8 @@ def test_a_killed_scoring_job_goes_on_from_what_it_had(experiment, settings):
     def kill_on_the_way() -> None:
         while not sheet.is_file() or sheet.read_bytes().count(b"\n") < 100:
             time.sleep(0.002)
-        for child in psutil.Process().children():
-            if str(job.folder) in " ".join(child.cmdline()):
+        for child in psutil.Process().children(recursive=True):
+            if str(job.folder / jobs.STDERR) in (file.path for file in child.open_files()):
                 os.killpg(child.pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill_on_the_way)
