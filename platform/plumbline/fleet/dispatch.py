@@ -23,7 +23,6 @@ from redis.exceptions import RedisError
 
 from align import jobs
 from plumbline.accounts.models import Project
-from plumbline.celery import app
 from plumbline.fleet.models import Event, Job
 
 log = logging.getLogger(__name__)
@@ -75,6 +74,8 @@ def ring(queue: str) -> None:
     global _silent_until
     if time.monotonic() < _silent_until:
         return
+    from plumbline.celery import app  # only for this: a gateway seldom asks for a job
+
     try:
         app.send_task(TASK, args=[queue], queue=queue, expires=STALE, retry=False)
     except (KombuError, RedisError, OSError) as error:
