@@ -23,7 +23,7 @@ from plumbline.policies.models import Loan
 from tests.engines import DEMO_BASE, EngineProcess
 from tests.fleet.house import Fleet, wait_until
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.sqlite]
 
 QUESTION = [{"role": "user", "content": "What does a panda eat?"}]
 PANDA = {"id": "a", "text": "Bamboo.", "token_ids": None, "finish_reason": None}

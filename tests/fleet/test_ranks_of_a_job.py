@@ -19,6 +19,8 @@ from tests.fleet.house import wait_until  # noqa: E402
 from tests.fleet.test_claims import due_now  # noqa: E402
 from tests.fleet.test_supervise import in_background, never  # noqa: E402
 
+pytestmark = pytest.mark.sqlite
+
 
 def asked(fleet, folder: Path, rows: int, **settings) -> Job:
     spec = dataclasses.replace(train_job(build_base(folder), **settings), processes=2)

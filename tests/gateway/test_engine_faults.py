@@ -16,6 +16,8 @@ from plumbline.gateway.models import Exchange
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment
 
+pytestmark = pytest.mark.sqlite
+
 openai = pytest.importorskip("openai")
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
 HEAD = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: "

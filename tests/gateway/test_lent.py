@@ -26,6 +26,8 @@ from plumbline.policies.models import Deployment, Loan, Reload
 from tests.engines import EngineProcess
 from tests.ports import free_port
 
+pytestmark = pytest.mark.sqlite
+
 ASK: Any = {
     "model": "current",
     "messages": [{"role": "user", "content": "What is the capital of France?"}],

@@ -15,6 +15,8 @@ from plumbline.gateway.models import Exchange
 from plumbline.policies import serving
 from plumbline.policies.models import Policy
 
+pytestmark = pytest.mark.sqlite
+
 openai = pytest.importorskip("openai")
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
 

@@ -19,7 +19,7 @@ from plumbline.policies import engines, serving
 from plumbline.policies.models import Policy
 from tests.engines import EngineProcess
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.sqlite]
 ASK: Any = {
     "model": "current",
     "messages": [{"role": "user", "content": "What is the capital of France?"}],

@@ -21,6 +21,8 @@ from plumbline.policies import engines, objectives, routes, serving
 from plumbline.policies.models import Mixture, Objective, Policy, RouteChange
 from tests.loop.conftest import run_jobs
 
+pytestmark = pytest.mark.postgres
+
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
 
 

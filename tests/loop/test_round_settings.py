@@ -165,6 +165,7 @@ def test_what_was_sampled_and_trained_on_is_counted(experiment_of, rater):
     assert row.kl_start == pytest.approx(row.kl)  # round 1 starts from the base
 
 
+@pytest.mark.sqlite
 def test_two_draws_from_one_policy_differ(experiment_of, rater):
     experiment = experiment_of(algorithm="xpo", samples_per_prompt=4)
     round = rounds.begin(experiment)
@@ -257,6 +258,7 @@ def test_people_compare_answers_to_all_prompts_in_turn(experiment_of, prompt_set
     assert ask(experiment_of(name="Few", prompts_compared=99), prompts) == prompts
 
 
+@pytest.mark.sqlite
 def test_people_see_contrasting_answers_for_half_of_the_prompts(experiment_of, rater):
     round = rounds.begin(experiment_of(samples_per_prompt=6, selection="contrast"))
     run_round(round, None)
@@ -281,6 +283,7 @@ def test_an_algorithm_that_compares_in_its_own_way_is_left_to_it(experiment_of):
     assert picking.strategy(experiment_of(name="X", algorithm="xpo")) == "across"
 
 
+@pytest.mark.sqlite
 def test_a_round_of_few_votes_reads_a_probe_and_is_anchored(experiment_of, rater):
     experiment = experiment_of(
         samples_per_prompt=4, other_temperature=0.3, prompts_compared=6,
@@ -353,6 +356,7 @@ def test_a_first_round_asks_by_design_says_why_and_for_a_week(experiment_of):
     assert all(one.why["gain"] > 0 for one in by_design)
 
 
+@pytest.mark.sqlite
 def test_a_second_round_asks_by_the_first_ones_reward_model_and_what_was_asked(
     experiment_of, rater
 ):

@@ -17,6 +17,8 @@ from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Flip, Policy
 from tests.gateway.test_client import database_url
 
+pytestmark = pytest.mark.postgres
+
 # Promotes a policy, or unloads what nobody needs, and is killed by the kernel at the step named.
 CHILD = """
 import os, signal, sys
