@@ -58,6 +58,7 @@ class Client(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if hasattr(self, "ended") and not self.ended.done():
             self.ended.set_exception(error or ConnectionError("the server hung up"))
+            self.ended.exception()  # looked at, whether or not anybody waits for it
 
     def trouble(self, streamed: bool) -> str:
         """What is wrong with the answer; nothing if it is whole."""
