@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     result = measure(asked.folder.resolve(), asked.data, seeds)
     result["cpu_seconds"] = round(time.process_time() - started)
     if asked.docs:
-        page.write(asked.docs, "labels", table(result))
+        page.write(asked.docs, "labels", table(result), "Accuracy against votes")
         page.draw(asked.docs, "labels", picture(result))
     for row in result["rows"]:
         row.pop("curve")
