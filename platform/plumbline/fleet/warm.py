@@ -108,7 +108,11 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                PROGRAM, stdin=theirs.fileno(), env=environment, start_new_session=True
+                PROGRAM,
+                stdin=theirs.fileno(),
+                # A library that asks whether there is a GPU must not begin CUDA before a fork.
+                env={**environment, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+                start_new_session=True,
             )
         self._control, self._environment = ours, dict(environment)
         return ours

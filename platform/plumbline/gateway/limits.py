@@ -84,7 +84,7 @@ NAMES = {REQUESTS: "requests", TOKENS: "tokens", DAY: "day", MONTH: "month"}
 class Limits:
     """Of one key; 0 is none. What finished requests had used of the budgets on the day `seen`.
     `bucket` tells a key's several buckets apart, and `doing` says what they count; `who` is who may
-    do it."""
+    do it, with limits of `whose`."""
 
     key: int
     requests_per_minute: int = 0
@@ -97,6 +97,7 @@ class Limits:
     bucket: str = ""
     doing: str = "make {limit} requests a minute"
     who: str = "This key"
+    whose: str = "This key's"
 
     def spent(self, now: date) -> tuple[int, int]:
         """(in the day, in the month) of `now`: what was seen before midnight is no longer so."""
@@ -155,6 +156,7 @@ def of_member(project: int, user: int) -> Limits:
         bucket=f":chat:{project}",
         doing="ask for {limit} answers a minute here",
         who="You",
+        whose="Your",
     )
     if not limits.tokens_per_day:
         return limits
@@ -298,10 +300,9 @@ def _refusal(verdict: int, limits: Limits, cost: int, wait: float, now: datetime
         return Limited(verdict, said, after, code="rate_limit_exceeded", kind="tokens")
     period = "day" if verdict == DAY else "month"
     limit = limits.tokens_per_day if verdict == DAY else limits.tokens_per_month
-    whose = "This key's" if limits.who == "This key" else "Your"
     said = (
-        f"{whose} budget of {limit} tokens a {period} does not hold the {cost} tokens that this "
-        "request may use."
+        f"{limits.whose} budget of {limit} tokens a {period} does not hold the {cost} tokens that "
+        "this request may use."
     )
     shape = "insufficient_quota"
     return Limited(verdict, said, _left(verdict, now), code=shape, kind=shape)
