@@ -244,6 +244,20 @@ def test_a_token_given_to_a_client_says_that_the_engine_is_up(
         relay.close()
 
 
+def test_an_engine_that_has_failed_a_client_is_asked_anew_whether_it_is_up(
+    start_gateway: Any, engine: Any, secret: str, current: Any
+) -> None:
+    relay = FaultyEngine(engine.port)
+    headers = {"authorization": f"Bearer {secret}"}
+    url = start_gateway(relay.url).url
+    with httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=60) as client:
+        assert client.post("/v1/chat/completions", json=BODY).status_code == 200
+        relay.close()
+        assert client.get("/ready").json()["engine"] == "up", "as far as anybody knows"
+        assert client.post("/v1/chat/completions", json=BODY).status_code == 503
+        assert client.get("/ready").json()["engine"] == "away"
+
+
 def test_a_lent_engine_comes_back_by_itself_so_it_is_ready(
     http: httpx.Client,
     current: Any,

@@ -33,6 +33,10 @@ class Readiness:
         """The engine has just given one."""
         self._token_at = time.monotonic()
 
+    def doubt(self) -> None:
+        """The engine has just failed a request: only a token of now says that it is up."""
+        self._token_at = -float("inf")
+
     async def parts(self) -> dict[str, str]:
         """What the gateway needs and how it is. An engine that is lent, or takes up other weights,
         comes back by itself, and requests wait for it, so it is no fault."""

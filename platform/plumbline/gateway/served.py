@@ -144,6 +144,8 @@ class Books:
         tokens, milliseconds = served.tokens(), exchange.latency_ms
         if tokens[1]:
             self._readiness.token()
+        elif served.status >= 502:
+            self._readiness.doubt()
         self.metrics.ended(
             *(served.caller.project, served.target.name, served.status),
             *(tokens, served.first, milliseconds / 1000),
