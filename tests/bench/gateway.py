@@ -150,7 +150,9 @@ def streams(load: parts.Load, scratch: Path, key: str) -> dict[str, Any]:
     }
 
 
-def measure(rounds: int, seconds: float, crowds: Sequence[int], scratch: Path) -> dict[str, Any]:
+def measure(
+    rounds: int, seconds: float, crowds: Sequence[int], scratch: Path, more: Sequence[str]
+) -> dict[str, Any]:
     load = parts.Load()
     found: dict[str, Any] = {}
     try:
@@ -159,7 +161,7 @@ def measure(rounds: int, seconds: float, crowds: Sequence[int], scratch: Path) -
             key = parts.platform()
             found["streams"] = streams(load, scratch, key)
             with (
-                engine.running(str(demo.BASE), CONTEXT, scratch, str(VLLM)) as vllm,
+                engine.running(str(demo.BASE), CONTEXT, scratch, str(VLLM), more) as vllm,
                 parts.gateway(scratch, vllm.url) as gate,
             ):
                 contest = Contest(load, vllm, gate, key)
@@ -198,6 +200,9 @@ def main(arguments: Sequence[str]) -> None:
     asking.add_argument("--rounds", type=int)
     asking.add_argument("--seconds", type=float, help="of each side's turn in a round")
     asking.add_argument("--clients", type=int, nargs="+", default=CROWDS)
+    asking.add_argument(
+        "--spin", action="store_true", help="vLLM in two processes, as it is by itself"
+    )
     asked = asking.parse_args(arguments)
     if not VLLM.exists():
         sys.exit("This bench compares with real vLLM; `make engine` builds it.")
@@ -217,7 +222,8 @@ def main(arguments: Sequence[str]) -> None:
             "MAX_MODEL_LEN": str(CONTEXT),
             "DJANGO_SETTINGS_MODULE": "plumbline.settings",
         }
-        found = measure(rounds, seconds, asked.clients, scratch)
+        more = ["--distributed-executor-backend", "mp"] if asked.spin else []
+        found = measure(rounds, seconds, asked.clients, scratch, more)
     print(
         json.dumps(
             {
@@ -225,6 +231,7 @@ def main(arguments: Sequence[str]) -> None:
                 **summary(found),
                 **found,
                 "peer": f"vLLM {VERSION}, CPU build, directly",
+                "vllm": "two processes" if asked.spin else "as manage.py engine starts it",
                 "rounds": rounds,
                 "seconds": seconds,
                 "machine": {"cores": os.cpu_count(), "load_before": round(load_before, 2)},

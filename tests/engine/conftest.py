@@ -22,7 +22,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from align import demo  # noqa: E402
+from align import demo, few_cores  # noqa: E402
 from tests.gateway.conftest import secret, start_gateway  # noqa: E402, F401
 from tests.ports import free_port  # noqa: E402
 
@@ -125,7 +125,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     command += ["--max-cpu-loras", "8"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     command += ["--middleware", "align.reloading.Reloading"]
-    command += ["--worker-extension-cls", "align.reloading.Holder"]
+    command += ["--worker-extension-cls", "align.reloading.Holder", *few_cores.arguments()]
     engine = start(
         command,
         tmp_path_factory.mktemp("vllm") / "log",
@@ -133,6 +133,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         VLLM_CPU_KVCACHE_SPACE="1",
         VLLM_ALLOW_RUNTIME_LORA_UPDATING="1",
         VLLM_SERVER_DEV_MODE="1",
+        **few_cores.environment(),
         PYTHONPATH=str(ROOT / "workers"),
     )
     yield engine

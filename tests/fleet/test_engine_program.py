@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from align import few_cores
 from plumbline.fleet import devices, engine
 
 
@@ -40,6 +41,18 @@ def test_vllm_can_be_told_to_sleep_where_it_has_a_gpu_to_lend(
         monkeypatch.setattr(devices, "_by_number", lambda gpus=gpus: gpus)
         assert ("--enable-sleep-mode" in engine.command_line(8002)) == mode
         assert engine.environment()["VLLM_SERVER_DEV_MODE"] == dev
+
+
+def test_vllm_on_a_few_cores_is_one_process_that_leaves_one_free(
+    vllm_here: None, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.ENGINE = "vllm"
+    for cores, gpus, one in ((2, {}, True), (4, {}, True), (8, {}, False), (2, {"0": "x"}, False)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)))
+        monkeypatch.setattr(devices, "_by_number", lambda gpus=gpus: gpus)
+        said = engine.environment().get("OMP_NUM_THREADS")
+        assert (few_cores.EXECUTOR in engine.command_line(8002)) == one
+        assert said == (str(cores - 1) if one else None)
 
 
 def test_an_engine_that_is_not_installed_is_told_with_the_way_out(

@@ -6,6 +6,7 @@ import sys
 
 from django.conf import settings
 
+from align import few_cores
 from plumbline.fleet import devices
 
 VLLM = settings.ROOT / ".venv-vllm/bin/python"
@@ -40,6 +41,8 @@ def command_line(port: int) -> list[str]:
     lora += ["--worker-extension-cls", "align.reloading.Holder"]
     if settings.ENGINE_SLEEPS and devices.of_host():  # the CPU build knows no sleep mode
         lora.append("--enable-sleep-mode")
+    if not _has_gpus():
+        lora += few_cores.arguments()
     return [str(VLLM), "-m", "vllm.entrypoints.openai.api_server", *base, *lora]
 
 
@@ -57,4 +60,9 @@ def environment() -> dict[str, str]:
         "VLLM_SERVER_DEV_MODE": str(int(settings.ENGINE_SLEEPS)),
         "PYTHONPATH": WORKERS,
         **gpus,
+        **({} if _has_gpus() else few_cores.environment()),
     }
+
+
+def _has_gpus() -> bool:
+    return bool(devices.of_engine() or devices.of_host())

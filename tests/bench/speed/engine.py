@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from align import few_cores
 from align.tether import tethered
 from tests.ports import free_port
 
@@ -93,7 +94,7 @@ def _wait(engine: Engine, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def _vllm(python: str) -> list[str]:
     command = [python, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager"]
-    return [*command, "--enable-lora", "--max-lora-rank", "64"]
+    return [*command, "--enable-lora", "--max-lora-rank", "64", *few_cores.arguments()]
 
 
 def _vllm_environment() -> dict[str, str]:
@@ -104,4 +105,5 @@ def _vllm_environment() -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        **few_cores.environment(),
     }
