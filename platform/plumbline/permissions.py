@@ -123,6 +123,8 @@ TABLE: dict[str, dict[str, str]] = {
     "round-close-labels": {"POST": RESEARCHER},
     "round-cancel": {"POST": RESEARCHER},
     "round-retry": {"POST": RESEARCHER},
+    "blend-new": {"GET": RESEARCHER, "POST": RESEARCHER},
+    "blend-csv": {"GET": RESEARCHER},
     "policies": {"GET": RESEARCHER},
     "policy-promote": {"POST": RESEARCHER},
     "policy-reject": {"POST": RESEARCHER},

@@ -208,8 +208,8 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     ("shares", "sentence"),
     [
         ({"a": 0.5, "b": 0.6}, "shares must sum to 1, not 1.1"),
-        ({"a": 1.5, "b": -0.5}, "shares must be 0 or more"),
-        ({"a": float("nan"), "b": 1.0}, "shares must be 0 or more"),
+        ({"a": float("nan"), "b": 1.0}, "shares must be numbers"),
+        ({"a": float("inf"), "b": float("-inf")}, "shares must be numbers"),
         ({"a": 1.0}, "every policy to average needs a share"),
         ({}, "every policy to average needs a share"),
     ],

@@ -145,7 +145,7 @@ def test_axe_finds_nothing_serious_for_researchers(site, browse, project, dana, 
     addresses = [
         *("/p/alpha/", "/p/alpha/members/", "/p/alpha/keys/", here, f"{here}quality/"),
         *(f"{lab_at}{page}/" for page in ("experiments", "experiments/new", "policies", "jobs")),
-        *(experiment, f"{experiment}rounds/{made.number}/"),
+        *(experiment, f"{experiment}rounds/{made.number}/", f"{lab_at}blends/new/"),
     ]
     found = {}
     for dark in (False, True):

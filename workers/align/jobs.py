@@ -300,7 +300,7 @@ class TrainJob:
 
 @dataclass(frozen=True, kw_only=True)
 class MergeJob:
-    """The weighted average, in weight space, of policies that share a base; shares sum to 1."""
+    """The sum of share times weights, of policies that share a base; shares sum to 1."""
 
     kind: ClassVar[str] = "merge"
     policies: Mapping[str, ModelRef]

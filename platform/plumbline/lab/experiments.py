@@ -13,6 +13,7 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align import algorithms
+from plumbline.lab import blends
 from plumbline.loop import forms, rewarding, rounds
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.permissions import PlumblineRequest
@@ -89,6 +90,7 @@ def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
         "rounds": [_row(one) for one in page.object_list],
         "busy": any(not one.over for one in page.object_list),
         "settings": _settings(found),
+        "blend": blends.told(found),
     }
     name = "lab/experiment.html#rounds" if request.htmx else "lab/experiment.html"
     return render(request, name, context)
@@ -174,6 +176,8 @@ def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
         (title, [(str(fields[name].label), values[name]) for name in names if name in values])
         for title, _, names in forms.ExperimentForm.GROUPS
     ]
+    if found.blend:
+        return [group for group in groups if group[0] == "Evaluation and gate"]
     algorithm = algorithms.discover().get(found.algorithm)  # None: its file is gone
     defaults = {one.name: one.default for one in algorithm.knobs()} if algorithm else {}
     knobs = [

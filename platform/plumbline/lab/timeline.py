@@ -24,10 +24,12 @@ PURPOSES = {
     "score": "Score samples",
     "rescore": "Score what waits for votes",
     "soup": "Average policies for the reference",
+    "blend": "Blend policies",
     "train": "Train policy",
     "validate": "Compare checkpoints",
     "answers": "Held-out answers",
     "judge": "Judge answers",
+    "objective": "Score by an objective",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import experiments, jobs, my_work, policies, reward_models, rounds
+from plumbline.lab import blends, experiments, jobs, my_work, policies, reward_models, rounds
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
@@ -18,6 +18,8 @@ urlpatterns = [
     path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),
+    path("experiments/<int:pk>/blend.csv", blends.download, name="blend-csv"),
+    path("blends/new/", blends.new, name="blend-new"),
     path("policies/", policies.policies, name="policies"),
     path("policies/roll-back/", policies.roll_back, name="policy-rollback"),
     path("policies/<uuid:pk>/promote/", policies.promote, name="policy-promote"),

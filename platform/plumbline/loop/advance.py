@@ -21,9 +21,9 @@ from align import algorithms, jobs
 from align.algorithm import Algorithm
 from plumbline.collect import queue
 from plumbline.collect.models import Ballot, Campaign, Completion, Prompt
-from plumbline.collect.strategy import Picked
 from plumbline.fleet import claims
 from plumbline.loop import (
+    blending,
     campaigns,
     checkpoints,
     evaluation,
@@ -73,6 +73,9 @@ def advance(round: Round) -> None:
 def choose_prompts(round: Round) -> Stage | None:
     """Training prompts the experiment has seen least often, in an order its seed fixes."""
     experiment = round.experiment
+    if experiment.blend:
+        blending.begin(round)
+        return Stage.TRAIN
     seen = Count("rounds", filter=Q(rounds__experiment=experiment) & ~Q(rounds=round))
     prompts = experiment.prompt_set.prompts.filter(split=Prompt.Split.TRAIN)
     if experiment.labels == Experiment.Labels.BALLOTS:
@@ -237,7 +240,9 @@ def make_pairs(round: Round) -> Stage | None:
 
 
 def train(round: Round) -> Stage | None:
-    """The algorithm on this round's examples and those it replays."""
+    """The algorithm on this round's examples and those it replays; or the blend."""
+    if round.experiment.blend:
+        return Stage.CHOOSE if blending.make(round) else None
     references = training.references(round)
     if references is None:
         return None
@@ -254,7 +259,8 @@ def choose(round: Round) -> Stage | None:
     """The best of the checkpoints becomes the round's policy, measured next against whatever is
     deployed at this moment."""
     experiment = round.experiment
-    found = training.candidates(round)
+    blend = blending.make(round) if experiment.blend else None
+    found = [blend] if blend else training.candidates(round)
     chosen = checkpoints.choose(round, found)
     if chosen is None:
         return None
@@ -289,7 +295,11 @@ def evaluate(round: Round) -> Stage | None:
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
         rows.import_scores(job, model)
-    if round.experiment.judge == Experiment.Judge.PEOPLE and not _people_have_judged(round):
+    if round.experiment.judge == Experiment.Judge.PEOPLE and not evaluation.people_have_judged(
+        round
+    ):
+        return None
+    if round.experiment.blend and not blending.score(round):
         return None
     evaluation.record(round, rows.read_scores(job))
     return Stage.GATE
@@ -304,7 +314,8 @@ def gate(round: Round) -> Stage | None:
         trials.reject(round.policy_out, actor=None, reason=f"{round}: the gate did not pass.")
         serving.release(round.policy_out)
         return Stage.DONE
-    return Stage.PROMOTE
+    # All points of a blend are looked at before one is chosen.
+    return Stage.DONE if round.experiment.blend else Stage.PROMOTE
 
 
 def promote(round: Round) -> Stage | None:
@@ -349,22 +360,6 @@ def _teachers_answers(round: Round) -> Q:
 
 def _ballots_frozen(experiment: Experiment) -> int:
     return Ballot.objects.filter(rounds__experiment=experiment).distinct().count()
-
-
-def _people_have_judged(round: Round) -> bool:
-    """Open the blind face-offs on first sight; true when every one of them has its votes."""
-    campaign = round.evaluation_campaign
-    if campaign is None:
-        with transaction.atomic():
-            campaign = campaigns.open_campaign(round, Campaign.Purpose.EVALUATE)
-            round.evaluation_campaign = campaign
-            round.save(update_fields=["evaluation_campaign"])
-            for prompt_id, answers in evaluation.face_offs(round):
-                campaigns.compare(campaign, prompt_id, Picked(tuple(answers), 1.0), "evaluation")
-    if campaign.closed_at is None and not queue.complete(campaign):
-        return False
-    rounds.close_labels(round)
-    return True
 
 
 def _next_round(experiment: Experiment) -> None:

@@ -10,12 +10,14 @@ from statistics import fmean
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import QuerySet
 
 from align import jobs
-from plumbline.collect import votes
-from plumbline.collect.models import Completion, Prompt
-from plumbline.loop import campaigns, gates, rows
+from plumbline.collect import queue, votes
+from plumbline.collect.models import Campaign, Completion, Prompt
+from plumbline.collect.strategy import Picked
+from plumbline.loop import campaigns, gates, rounds, rows
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.loop.winrate import WinRate
 from plumbline.policies.models import Policy, RewardModel
@@ -95,6 +97,22 @@ def face_offs(round: Round) -> Iterator[tuple[int, list[Completion]]]:
             yield mine.prompt_id, [mine, theirs[mine.prompt_id]]
 
 
+def people_have_judged(round: Round) -> bool:
+    """Open the blind face-offs on first sight; true when every one of them has its votes."""
+    campaign = round.evaluation_campaign
+    if campaign is None:
+        with transaction.atomic():
+            campaign = campaigns.open_campaign(round, Campaign.Purpose.EVALUATE)
+            round.evaluation_campaign = campaign
+            round.save(update_fields=["evaluation_campaign"])
+            for prompt_id, answers in face_offs(round):
+                campaigns.compare(campaign, prompt_id, Picked(tuple(answers), 1.0), "evaluation")
+    if campaign.closed_at is None and not queue.complete(campaign):
+        return False
+    rounds.close_labels(round)
+    return True
+
+
 def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
     """One Evaluation row per opponent; recording twice leaves the same rows."""
     assert round.policy_out is not None
@@ -149,6 +167,7 @@ def gate(round: Round) -> dict[str, Any]:
             kl=against_current.kl,
             gate_kl=experiment.gate_kl,
             loss=metrics.get("loss"),
+            trained=not experiment.blend,
             accuracy=metrics.get("accuracy"),
             tokens=against_current.tokens,
             current_tokens=against_current.opponent_tokens,

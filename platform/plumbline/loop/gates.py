@@ -33,6 +33,7 @@ def checks(
     kl: float | None,
     gate_kl: float,
     loss: float | None,
+    trained: bool = True,
     accuracy: float | None = None,
     tokens: float | None = None,
     current_tokens: float | None = None,
@@ -40,14 +41,12 @@ def checks(
     """All checks of one candidate, in the order they are read.
 
     `kl` is candidate to base in nats a sequence; `loss` and `accuracy` are the training job's
-    last figures (an algorithm without pairs reports no accuracy); `tokens` are mean answer
-    lengths on the held-out prompts.
+    last figures (an algorithm without pairs reports no accuracy), and a blend was not `trained`;
+    `tokens` are mean answer lengths on the held-out prompts.
     """
-    found = [
-        win_rate(against_current, gate_win_rate),
-        kl_to_base(kl, gate_kl),
-        finite_loss(loss),
-    ]
+    found = [win_rate(against_current, gate_win_rate), kl_to_base(kl, gate_kl)]
+    if trained:
+        found.append(finite_loss(loss))
     if accuracy is not None:
         found.append(trained_accuracy(accuracy))
     if tokens is not None and current_tokens is not None:

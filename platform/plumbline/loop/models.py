@@ -57,6 +57,7 @@ class Experiment(models.Model):
     state = models.CharField(max_length=8, choices=State, default=State.ACTIVE)
     algorithm = models.CharField(max_length=40)
     knobs = models.JSONField(default=dict)
+    blend = models.JSONField(default=dict)  # of policies, instead of training: `loop/blending.py`
     start = models.ForeignKey(Policy, models.PROTECT, related_name="+")
     prompt_set = models.ForeignKey(PromptSet, models.PROTECT, related_name="experiments")
     rounds_wanted = models.PositiveIntegerField(default=2)

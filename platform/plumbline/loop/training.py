@@ -42,7 +42,7 @@ def drawn_from(round: Round, draws: Draws) -> Policy | None:
     result = roundjobs.finished(job)
     if result is None:
         return None
-    return _policy(round, job, result, "mixture", Policy.State.MIXTURE)
+    return policy_of(round, job, result, "mixture", Policy.State.MIXTURE)
 
 
 def references(round: Round) -> dict[str, ModelRef] | None:
@@ -97,18 +97,21 @@ def candidates(round: Round) -> list[Policy]:
     assert result is not None, "the stage before this one waits for it"
     earlier = result["candidates"][:-1]
     return [
-        *(_policy(round, job, one, f"step{one['step']}") for one in earlier),
-        _policy(round, job, result, ""),
+        *(policy_of(round, job, one, f"step{one['step']}") for one in earlier),
+        policy_of(round, job, result, ""),
     ]
 
 
-def _policy(
+def policy_of(
     round: Round,
     job: Job,
     result: dict[str, Any],
     what: str,
     state: Policy.State = Policy.State.CANDIDATE,
+    knobs: dict[str, Any] | None = None,
 ) -> Policy:
+    """The policy that a finished job of the round has left, made once. `what` is of its name,
+    `knobs` what it was made by where that is not the experiment's algorithm."""
     experiment = round.experiment
     full = result.get("mode", experiment.weights.get("mode")) == "full"
     name = "-".join(part for part in (roundjobs.stem(round), what, result["sha256"][:8]) if part)
@@ -122,7 +125,7 @@ def _policy(
             "sha256": result["sha256"],
             "parent": round.policy_in,
             "algorithm": experiment.algorithm,
-            "knobs": experiment.knobs,
+            "knobs": experiment.knobs if knobs is None else knobs,
             "metrics": result,
             "state": state,
         },

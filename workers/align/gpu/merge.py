@@ -109,8 +109,8 @@ def _scaling(config: Mapping[str, Any], path: Path) -> float:
 def _check(job: MergeJob) -> None:
     if not job.shares or job.shares.keys() != job.policies.keys():
         raise ValueError("every policy to average needs a share, and every share a policy")
-    if not all(share >= 0 for share in job.shares.values()):
-        raise ValueError("shares must be 0 or more")
+    if not all(math.isfinite(share) for share in job.shares.values()):
+        raise ValueError("shares must be numbers")
     if abs(sum(job.shares.values()) - 1) > 1e-9:
         raise ValueError(f"shares must sum to 1, not {sum(job.shares.values()):g}")
 
