@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from plumbline.loop import blending
 from tests.lab import laboratory as lab
-from tests.lab.test_blends import measured, models, policies  # noqa: F401  # fixtures
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.browser]
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
-def test_a_blend_by_keyboard(
-    site: str, browse: Any, project: Any, dana: Any, policies: Any
-) -> None:  # noqa: F811
+def test_a_blend_by_keyboard(site, browse, project, dana, tmp_path):
+    lab.adapters(project, tmp_path)
     lab.prompt_set(project)
     for width, dark in ((1280, False), (390, True)):
         page = browse(dana, width=width, dark=dark)
@@ -34,27 +30,20 @@ def test_a_blend_by_keyboard(
         page.locator("#preview").get_by_text("Task arithmetic takes three").wait_for()
         assert not slider.is_visible()
         assert page.get_by_label("How much is added").is_visible()
-        page.get_by_label("Method").select_option("soup")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_the_picture_is_read_without_seeing_it(
-    site: str,
-    browse: Any,
-    project: Any,
-    dana: Any,
-    policies: Any,
-    models: Any,
-    faults: Any,  # noqa: F811
-) -> None:
-    found = blending.points("soup", policies[:2], [[1, 0], [1, 1], [0, 1]], 0.0)
+def test_the_picture_is_read_without_seeing_it(site, browse, project, dana, tmp_path, faults):
+    models = lab.reward_models(project, "helpful", "brief")
+    one, other, _ = lab.adapters(project, tmp_path)
+    found = blending.points("soup", [one, other], [[1, 0], [1, 1], [0, 1]], 0.0)
     blend = blending.launch(
         project, None, name="Between", method="soup", found=found, judge=models[0],
         prompt_set=lab.prompt_set(project), objectives=models,
     )  # fmt: skip
     blend.rounds.all().delete()
     for number, scores in enumerate([(1.0, 3.0), (2.0, 2.0), (1.5, 1.0)], 1):
-        measured(blend, number, models, [scores, (0.0, 0.0)])
+        lab.measured_point(blend, number, models, [scores, (0.0, 0.0)])
     for width, dark in ((1280, False), (390, True)):
         page = browse(dana, width=width, dark=dark)
         page.goto(f"/p/alpha/lab/experiments/{blend.pk}/")

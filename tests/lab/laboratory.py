@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import random
 from datetime import timedelta
@@ -14,8 +15,10 @@ from align import jobs
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Completion, Prompt, PromptSet
 from plumbline.fleet.models import Event, Job, Metric
+from plumbline.judges.models import Score
+from plumbline.loop import evaluation as evaluating
 from plumbline.loop.models import Evaluation, Experiment, Round, RoundJob, RoundStage, Stage
-from plumbline.policies.models import Policy
+from plumbline.policies.models import Policy, RewardModel
 
 STAGES = [stage for stage in Stage if stage not in (Stage.DONE, Stage.FAILED, Stage.CANCELLED)]
 
@@ -43,6 +46,23 @@ def policy(project, name: str = "", parent: Policy | None = None, **fields) -> P
         project=project, name=name or f"{project.slug}-base", base_model="/base", parent=parent,
         **fields,
     )  # fmt: skip
+
+
+def adapters(project, folder, count: int = 3) -> list[Policy]:
+    """Policies of one base whose adapters' folders say that their rank is 16."""
+    base = policy(project)
+    found = []
+    for number in range(count):
+        weights = folder / f"adapter-{number}"
+        weights.mkdir()
+        (weights / "adapter_config.json").write_text(json.dumps({"r": 16}))
+        found.append(policy(project, f"{project.slug}-{number}", base, path=str(weights)))
+    return found
+
+
+def reward_models(project, *names: str) -> list[RewardModel]:
+    fields = {"objective": "bradley_terry", "path": "/rm", "sha256": "ab", "ballots_used": 9}
+    return [RewardModel.objects.create(project=project, name=one, **fields) for one in names]
 
 
 def experiment(project, **fields) -> Experiment:
@@ -199,3 +219,14 @@ def ballot(comparison) -> Ballot:
         outcome="ranked",
         ranking=[[0], [1]],
     )
+
+
+def measured_point(experiment: Experiment, number: int, models, scores) -> Round:
+    """A round of a blend; `scores` are of each player's answers, by each of the models."""
+    made = finished_round(experiment, number=number)
+    for player, values in zip(evaluating.players(made), scores, strict=True):
+        for model, value in zip(models, values, strict=True):
+            answered = evaluating.answers(made, player)
+            rows = [Score(completion=one, reward_model=model, value=value) for one in answered]
+            Score.objects.bulk_create(rows)
+    return made

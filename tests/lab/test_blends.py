@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plumbline.judges.models import Score
-from plumbline.loop import blending, evaluation
-from plumbline.loop.models import Experiment, Round
+from plumbline.loop import blending
+from plumbline.loop.models import Experiment
 from plumbline.policies.models import Policy, RewardModel
 from tests.lab import laboratory as lab
 
@@ -21,25 +19,12 @@ URL = "/p/alpha/lab/blends/new/"
 
 @pytest.fixture
 def policies(project: Any, tmp_path: Path) -> list[Policy]:
-    base = lab.policy(project)
-    found = []
-    for number in range(3):
-        folder = tmp_path / f"adapter-{number}"
-        folder.mkdir()
-        (folder / "adapter_config.json").write_text(json.dumps({"r": 16}))
-        found.append(lab.policy(project, f"alpha-{number}", base, path=str(folder)))
-    return found
+    return lab.adapters(project, tmp_path)
 
 
 @pytest.fixture
 def models(project: Any) -> list[RewardModel]:
-    return [
-        RewardModel.objects.create(
-            project=project, name=name, objective="bradley_terry", path="/rm", sha256="ab",
-            ballots_used=9,
-        )
-        for name in ("helpful", "brief")
-    ]  # fmt: skip
+    return lab.reward_models(project, "helpful", "brief")
 
 
 @pytest.fixture
@@ -113,17 +98,6 @@ def test_sending_it_begins_the_first_point(
     assert "Another experiment has this name." in researcher.post(URL, sent).content.decode()
 
 
-def measured(experiment: Experiment, number: int, models: Any, scores: Any) -> Round:
-    """A round of a blend with its answers scored by both objectives."""
-    made = lab.finished_round(experiment, number=number)
-    for policy, values in zip(evaluation.players(made), scores, strict=True):
-        answers = list(evaluation.answers(made, policy))
-        for model, value in zip(models, values, strict=True):
-            rows = [Score(completion=a, reward_model=model, value=value) for a in answers]
-            Score.objects.bulk_create(rows)
-    return made
-
-
 def test_the_points_are_a_picture_a_table_and_a_csv(
     researcher: Any, project: Any, policies: list[Policy], models: list[RewardModel]
 ) -> None:
@@ -137,7 +111,7 @@ def test_the_points_are_a_picture_a_table_and_a_csv(
     blend.rounds.all().delete()
     values = [(0.0, 0.0), (1.0, 3.0)], [(0.0, 0.0), (2.0, 2.0)], [(0.0, 0.0), (1.5, 1.0)]
     for number, (base, blended) in enumerate(values, 1):
-        measured(blend, number, models, [blended, base])
+        lab.measured_point(blend, number, models, [blended, base])
     page = researcher.get(f"/p/alpha/lab/experiments/{blend.pk}/").content.decode()
     assert page.count('class="before') == 1
     assert page.count('class="point') == 3

@@ -295,9 +295,8 @@ def evaluate(round: Round) -> Stage | None:
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
         rows.import_scores(job, model)
-    if round.experiment.judge == Experiment.Judge.PEOPLE and not evaluation.people_have_judged(
-        round
-    ):
+    by_people = round.experiment.judge == Experiment.Judge.PEOPLE
+    if by_people and not evaluation.people_have_judged(round):
         return None
     if round.experiment.blend and not blending.score(round):
         return None
