@@ -7,7 +7,8 @@ over the small size's. Votes go through the real web server: 32 clients, each wi
 cast a vote and get the next comparison with the same response, as the page does; every vote counted
 is one that the database holds, and no comparison may have more than its overlap. That is done three
 times, each before a fresh server, whose workers share the connections out by chance: figures are
-medians of the three. The clients run on the same cores: their share is `client_cpu_ms_a_vote`, `cpu_ms_a_vote` is the product's.
+medians of the three. The clients run on the same cores: their share is `client_cpu_ms_a_vote`,
+`cpu_ms_a_vote` is the product's.
 """
 
 from __future__ import annotations
