@@ -123,6 +123,7 @@ TABLE: dict[str, dict[str, str]] = {
     "round": {"GET": RESEARCHER},
     "reward-model": {"GET": RESEARCHER},
     "round-curves": {"GET": RESEARCHER},
+    "round-settings": {"GET": RESEARCHER},
     "round-close-labels": {"POST": RESEARCHER},
     "round-cancel": {"POST": RESEARCHER},
     "round-retry": {"POST": RESEARCHER},

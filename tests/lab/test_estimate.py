@@ -26,14 +26,14 @@ def prompts(project):
     return lab.prompt_set(project, train=20, heldout=10)
 
 
-def told(project, **changed) -> estimate.Estimate:
+def told(project, base: str = "/base", **changed) -> estimate.Estimate:
     """The estimate of the form as it begins, with some fields changed."""
     form = ExperimentForm(project)
     bound = ExperimentForm(project, forms.as_data(form) | {"name": "Try"} | changed)
     assert bound.is_valid(), bound.errors
     data = bound.cleaned_data
     asked_as = bound.campaigns.get(data["asked_as"])
-    return estimate.of(project, {**data, "asked_as": asked_as}, "/base")
+    return estimate.of(project, {**data, "asked_as": asked_as}, base)
 
 
 def past(round, kind: str, seconds: float, result: dict, spec=None) -> None:
@@ -73,10 +73,7 @@ def test_a_base_that_lies_elsewhere_is_not_guessed_about(project, prompts):
 
 
 def test_a_figure_without_a_past_is_called_rough_and_says_by_what(project, prompts, settings):
-    form = ExperimentForm(project)
-    bound = ExperimentForm(project, forms.as_data(form) | {"name": "Try"})
-    assert bound.is_valid()
-    found = estimate.of(project, bound.cleaned_data, settings.BASE_MODEL)
+    found = told(project, settings.BASE_MODEL)
     assert found.fleet.amount.low < found.fleet.amount.high
     assert found.fleet.source == "Rough: nothing like it has run in this project."
     assert "million parameters on a few processor cores" in found.parts[0].source

@@ -11,6 +11,7 @@ from plumbline.lab import (
     my_work,
     piloting,
     policies,
+    reproducing,
     reward_models,
     rounds,
 )
@@ -27,6 +28,7 @@ urlpatterns = [
     path("experiments/<int:pk>/next-round/", piloting.next_round, name="experiment-next"),
     path(ROUND, rounds.round_page, name="round"),
     path(ROUND + "curves/", rounds.curves, name="round-curves"),
+    path(ROUND + "settings.json", reproducing.settings_file, name="round-settings"),
     path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),

@@ -123,11 +123,6 @@ def begin_next(experiment: Experiment) -> Round:
         held = Experiment.objects.select_for_update().get(pk=experiment.pk)
         if held.state == Experiment.State.PAUSED:
             raise ValueError("The experiment is paused; resume it first.")
-        last = held.rounds.order_by("-number").first()
-        if last is not None and last.stage == Stage.FAILED:
-            raise ValueError(
-                f"Round {last.number} failed: try it again, which loses nothing, or cancel it."
-            )
         fresh = rounds.begin(held)
         held.rounds_wanted = max(held.rounds_wanted, fresh.number)
         held.state = Experiment.State.ACTIVE

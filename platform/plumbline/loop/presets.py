@@ -90,7 +90,7 @@ def in_words(field: forms.Field, value: Any) -> str:
     if value in (None, ""):
         return "none"
     if isinstance(field, forms.ChoiceField):
-        labels = {str(key): str(label) for key, label in field.widget.choices}  # type: ignore[attr-defined]  # a select's
+        labels = {str(key): str(label) for key, label in field.widget.choices}
         return labels.get(str(value), "none")
     try:
         return f"{float(value):.10g}"
