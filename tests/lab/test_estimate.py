@@ -86,7 +86,7 @@ def test_past_jobs_of_the_project_say_how_fast_it_goes(project, prompts):
         past(round, "score", seconds, {"scored": 100, "skipped": 0, "seconds": seconds - 2})
         past(round, "reward", seconds, {"trained_on": 10})
         past(round, "train", seconds, {"examples": 10, "seconds": seconds - 5.0})
-    found = told(project)
+    found = told(project, prompt_set=prompts.pk, prompts_per_round=20, heldout_prompts=10)
     assert found.fleet.source == "By the pace of this project's past jobs."
     by_title = {one.title: one for one in found.parts}
     drawn = by_title["Answers to training prompts"]

@@ -221,9 +221,15 @@ def test_the_end_of_the_plan_is_stored_as_well(experiment):
     assert PilotDecision.objects.get().stops[0]["evidence"] == "1 of 1 rounds are done."
 
 
-def test_a_failed_round_is_not_passed_over_by_hand(experiment):
-    lab.round_at(experiment, Stage.FAILED)
-    with pytest.raises(ValueError, match="Round 1 failed: try it again"):
+@pytest.mark.parametrize("ended", [Stage.FAILED, Stage.CANCELLED])
+def test_a_person_may_go_on_after_a_round_that_came_to_nothing(experiment, ended):
+    lab.round_at(experiment, ended)
+    advance.tick()
+    assert numbers(experiment) == [1]
+    autopilot.begin_next(experiment)
+    assert numbers(experiment) == [1, 2]
+    Experiment.objects.update(state=Experiment.State.PAUSED)
+    with pytest.raises(ValueError, match="paused; resume it first"):
         autopilot.begin_next(experiment)
 
 

@@ -32,7 +32,9 @@ def launched(project, alice, settings) -> Experiment:
     prompts = lab.prompt_set(project, train=20, heldout=12)
     base = lab.policy(project)
     other = lab.policy(project, "alpha-other", parent=base)
-    campaign = open_campaign(project, comparisons=1, name="Kindness")
+    campaign = open_campaign(project, comparisons=1)
+    campaign.name = "Kindness"
+    campaign.save()
     changed = {
         "name": "Warmer answers", "algorithm": "inpo", "start": str(other.pk),
         "prompt_set": str(prompts.pk), "asked_as": str(campaign.pk), "rounds_wanted": 4,
@@ -90,13 +92,11 @@ def test_the_same_settings_come_out(launched, alice, tmp_path):
     assert (budget.most_votes, budget.most_kl, budget.on) == (500, 9.5, True)
 
 
-def test_settings_that_the_database_leaves_at_defaults_come_out_as_well(project, settings):
+def test_settings_that_the_database_leaves_at_defaults_come_out_as_well(project, alice, settings):
     settings.BASE_MODEL = "/base"
     bare = lab.experiment(project, knobs={}, prompts_per_round=4, heldout_prompts=7)
     told = settings_file.write(bare)
-    alice = Membership.objects.filter(project=project, role="admin").first()
-    assert alice is not None
-    again = settings_file.launch(told, project, alice.user, name="Again")
+    again = settings_file.launch(told, project, alice, name="Again")
     first = forms.like(bare)
     assert {name: forms.like(again)[name] for name in first if name != "name"} == {
         name: value for name, value in first.items() if name != "name"
