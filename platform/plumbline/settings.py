@@ -48,6 +48,14 @@ def env_choice(name: str, *choices: str) -> str:
     return value
 
 
+def env_price(name: str) -> str:
+    """An amount of money as it was written, "" where none is given."""
+    value = env(name)
+    if value and not (value.replace(".", "", 1).isdigit() and value.isascii()):
+        raise ImproperlyConfigured(f"{name} must be an amount such as 2.50, not {value!r}")
+    return value
+
+
 PRODUCTION = env_bool("PLUMBLINE_PRODUCTION", False)
 HOME = Path(env("PLUMBLINE_HOME", str(ROOT / ".plumbline"))).resolve()
 RUNS_DIR = HOME / "runs"  # one folder per job; shared storage when there are several hosts
@@ -289,6 +297,8 @@ ENGINE_GPUS = env("ENGINE_GPUS", "none")
 # Jobs without a GPU are forked from a process that has loaded their libraries (some 400 MB).
 WARM_JOBS = sys.platform == "linux" and env_bool("WARM_JOBS", True)
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
+# What an hour of a GPU costs, in the currency of each project; "": nobody knows, nothing is priced.
+GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 LOGGING = {

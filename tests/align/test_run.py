@@ -26,8 +26,10 @@ def folder(rundir: Rundir, tiny_base: Path) -> Path:
     return rundir(train_job(tiny_base))
 
 
-def test_the_result_is_what_the_work_returned(folder: Path) -> None:
-    assert do(lambda run: {"kind": run.job.kind}, folder) == {"kind": "train"}
+def test_the_result_is_what_the_work_returned_and_where_it_ran(folder: Path) -> None:
+    result = do(lambda run: {"kind": run.job.kind}, folder)
+    assert result.pop("ran").keys() >= {"commit", "packages", "hardware"}
+    assert result == {"kind": "train"}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_an_earlier_attempt_that_still_runs_is_killed_first(folder: Path) -> Non
     assert forked(lambda: main(lambda run: {"by": "second"}, [str(folder)])) == 0
     first.join()
     assert statuses == [-signal.SIGKILL]
-    assert json.loads((folder / jobs.RESULT).read_text()) == {"by": "second"}
+    assert json.loads((folder / jobs.RESULT).read_text())["by"] == "second"
 
 
 def test_events_are_lines_that_name_their_type(folder: Path) -> None:

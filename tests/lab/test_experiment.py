@@ -95,5 +95,5 @@ def test_an_annotator_may_not_look_or_pause(bob, found, client_for):
 def test_more_rounds_need_no_more_queries(researcher, found, django_assert_max_num_queries):
     for number in (1, 2, 3):
         lab.finished_round(found, steps=1, number=number)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(9):
         researcher.get(address(found))

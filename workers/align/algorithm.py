@@ -141,12 +141,39 @@ class Preset:
     """Settings that belong together: of the algorithm, and of the round around it.
 
     `round` holds fields of the launch form by name (reference, replay, pair_rule, ...). What a
-    preset does not name keeps its default, learning rates of 7B models among them.
+    preset does not name keeps its default, learning rates of 7B models among them. `source` says
+    where the values are from.
     """
 
     about: str
+    source: str
     knobs: Mapping[str, Any] = field(default_factory=dict)
     round: Mapping[str, Any] = field(default_factory=dict)
+
+    def quick(self, samples_per_prompt: int = 4, **knobs: Any) -> Preset:
+        """The smallest round that passes every stage with this preset's rules: a look at whether
+        all works together, which takes minutes and teaches next to nothing."""
+        drawn = min(samples_per_prompt, self.round.get("samples_per_prompt", samples_per_prompt))
+        small = {
+            "rounds_wanted": 1,
+            "prompts_per_round": 16,
+            "samples_per_prompt": drawn,
+            "max_tokens": 48,
+            "prompts_compared": 0,
+            "overlap": 1,
+            "epochs": 1,
+            "batch_size": 8,
+            "candidates": 0,
+            "reward_folds": 0,
+            "heldout_prompts": 16,
+        }
+        return Preset(
+            "Does it all work together? One round of 16 prompts with short answers, one vote each: "
+            "minutes, and too little to learn from.",
+            source="Ours: the smallest round that passes every stage.",
+            knobs={**self.knobs, **knobs},
+            round={**self.round, **small},
+        )
 
 
 def logsigmoid(x: Tensor) -> Tensor:
@@ -196,6 +223,15 @@ class Algorithm(Declared):
     def divergences(self) -> tuple[str, ...]:
         """References whose whole-vocabulary divergence the loss reads; each is kept in memory."""
         return ()
+
+    @classmethod
+    def offered(cls) -> dict[str, Preset]:
+        """The presets by name, and "quick" last: a small round by the theory's rules, where the
+        algorithm declares no other."""
+        found = dict(cls.presets)
+        if "theory" in found:
+            found.setdefault("quick", found["theory"].quick())
+        return found
 
     def warnings(self) -> tuple[str, ...]:
         """Sentences on settings that are allowed and likely to disappoint."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from align import jobs
+from align import jobs, surroundings
 
 
 class Stopped(Exception):
@@ -90,7 +90,7 @@ def main(
     argv: list[str] | None = None,
     holding: Callable[[Path], contextlib.AbstractContextManager[Run]] = hold,
 ) -> None:
-    """`python -m align.<program> RUNDIR`: do the job, write its result.
+    """`python -m align.<program> RUNDIR`: do the job, write its result and where it `ran`.
 
     Exit status: 0 done, 2 bad job (retrying cannot help), 75 stopped on request, 1 anything else
     (a traceback on stderr).
@@ -100,7 +100,8 @@ def main(
         sys.exit(f"usage: python -m {work.__module__} RUNDIR, a folder that holds {jobs.JOB}")
     try:
         with holding(Path(args[0])) as run:
-            run.finish(work(run))
+            result = work(run)
+            run.finish({**result, "ran": surroundings.found(run.folder / jobs.WEIGHTS)})
     except Stopped:
         sys.exit(75)
     except ValueError as error:

@@ -1,20 +1,18 @@
-"""Experiments: the list, the launch form derived from the algorithms, and one experiment's page."""
+"""Experiments: the list, and one experiment's page."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import NON_FIELD_ERRORS
 from django.core.paginator import Paginator
-from django.db import transaction
 from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align import algorithms
-from plumbline.lab import blends
-from plumbline.loop import forms, rewarding, rounds
+from plumbline.lab import blends, piloting
+from plumbline.loop import forms, rewarding
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies.models import Policy
@@ -47,31 +45,6 @@ def experiments(request: PlumblineRequest) -> HttpResponse:
     return render(request, "lab/experiments.html", {"page": page, "rows": rows})
 
 
-def new(request: PlumblineRequest) -> HttpResponse:
-    """The launch form. Saving it begins round 1; switching the algorithm swaps the knobs."""
-    if request.method == "POST":
-        form = forms.ExperimentForm(request.project, request.POST)
-        if form.is_valid():
-            try:
-                with transaction.atomic():
-                    saved = form.save(request.user)
-                    rounds.begin(saved)
-            except ValueError as error:
-                form.add_error(NON_FIELD_ERRORS, str(error))
-            else:
-                messages.success(request, f"{saved.name} is under way: round 1 has begun.")
-                for warning in form.warnings():
-                    messages.warning(request, warning)
-                return redirect("experiment", project=request.project.slug, pk=saved.pk)
-    else:
-        form = forms.ExperimentForm(request.project, initial=_initial(request))
-    name = "lab/experiment_new.html"
-    if request.htmx and request.method == "GET":
-        name += "#reward" if request.htmx.target == "reward" else "#knobs"
-    status = 422 if form.is_bound else 200
-    return render(request, name, {"form": form}, status=status)
-
-
 def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
     """One experiment: its rounds first, then every setting they share."""
     found = get_object_or_404(
@@ -91,6 +64,7 @@ def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
         "busy": any(not one.over for one in page.object_list),
         "settings": _settings(found),
         "blend": blends.told(found),
+        **({} if request.htmx else piloting.context(found)),
     }
     name = "lab/experiment.html#rounds" if request.htmx else "lab/experiment.html"
     return render(request, name, context)
@@ -132,28 +106,6 @@ def _row(round: Round) -> dict[str, Any]:
         "seconds": took.total_seconds() if took else None,
         "same": any(one.opponent.weights == Policy.Weights.BASE for one in by_side.values()),
     }
-
-
-def _initial(request: PlumblineRequest) -> dict[str, Any]:
-    """What the form begins with: an experiment to repeat (`like`), or fields in the address."""
-    like = request.GET.get("like", "")
-    if like.isdecimal():
-        return forms.like(get_object_or_404(Experiment, project=request.project, pk=int(like)))
-    return _typed(request.GET)
-
-
-def _typed(query: QueryDict) -> dict[str, Any]:
-    """Fields typed so far; without scripts, showing another algorithm's knobs sends them all.
-
-    Knobs are left out: the same name means another thing to another algorithm.
-    """
-    typed: dict[str, Any] = {
-        name: query[name] for name in forms.ExperimentForm.base_fields if name in query
-    }
-    if len(typed) > 1:  # a whole form: an absent tick box is a cleared one
-        boxes = ("warm_start", "activation_checkpointing", "autopilot", *rewarding.BOXES)
-        typed |= {name: name in query for name in boxes}
-    return typed | forms.preset(query.get("algorithm", ""), query.get("preset", ""))
 
 
 def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:

@@ -13,10 +13,10 @@ from plumbline.accounts.models import User
 from plumbline.fleet.models import Job
 from plumbline.lab import asked as asking
 from plumbline.lab import curves as drawing
-from plumbline.lab import timeline
+from plumbline.lab import reproducing, timeline
 from plumbline.lab.jobs import curves_response
 from plumbline.lab.samples import samples
-from plumbline.loop import rounds
+from plumbline.loop import resuming, rounds
 from plumbline.loop.models import Round, RoundJob, Stage
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies import serving
@@ -35,6 +35,7 @@ def round_page(request: PlumblineRequest, experiment: int, number: int) -> HttpR
     if request.htmx:
         return render(request, "lab/round.html#update", context)
     context["charts"] = drawing.charts(_drawn(asked))
+    context["again"] = reproducing.context(found, asked)
     return render(request, "lab/round.html", context)
 
 
@@ -68,12 +69,14 @@ def cancel(request: PlumblineRequest, experiment: int, number: int) -> HttpRespo
 def retry(request: PlumblineRequest, experiment: int, number: int) -> HttpResponse:
     """Take a failed round up again where it failed."""
     found = _find(request, experiment, number)
+    goes_on = resuming.told(found)
     try:
         rounds.retry(found)
     except ValueError as error:
         messages.error(request, str(error))
     else:
-        messages.success(request, "The round goes on from the stage that failed.")
+        said = ["The round goes on from the stage that failed.", *goes_on]
+        messages.success(request, " ".join(said))
     return _back(request, found)
 
 

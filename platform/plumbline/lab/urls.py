@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import blends, experiments, jobs, my_work, policies, reward_models, rounds
+from plumbline.lab import (
+    blends,
+    experiments,
+    jobs,
+    launching,
+    my_work,
+    piloting,
+    policies,
+    reproducing,
+    reward_models,
+    rounds,
+)
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
 urlpatterns = [
     path("experiments/", experiments.experiments, name="experiments"),
-    path("experiments/new/", experiments.new, name="experiment-new"),
+    path("experiments/new/", launching.new, name="experiment-new"),
+    path("experiments/new/estimate/", launching.estimate, name="experiment-estimate"),
     path("experiments/<int:pk>/", experiments.experiment, name="experiment"),
     path("experiments/<int:pk>/pause/", experiments.pause, name="experiment-pause"),
+    path("experiments/<int:pk>/autopilot/", piloting.pilot, name="experiment-autopilot"),
+    path("experiments/<int:pk>/next-round/", piloting.next_round, name="experiment-next"),
     path(ROUND, rounds.round_page, name="round"),
     path(ROUND + "curves/", rounds.curves, name="round-curves"),
+    path(ROUND + "settings.json", reproducing.settings_file, name="round-settings"),
     path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),

@@ -23,6 +23,7 @@ from plumbline.collect import queue
 from plumbline.collect.models import Ballot, Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
+    autopilot,
     blending,
     campaigns,
     checkpoints,
@@ -362,11 +363,15 @@ def _ballots_frozen(experiment: Experiment) -> int:
 
 
 def _next_round(experiment: Experiment) -> None:
-    """Begin the next round unless the last one failed or all are done."""
+    """Begin the next round unless the last one failed, all are done, or the autopilot stops."""
     last = experiment.rounds.order_by("-number").first()
-    if last is None or (last.stage == Stage.DONE and last.number < experiment.rounds_wanted):
+    if last is None:
         rounds.begin(experiment)
+    elif last.stage == Stage.DONE and last.number < experiment.rounds_wanted:
+        if autopilot.goes_on(experiment, last):
+            rounds.begin(experiment)
     elif last.stage == Stage.DONE:
+        autopilot.goes_on(experiment, last)  # so that why it ended is stored as well
         Experiment.objects.filter(pk=experiment.pk).update(state=Experiment.State.FINISHED)
 
 

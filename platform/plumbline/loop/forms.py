@@ -85,13 +85,11 @@ def like(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def preset(algorithm: str, name: str) -> dict[str, Any]:
-    """The form's values of an algorithm's preset; none for a name it does not have."""
-    found = algorithms.discover().get(algorithm)
-    chosen = found.presets.get(name) if found else None
-    if chosen is None:
-        return {}
-    return {**chosen.round, **{KNOB + knob: value for knob, value in chosen.knobs.items()}}
+def as_data(form: ExperimentForm) -> dict[str, Any]:
+    """What a browser would send of a form as it is shown: every field's value by name."""
+    found = {name: form[name].value() for name in form.fields}
+    found |= {"algorithm": form.shown, "reward_objective": form.objective_shown}
+    return {name: "" if value is None else value for name, value in found.items()}
 
 
 def rule_about(name: str) -> str:
@@ -168,6 +166,11 @@ class ExperimentForm(Settings):
         for name, sentence in refusals.of_questions(data, self.objective, prompts, asked_as):
             self.add_error(name, sentence)
         return data
+
+    def start_policy(self) -> Policy:
+        """The policy that answers in round 1: the chosen one, else the base."""
+        chosen = self.policies.get(str(self["start"].value() or ""))
+        return chosen or serving.base_policy(self.project)
 
     def save(self, user: User) -> Experiment:
         """The experiment, in the caller's transaction; its first round is not begun here."""

@@ -287,3 +287,8 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.round} vs {self.against}: {self.rate:.0%}"
+
+
+from plumbline.loop.pilot_models import Autopilot as Autopilot  # noqa: E402  # for Django
+from plumbline.loop.pilot_models import PilotChange as PilotChange  # noqa: E402
+from plumbline.loop.pilot_models import PilotDecision as PilotDecision  # noqa: E402

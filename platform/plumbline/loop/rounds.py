@@ -9,6 +9,7 @@ from plumbline.accounts.models import User
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
 from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
+from plumbline.loop.resuming import AGAIN
 from plumbline.policies.models import Policy
 
 
@@ -85,8 +86,8 @@ def cancel(round: Round, actor: User) -> None:
 
 
 def retry(round: Round) -> None:
-    """Take a failed round up again at the stage that failed; a failed job resumes from its last
-    checkpoint. Raises ValueError when the round did not fail."""
+    """Take a failed round up again at the stage that failed; its failed or cancelled jobs resume
+    from their last checkpoints. Raises ValueError when the round did not fail."""
     with transaction.atomic():
         stage = round.stages.order_by("-started_at", "-id").first()
         if round.stage != Stage.FAILED or stage is None:
@@ -96,8 +97,14 @@ def retry(round: Round) -> None:
         Round.objects.filter(pk=round.pk, stage=Stage.FAILED).update(
             stage=stage.stage, error="", finished_at=None
         )
-        failed = Job.objects.filter(asked_by__round=round, state=Job.State.FAILED)
-        queues = set(failed.values_list("queue", flat=True))
-        failed.update(state=Job.State.QUEUED, attempt=0, finished_at=None, not_before=None)
+        again = Job.objects.filter(asked_by__round=round, state__in=AGAIN)
+        queues = set(again.values_list("queue", flat=True))
+        again.update(
+            state=Job.State.QUEUED,
+            attempt=0,
+            finished_at=None,
+            not_before=None,
+            cancel_requested=False,
+        )
         for queue in queues:
             dispatch.ring(queue)

@@ -33,10 +33,12 @@ class BRAIn(Algorithm):
         "published": Preset(
             "Eight draws of each prompt, as in the authors' experiments, scored by a reward model; "
             "the first policy is the prior. Fit gamma to the spread of your scores.",
+            source="arXiv:2402.02479, by summaries of its experiments.",
             knobs={"n": 8, "gamma": 1.0},
             round={
                 "samples_per_prompt": 8,
                 "pairs_from": "reward_model",
+                "pair_rule": "max_min",
                 "reference": "initial",
                 "replay": "none",
             },
@@ -44,11 +46,13 @@ class BRAIn(Algorithm):
         "theory": Preset(
             "Plain draws (temperature 1), each seen once: the unbiased estimate of the "
             "self-normalised divergence, which holds for any n.",
+            source="arXiv:2402.02479: what its estimate is unbiased for.",
             knobs={"n": 4, "gamma": 1.0},
             round={
                 "samples_per_prompt": 4,
                 "temperature": 1.0,
                 "pairs_from": "reward_model",
+                "pair_rule": "max_min",
                 "reference": "initial",
                 "replay": "none",
                 "epochs": 1,

@@ -28,6 +28,7 @@ class CoPG(Algorithm):
         "published": Preset(
             "A reward model scores pairs of answers that were drawn beforehand; one round, the "
             "first policy as reference.",
+            source="arXiv:2406.19185, by summaries; its algebra was checked anew.",
             knobs={"beta": 0.1},
             round={
                 "rounds_wanted": 1,
@@ -41,6 +42,7 @@ class CoPG(Algorithm):
         "theory": Preset(
             "Several answers of each prompt, paired without looking at their scores, and all "
             "rounds' pairs: any sampling law has the same optimum.",
+            source="arXiv:2406.19185: any two independent draws have the same optimum.",
             knobs={"beta": 0.1},
             round={
                 "rounds_wanted": 3,

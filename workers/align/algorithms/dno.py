@@ -30,6 +30,7 @@ class DNO(MirrorStep):
         "published": Preset(
             "Algorithm 1 with the settings of the paper's experiments (which ran DNO-Prct): five "
             "answers, all pairs of them, the best of several checkpoints and of several rounds.",
+            source="arXiv:2404.03715, Algorithm 1 and the settings of its experiments.",
             knobs={"eta": 0.1, "tau": 0.0},
             round={
                 "rounds_wanted": 3,
@@ -46,6 +47,7 @@ class DNO(MirrorStep):
         "theory": Preset(
             "Answers drawn from the policy as it is, every pair of them, a step whose targets a "
             "round can reach.",
+            source="arXiv:2404.03715, Algorithm 1; the step is ours.",
             knobs={"eta": 1.0, "tau": 0.0},
             round={
                 "samples_per_prompt": 8,

@@ -29,6 +29,7 @@ class DNOPrct(MarginAlgorithm):
             "Five answers and a teacher's, scored on the paper's rubric of 0 to 6 (another scale "
             "needs another threshold and margins): positives from 5 on, negatives 2 points lower, "
             "1 below a policy's own positive; old rounds' pairs fade out.",
+            source="arXiv:2404.03715, Algorithm 2 and its experiments.",
             knobs={
                 "beta": 0.1,
                 "threshold": 5.0,
@@ -51,6 +52,7 @@ class DNOPrct(MarginAlgorithm):
         "theory": Preset(
             "Nearer to full DNO: answers drawn from the policy as it is, the same margin for "
             "everyone, no older pairs, the best of several checkpoints.",
+            source="arXiv:2404.03715, Algorithm 1's sampling put into Algorithm 2.",
             knobs={"beta": 0.1, "student_margin": 2.0},
             round={
                 "samples_per_prompt": 8,

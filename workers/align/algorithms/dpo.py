@@ -23,6 +23,7 @@ class DPO(MarginAlgorithm):
         "published": Preset(
             "RLHF Workflow (arXiv:2405.07863): 8 answers, a reward model's best against its worst, "
             "fresh prompts every round, the first policy as reference.",
+            source="arXiv:2405.07863 and the code published with it.",
             knobs={"beta": 0.1},
             round={
                 "rounds_wanted": 3,
@@ -38,6 +39,7 @@ class DPO(MarginAlgorithm):
         "theory": Preset(
             "Pairs that are drawn without looking at their scores, one vote each, all rounds' "
             "votes: the likelihood that DPO's derivation maximises.",
+            source="arXiv:2305.18290: its likelihood, on pairs that nothing selected.",
             knobs={"beta": 0.1},
             round={
                 "samples_per_prompt": 2,

@@ -31,6 +31,7 @@ class FDPO(MarginAlgorithm):
         "published": Preset(
             "The authors' run on HH: Jensen-Shannon with beta 0.3, pairs that people voted on, "
             "batches of 64.",
+            source="arXiv:2309.16240: the authors' scripts.",
             knobs={"divergence": "jensen_shannon", "beta": 0.3, "soft_labels": False},
             round={
                 "rounds_wanted": 1,
@@ -45,6 +46,7 @@ class FDPO(MarginAlgorithm):
         "theory": Preset(
             "Two answers drawn alike, shares of votes as soft labels, all rounds' votes: their "
             "likelihood has the divergence's optimal policy as its maximum.",
+            source="arXiv:2309.16240: its likelihood, on pairs that nothing selected.",
             knobs={"divergence": "alpha", "alpha": 0.5, "beta": 0.1, "soft_labels": True},
             round={
                 "samples_per_prompt": 2,

@@ -26,6 +26,7 @@ class INPO(MirrorStep):
         "published": Preset(
             "Eight answers, a knock-out among them whose winner must beat its loser once more; "
             "eta 0.005, tau a third of it; only this round's pairs.",
+            source="arXiv:2407.00617; passes over the data as in arXiv:2405.07863.",
             knobs={"eta": 0.005, "tau": 0.001667},
             round={
                 "rounds_wanted": 3,
@@ -40,6 +41,7 @@ class INPO(MirrorStep):
         "theory": Preset(
             "Two answers drawn alike, one vote on them: what the paper's proof needs. A step that "
             "converges on cyclic tastes too.",
+            source="arXiv:2407.00617, Proposition 6; the step keeps eta > (tau^2 + s^2) / (2 tau).",
             knobs={"eta": 0.3, "tau": 0.1},
             round={
                 "samples_per_prompt": 2,

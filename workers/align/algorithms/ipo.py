@@ -22,6 +22,7 @@ class IPO(Algorithm):
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
             "As widely trained: log-ratios divided by their answer's length, best against worst.",
+            source="arXiv:2310.12036, in TRL's reading, which its authors confirmed.",
             knobs={"tau": 0.1, "reduction": "mean"},
             round={
                 "pairs_from": "reward_model",
@@ -32,6 +33,7 @@ class IPO(Algorithm):
         ),
         "theory": Preset(
             "The paper's formula: sums over tokens, pairs drawn without looking at their scores.",
+            source="arXiv:2310.12036, the formula as it is printed.",
             knobs={"tau": 0.1, "reduction": "sum"},
             round={
                 "samples_per_prompt": 2,

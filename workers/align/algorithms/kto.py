@@ -42,6 +42,7 @@ class KTO(Algorithm):
         "published": Preset(
             "Both sides weighted alike, every winner simply good and every loser simply bad, one "
             "pass in batches of 32.",
+            source="arXiv:2402.01306: equal weights and the batch that it advises.",
             knobs={"beta": 0.1, "desirable": 1.0, "undesirable": 1.0, "soft_labels": False},
             round={
                 "pairs_from": "votes",
@@ -55,6 +56,7 @@ class KTO(Algorithm):
         "theory": Preset(
             "All that people ever said, split votes as the shares they are, and large batches, "
             "whose reference point is less noisy.",
+            source="arXiv:2402.01306: its value function, with a steadier reference point.",
             knobs={"beta": 0.1, "desirable": 1.0, "undesirable": 1.0, "soft_labels": True},
             round={
                 "pairs_from": "votes",

@@ -25,6 +25,7 @@ class MODPO(LogisticOrHinge):
         "published": Preset(
             "The authors' summaries: a token saved is worth a tenth of a logit of the votes. Their "
             "weights 1 and 0.1 with beta 0.1 are divided by 1.1 here, which changes nothing.",
+            source="arXiv:2310.03708: the authors' script for summaries.",
             knobs={
                 "beta": 0.1 / 1.1, "weight": 1 / 1.1, "second": "brevity", "per_token": 1.0,
                 "soft_labels": False,
@@ -41,6 +42,7 @@ class MODPO(LogisticOrHinge):
         "theory": Preset(
             "Weights that sum to 1, two answers drawn alike, shares of votes as soft labels, all "
             "rounds' votes.",
+            source="arXiv:2310.03708: weights on the simplex, pairs that nothing selected.",
             knobs={"beta": 0.1, "weight": 0.5, "second": "brevity", "per_token": 0.01},
             round={
                 "samples_per_prompt": 2,

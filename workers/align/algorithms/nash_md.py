@@ -28,6 +28,7 @@ class NashMD(MirrorStep):
         "published": Preset(
             "An even mixture and a pull of 0.1, the widely used implementation's settings, in "
             "rounds; two answers a prompt, compared by a reward model.",
+            source="arXiv:2312.00886, with TRL's defaults.",
             knobs={"eta": 0.2, "tau": 0.1},
             round={
                 "samples_per_prompt": 2,
@@ -41,6 +42,7 @@ class NashMD(MirrorStep):
         "theory": Preset(
             "Two answers drawn alike from the mixture, one vote on them; a step that settles on "
             "mildly cyclic tastes.",
+            source="arXiv:2312.00886: both answers of the mixture; the step is ours.",
             knobs={"eta": 0.3, "tau": 0.05},
             round={
                 "samples_per_prompt": 2,

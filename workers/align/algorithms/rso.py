@@ -32,6 +32,7 @@ class RSO(LogisticOrHinge):
         "published": Preset(
             "64 answers at temperature 0.7, 8 of them accepted and paired off, labelled for "
             "certain by the reward model; one round, the best of several checkpoints.",
+            source="arXiv:2309.06657: the best of its searches.",
             knobs={
                 "beta": 0.5, "gamma": 0.05, "accept": 8, "reward": "baseline", "soft_labels": False,
             },
@@ -50,6 +51,7 @@ class RSO(LogisticOrHinge):
         "theory": Preset(
             "Draws of the policy as it is and soft labels; gamma equals beta, as in the derivation "
             "where one reward is sampled from and fitted.",
+            source="arXiv:2309.06657: its derivation, where gamma is beta.",
             knobs={"beta": 0.5, "gamma": 0.5, "accept": 8, "reward": "score", "soft_labels": True},
             round={
                 "rounds_wanted": 1,
@@ -62,6 +64,11 @@ class RSO(LogisticOrHinge):
             },
         ),
     }  # fmt: skip
+
+    @classmethod
+    def offered(cls) -> dict[str, Preset]:
+        """Four of eight answers are accepted in the quick one: it draws no more than eight."""
+        return {**super().offered(), "quick": cls.presets["theory"].quick(8, accept=4)}
 
     beta: float = knob(
         0.5,

@@ -29,6 +29,7 @@ class SELM(MarginAlgorithm):
         "published": Preset(
             "Two answers and the policy's greedy one are ranked; best against worst. The reference "
             "moves with every round, each on fresh prompts. Alpha and batches as for Zephyr.",
+            source="arXiv:2405.19332 and the authors' code for Zephyr.",
             knobs={"beta": 0.01, "alpha": 0.001, "coefficient": "alpha_beta", "explore": "greedy"},
             round={
                 "rounds_wanted": 3,
@@ -44,6 +45,7 @@ class SELM(MarginAlgorithm):
         "theory": Preset(
             "The explored answer is drawn as the objective says, so optimism pulls only after "
             "votes moved the policy; pairs drawn without looking at their scores, one vote each.",
+            source="arXiv:2405.19332, equation 4.2; alpha is from its search.",
             knobs={"beta": 0.1, "alpha": 0.0005, "explore": "sampled"},
             round={
                 "samples_per_prompt": 2,

@@ -26,6 +26,7 @@ class SLiC(Algorithm):
         "published": Preset(
             "Eight answers at temperature 0.7, paired and ordered by a reward model; margin 1, the "
             "best answer as target. The paper prints no lambda: 0.1 is ours.",
+            source="arXiv:2305.10425; draws and batches as in arXiv:2309.06657.",
             knobs={"form": "hinge", "delta": 1.0, "strength": 0.1, "target": "best"},
             round={
                 "rounds_wanted": 1,
@@ -40,6 +41,7 @@ class SLiC(Algorithm):
         "theory": Preset(
             "RSO's reading: a support vector machine on log-ratios, delta = 1 / gamma, no other "
             "term; two answers drawn alike and voted on.",
+            source="arXiv:2309.06657: its hinge-norm loss, delta = 1 / gamma.",
             knobs={"form": "hinge_norm", "delta": 20.0, "strength": 0.0},
             round={
                 "samples_per_prompt": 2,

@@ -29,6 +29,7 @@ class SPPO(Algorithm):
         "published": Preset(
             "As the authors' scripts run it: five answers, best against worst, win rates among the "
             "five, one epoch a round, only this round's pairs (their text says 18 epochs).",
+            source="arXiv:2405.00675: the authors' run scripts.",
             knobs={"eta": 1000.0, "targets": "win_rate", "top_p": 0.9},
             round={
                 "rounds_wanted": 3,
@@ -43,6 +44,7 @@ class SPPO(Algorithm):
         "theory": Preset(
             "Pairs drawn without looking at their scores, from the policy as it is; a step whose "
             "targets a round can reach.",
+            source="arXiv:2405.00675: its loss; the step is ours.",
             knobs={"eta": 3.0, "targets": "win_rate"},
             round={
                 "samples_per_prompt": 8,

@@ -30,11 +30,13 @@ class SuperHF(Algorithm):
         "published": Preset(
             "The authors' LLaMA run: the best of 32 answers to one prompt a step, divergence "
             "coefficient 0.23.",
+            source="arXiv:2310.16763: the authors' code.",
             knobs={"keep": 1, "kl": 0.23, "inverse": 0.0, "reduction": "mean"},
             round={
                 "samples_per_prompt": 32,
                 "temperature": 1.0,
                 "pairs_from": "reward_model",
+                "pair_rule": "max_min",
                 "replay": "none",
                 "epochs": 1,
                 "batch_size": 1,
@@ -42,11 +44,13 @@ class SuperHF(Algorithm):
         ),
         "theory": Preset(
             "Sums over tokens: the likelihood of whole answers, and a divergence on its scale.",
+            source="arXiv:2310.16763, with likelihoods of whole answers.",
             knobs={"keep": 1, "kl": 0.23, "inverse": 0.0, "reduction": "sum"},
             round={
                 "samples_per_prompt": 8,
                 "temperature": 1.0,
                 "pairs_from": "reward_model",
+                "pair_rule": "max_min",
                 "replay": "none",
                 "epochs": 1,
             },

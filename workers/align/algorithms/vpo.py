@@ -34,6 +34,7 @@ class VPO(MarginAlgorithm):
         "published": Preset(
             "Online: optimism under the first policy, which is also the reference; all rounds' "
             "votes. The weight is ours, chosen as small as SELM's.",
+            source="arXiv:2405.19320 in our derivation; alpha is ours.",
             knobs={"beta": 0.1, "alpha": 0.0005, "uncertainty": "optimism"},
             round={
                 "rounds_wanted": 3,
@@ -47,6 +48,7 @@ class VPO(MarginAlgorithm):
         ),
         "offline": Preset(
             "Pessimism on data that is given: DPO with a pull towards the chosen answers.",
+            source="arXiv:2405.19320 in our derivation; alpha is ours.",
             knobs={"beta": 0.1, "alpha": 0.05, "uncertainty": "pessimism", "calibration": "chosen"},
             round={
                 "rounds_wanted": 1,
@@ -59,6 +61,7 @@ class VPO(MarginAlgorithm):
         "theory": Preset(
             "One vote on each of two answers drawn alike, all rounds' votes, trained anew from the "
             "first policy: each step minimises over everything seen so far.",
+            source="arXiv:2405.19320 in our derivation: all data so far, from the first policy.",
             knobs={"beta": 0.1, "alpha": 0.0005, "uncertainty": "optimism"},
             round={
                 "samples_per_prompt": 2,

@@ -30,6 +30,7 @@ class XPO(MarginAlgorithm):
         "published": Preset(
             "One answer of the policy against one of the first policy, labelled by a reward "
             "model; all rounds' pairs; the first policy as reference.",
+            source="arXiv:2405.21046, with TRL's alpha.",
             knobs={"beta": 0.1, "alpha": 1e-5},
             round={
                 "rounds_wanted": 3,
@@ -45,6 +46,7 @@ class XPO(MarginAlgorithm):
         "theory": Preset(
             "The same, every pair labelled by one vote, trained anew from the first policy, for "
             "the paper's step minimises over all pairs so far.",
+            source="arXiv:2405.21046: each step minimises over all pairs so far.",
             knobs={"beta": 0.1, "alpha": 1e-5},
             round={
                 "samples_per_prompt": 2,
