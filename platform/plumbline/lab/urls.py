@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import experiments, jobs, my_work, policies, reward_models, rounds
+from plumbline.lab import (
+    experiments,
+    jobs,
+    my_work,
+    policies,
+    policy,
+    retracting,
+    reward_models,
+    rounds,
+    tree,
+    votes,
+)
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
@@ -19,9 +30,17 @@ urlpatterns = [
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),
     path("policies/", policies.policies, name="policies"),
+    path("policies/lineage/", tree.tree, name="lineage"),
     path("policies/roll-back/", policies.roll_back, name="policy-rollback"),
     path("policies/<uuid:pk>/promote/", policies.promote, name="policy-promote"),
     path("policies/<uuid:pk>/reject/", policies.reject, name="policy-reject"),
+    path("policies/<uuid:pk>/", policy.policy, name="policy"),
+    path("policies/<uuid:pk>/hold/", policy.hold, name="policy-hold"),
+    path("policies/<uuid:pk>/votes/", votes.policy_votes, name="policy-votes"),
+    path("votes/<uuid:pk>/", votes.vote, name="vote"),
+    path("retractions/", retracting.retracted, name="retractions"),
+    path("retractions/<int:pk>/undo/", retracting.undo, name="retraction-undo"),
+    path("experiments/<int:pk>/rebuild/", retracting.rebuild, name="experiment-rebuild"),
     path("reward-models/<uuid:pk>/", reward_models.reward_model, name="reward-model"),
     path("my-work/", my_work.my_work, name="my-work"),
     path("jobs/", jobs.jobs, name="jobs"),

@@ -214,14 +214,20 @@ def promote(
 
 
 def roll_back(
-    project: Project, *, actor: User | None, reason: str, alias: str = CURRENT
+    project: Project,
+    *,
+    actor: User | None,
+    reason: str,
+    alias: str = CURRENT,
+    evidence: Mapping[str, Any] | None = None,
 ) -> Deployment:
     """Point the alias back at the policy before; rolling back twice returns to where it was."""
     deployment = Deployment.objects.filter(project=project, alias=alias).first()
     if deployment is None or deployment.previous is None:
         raise ValueError(f"{alias} has no previous policy to roll back to")
     policy = deployment.previous
-    return _move(project, alias, policy, actor, reason, {"rolled_back": deployment.policy.name})
+    told = {**(evidence or {}), "rolled_back": deployment.policy.name}
+    return _move(project, alias, policy, actor, reason, told)
 
 
 def reconcile() -> list[str]:
