@@ -51,16 +51,12 @@ def resume(policy: Policy, *, actor: User, reason: str) -> None:
 def reject(policy: Policy, *, actor: User | None, reason: str) -> bool:
     """Turn a candidate down for good, which ends its canaries and shadows; False where it is no
     candidate any more. What was known of it stays with the decision."""
-    with transaction.atomic():
-        if not trials.reject(policy, actor=actor, reason=reason):
-            return False
-        Decision.objects.create(
-            policy=policy,
-            what=What.REJECT,
-            actor=actor,
-            reason=reason[:REASON],
-            evidence=evidence(policy),
-        )
+    known, reason = evidence(policy), reason[:REASON]
+    if not trials.reject(policy, actor=actor, reason=reason):
+        return False
+    Decision.objects.create(
+        policy=policy, what=What.REJECT, actor=actor, reason=reason, evidence=known
+    )
     return True
 
 
