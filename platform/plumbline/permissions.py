@@ -54,6 +54,8 @@ TABLE: dict[str, dict[str, str]] = {
     "chat-stop": {"POST": RESEARCHER},
     "chat-say": {"POST": RESEARCHER},
     "routing": {"GET": RESEARCHER},
+    "guards": {"GET": RESEARCHER, "POST": RESEARCHER},
+    "guard-end": {"POST": RESEARCHER},
     "canary": {"POST": RESEARCHER},
     "canary-end": {"POST": RESEARCHER},
     "shadow": {"POST": RESEARCHER},

@@ -289,6 +289,8 @@ ENGINE_GPUS = env("ENGINE_GPUS", "none")
 # Jobs without a GPU are forked from a process that has loaded their libraries (some 400 MB).
 WARM_JOBS = sys.platform == "linux" and env_bool("WARM_JOBS", True)
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
+# What else the loop's process looks at, by name because it lies above the loop's layer.
+LOOP_ALSO = ["plumbline.gateway.guarding.Watch"]
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 LOGGING = {

@@ -13,7 +13,7 @@ from plumbline.loop import decisions, difference, lineage, rebuilding
 from plumbline.loop.models import Round
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies import serving
-from plumbline.policies.models import Deployment, Policy
+from plumbline.policies.models import Deployment, Look, Policy
 
 MOST_ROUNDS = 12  # listed of what went in; the rest is counted
 
@@ -51,6 +51,9 @@ def policy(request: PlumblineRequest, pk: UUID) -> HttpResponse:
         "taint": tainted.get(round.pk) if round else None,
         "same_weights": rebuilding.same_weights(round) if round else None,
         "rebuilt_as": _rebuilt_as(round),
+        "alarms": list(
+            Look.objects.filter(flip__after=found, alarm=True).select_related("guard__deployment")
+        ),
         "canaries": list(Deployment.objects.filter(canary=found).order_by("alias")),
     }
     return render(request, "lab/policy.html", context)

@@ -76,12 +76,10 @@ def tree(request: PlumblineRequest) -> HttpResponse:
 
 def _counts(rounds: list[int]) -> dict[int, tuple[int, int]]:
     """Votes frozen and prompts, by round."""
-    found: dict[int, list[int]] = {pk: [0, 0] for pk in rounds}
-    for at, through in enumerate((Round.ballots.through, Round.prompts.through)):
-        counted = through.objects.filter(round__in=rounds).values_list("round")
-        for pk, n in counted.annotate(n=Count("pk")).order_by():
-            found[pk][at] = n
-    return {pk: (votes, prompts) for pk, (votes, prompts) in found.items()}
+    frozen = Round.ballots.through.objects.filter(round__in=rounds).values_list("round")
+    asked = Round.prompts.through.objects.filter(round__in=rounds).values_list("round")
+    votes, prompts = (dict(one.annotate(n=Count("pk")).order_by()) for one in (frozen, asked))
+    return {pk: (votes.get(pk, 0), prompts.get(pk, 0)) for pk in rounds}
 
 
 def _is_seen(edge: Edge, first: int, count: int) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q
@@ -104,14 +105,14 @@ def history(policies: Iterable[Policy]) -> list[Line]:
     return sorted(lines, key=lambda line: line.at, reverse=True)
 
 
-def _moves(flip: Flip, wanted: dict[Any, Policy]) -> list[Line]:
+def _moves(flip: Flip, wanted: dict[UUID, Policy]) -> list[Line]:
     """A move as the policy sees it that an alias came to, and as the one that it left."""
     alias, back = flip.deployment.alias, ROLLED_BACK in flip.evidence
-    found = []
+    found: list[tuple[UUID, str, str]] = []
     if flip.after_id in wanted:
         words = f"Rolled back to, as {alias}" if back else f"Promoted to {alias}"
         found.append((flip.after_id, "promoted", words))
-    if flip.before_id in wanted:
+    if flip.before_id is not None and flip.before_id in wanted:
         words = f"Rolled back from, as {alias}" if back else f"Replaced as {alias}"
         found.append((flip.before_id, "rejected" if back else "done", words))
     return [

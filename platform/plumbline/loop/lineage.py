@@ -89,7 +89,7 @@ def graph(project: Project) -> Graph:
     return whole
 
 
-def _onto(round: Round, made: Mapping[UUID | None, int], before: list[int]) -> dict[int, str]:
+def _onto(round: Round, made: Mapping[UUID, int], before: list[int]) -> dict[int, str]:
     experiment = round.experiment
     found: dict[int, str] = {}
     if experiment.replay != Experiment.Replay.NONE:
@@ -97,7 +97,7 @@ def _onto(round: Round, made: Mapping[UUID | None, int], before: list[int]) -> d
     if round.reward_model_id or round.validator_id:
         found |= dict.fromkeys(before, REWARD)
     for policy in (experiment.start_id, experiment.soup_with_id):
-        if policy in made:
+        if policy is not None and policy in made:
             found[made[policy]] = HELD
     if round.policy_in_id in made:
         found[made[round.policy_in_id]] = STARTS
@@ -139,7 +139,7 @@ def policies(project: Project, rounds: Iterable[Round]) -> list[Policy]:
     """What these rounds made, averages with it included; the oldest first."""
     wanted = {one.policy_out_id for one in rounds if one.policy_out_id}
     names = {str(pk) for pk in wanted}
-    for mixture in Mixture.objects.filter(project=project, policy__isnull=False):
-        if names & mixture.parts.keys():
+    for mixture in Mixture.objects.filter(project=project):
+        if mixture.policy_id is not None and names & mixture.parts.keys():
             wanted.add(mixture.policy_id)
     return list(Policy.objects.filter(pk__in=wanted).order_by("created_at"))

@@ -8,6 +8,7 @@ policy where the original started from one. One that leaves nothing out makes th
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from django.db import transaction
@@ -17,6 +18,7 @@ from plumbline.accounts.models import User
 from plumbline.collect.models import Prompt
 from plumbline.loop import history, lineage, retractions, rewarding, rows
 from plumbline.loop.models import Experiment, Rebuild, Retraction, Round, Stage
+from plumbline.policies import manifest
 from plumbline.policies.models import Policy
 
 NAME = 80  # characters, as Experiment.name holds
@@ -106,10 +108,26 @@ def validation_prompts(original: Round) -> list[Prompt]:
 
 
 def same_weights(round: Round) -> bool | None:
-    """Whether a rebuilt round made what its original made; None until it has made something."""
+    """Whether a rebuilt round made what its original made, file by file; None until it has made
+    something, and where the folders cannot be read from here.
+
+    A policy's own hash also covers where its weights came from, which a rebuild differs in.
+    """
     if round.replays is None or round.policy_out is None or round.replays.policy_out is None:
         return None
-    return round.policy_out.sha256 == round.replays.policy_out.sha256
+    if round.policy_out.sha256 == round.replays.policy_out.sha256:
+        return True
+    try:
+        new, old = (_files(one.policy_out) for one in (round, round.replays))
+    except (OSError, ValueError):
+        return None
+    return new == old
+
+
+def _files(policy: Policy) -> dict[str, str]:
+    """Hashes by name, as the folder's manifest has them."""
+    files = manifest.outline(Path(policy.path), policy.sha256)["files"]
+    return {name: entry["sha256"] for name, entry in files.items()}
 
 
 def _numbers(root: Experiment, also: int | None) -> list[int]:
