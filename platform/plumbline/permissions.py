@@ -123,6 +123,7 @@ TABLE: dict[str, dict[str, str]] = {
     "reward-model": {"GET": RESEARCHER},
     "round-curves": {"GET": RESEARCHER},
     "round-close-labels": {"POST": RESEARCHER},
+    "round-folder": {"GET": RESEARCHER},
     "round-cancel": {"POST": RESEARCHER},
     "round-retry": {"POST": RESEARCHER},
     "policies": {"GET": RESEARCHER},

@@ -183,7 +183,7 @@ def test_votes_are_listed_a_page_at_a_time(researcher, project, bob):
     made.ballots.set([crowd.vote(bob, one, FIRST) for one in campaign.comparisons.all()])
     address = page_of(made.policy_out) + "votes/"
     assert "Page 1 of 2" in text(researcher.get(address))
-    assert text(researcher.get(address + "?page=2")).count("Where the vote of bob") == 10
+    assert text(researcher.get(address + "?page=2")).count("the vote of bob") == 10
 
 
 def test_the_tree_runs_from_the_base_to_what_is_served(researcher, served, alice):

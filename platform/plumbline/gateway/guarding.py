@@ -81,7 +81,7 @@ def watch() -> list[Look]:
 
 
 def watched(guard: Guard) -> Flip | None:
-    """The move that a guard watches: the alias's last one, unless it was a roll-back or the first."""
+    """The move that a guard watches: the alias's last, unless it was a roll-back or the first."""
     flip = guard.deployment.flips.select_related("before", "after").order_by("-pk").first()
     if flip is None or flip.before is None or "rolled_back" in flip.evidence:
         return None

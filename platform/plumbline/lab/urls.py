@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from plumbline.lab import (
+    decided,
     experiments,
     jobs,
     my_work,
@@ -28,6 +29,7 @@ urlpatterns = [
     path(ROUND + "curves/", rounds.curves, name="round-curves"),
     path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
+    path(ROUND + "folder/", decided.export, name="round-folder"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),
     path("policies/", policies.policies, name="policies"),
     path("policies/lineage/", tree.tree, name="lineage"),

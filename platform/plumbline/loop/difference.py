@@ -89,7 +89,7 @@ def _shared(old: Iterable[Round], new: Iterable[Round]) -> int:
 
 
 def _settings(before: Round | None, after: Round | None) -> list[Changed]:
-    old, new = (_flat(one.experiment) if one else {} for one in (before, after))
+    old, new = (settings(one.experiment) if one else {} for one in (before, after))
     if not old or not new:
         return []
     return [
@@ -99,7 +99,7 @@ def _settings(before: Round | None, after: Round | None) -> list[Changed]:
     ]
 
 
-def _flat(experiment: Experiment) -> dict[str, Any]:
+def settings(experiment: Experiment) -> dict[str, Any]:
     """Every setting by name, those inside of a setting with a dot."""
     found: dict[str, Any] = {}
     for one in Experiment._meta.concrete_fields:

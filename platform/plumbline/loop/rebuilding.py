@@ -113,15 +113,15 @@ def same_weights(round: Round) -> bool | None:
 
     A policy's own hash also covers where its weights came from, which a rebuild differs in.
     """
-    if round.replays is None or round.policy_out is None or round.replays.policy_out is None:
+    new, old = round.policy_out, round.replays.policy_out if round.replays else None
+    if new is None or old is None:
         return None
-    if round.policy_out.sha256 == round.replays.policy_out.sha256:
+    if new.sha256 == old.sha256:
         return True
     try:
-        new, old = (_files(one.policy_out) for one in (round, round.replays))
+        return _files(new) == _files(old)
     except (OSError, ValueError):
         return None
-    return new == old
 
 
 def _files(policy: Policy) -> dict[str, str]:
