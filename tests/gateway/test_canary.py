@@ -180,14 +180,15 @@ def test_rejecting_the_canary_ends_it_and_unloads_it(
 ) -> None:
     start(project, canary, 1.0)
     assert told(sdk) == canary.name
-    said = client_for(alice).post(f"/p/alpha/lab/policies/{canary.pk}/reject/", follow=True)
+    reject = f"/p/alpha/lab/policies/{canary.pk}/reject/"
+    said = client_for(alice).post(reject, {"reason": "No."}, follow=True)
     assert f"{canary.name} is rejected." in text(said)
     assert "may still hold it" not in text(said)
     deployment = Deployment.objects.get()
     assert (deployment.policy, deployment.canary, deployment.canary_share) == (current, None, 0)
     ended = RouteChange.objects.first()
     assert (ended.before, ended.before_share, ended.after, ended.actor) == (canary, 1, None, alice)
-    assert ended.reason == "The policy was rejected. On the page of policies."
+    assert ended.reason == "The policy was rejected. No."
     assert told(sdk) == current.name
     assert canary.name not in serving.served()
 

@@ -110,8 +110,8 @@ def test_with_nothing_before_there_is_nothing_to_roll_back_to(researcher, projec
 
 def test_a_candidate_can_be_rejected_once(researcher, project, engine_away):
     better = lab.policy(project, "better", parent=lab.policy(project))
-    first = researcher.post(f"{URL}{better.pk}/reject/", follow=True)
-    again = researcher.post(f"{URL}{better.pk}/reject/", follow=True)
+    first = researcher.post(f"{URL}{better.pk}/reject/", {"reason": "No."}, follow=True)
+    again = researcher.post(f"{URL}{better.pk}/reject/", {"reason": "No."}, follow=True)
     assert "better is rejected." in text(first)
     assert "The engine may still hold it: the engine at" in text(first)
     assert "better is no longer a candidate." in text(again)
@@ -120,7 +120,7 @@ def test_a_candidate_can_be_rejected_once(researcher, project, engine_away):
 
 def test_the_base_model_cannot_be_rejected(researcher, project):
     base = lab.policy(project)
-    researcher.post(f"{URL}{base.pk}/reject/")
+    researcher.post(f"{URL}{base.pk}/reject/", {"reason": "No."})
     assert Policy.objects.get().state == "candidate"
 
 

@@ -13,7 +13,7 @@ from align import jobs
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison, Completion
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
-from plumbline.loop import implicit, replacing, rows, unseen
+from plumbline.loop import history, implicit, replacing, rows, unseen
 from plumbline.loop.models import Example, Round, Stage
 from plumbline.policies.models import Policy, RewardModel
 
@@ -173,7 +173,7 @@ def test_the_fixed_answers_stay_the_same_over_rounds(second_round):
 
 
 def test_votes_of_held_out_annotators_and_prompts_never_train(second_round, rater):
-    ballots = list(rows.frozen_ballots(second_round.experiment))
+    ballots = list(history.aged_ballots(second_round))
     usual = [row["heldout"] for row in rows.comparison_rows(ballots)]
     assert usual.count(True) == 8  # four prompts, two rounds
     assert len(usual) == 24

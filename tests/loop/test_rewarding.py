@@ -17,7 +17,7 @@ from align.measure import pairs
 from plumbline.collect.models import Ballot, Completion
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
-from plumbline.loop import quality, rewarding, rounds, rows, unseen
+from plumbline.loop import history, quality, rewarding, rounds, rows, unseen
 from plumbline.loop.agreement import Members
 from plumbline.loop.models import Example as TrainingExample
 from plumbline.loop.models import Experiment, Stage
@@ -101,8 +101,7 @@ def test_no_reward_model_learns_from_labels_that_a_model_made(experiment_of, rat
     Score.objects.update(value=-F("value"))
     TrainingExample.objects.update(p=1 - F("p"))
     assert (
-        json.loads(json.dumps(list(rows.comparison_rows(rows.frozen_ballots(experiment)))))
-        == learned
+        json.loads(json.dumps(list(rows.comparison_rows(history.aged_ballots(round))))) == learned
     )
 
 
@@ -146,7 +145,7 @@ def test_comparison_rows_carry_every_ballot_as_it_was_cast(experiment_of, projec
         strict=True,
     ):
         round.ballots.add(cast(comparison, alice, **fields))
-    made = list(rows.comparison_rows(rows.frozen_ballots(round.experiment)))
+    made = list(rows.comparison_rows(history.aged_ballots(round)))
     mine = {"rater": str(alice.pk), "age": 0}
     assert [row["votes"] for row in made] == [
         [{**mine, "ranking": [[1], [0]], "strength": 3, "p": None, "human": True}],
@@ -167,7 +166,7 @@ def test_a_ballot_grows_older_with_every_round_that_freezes_others(experiment_of
     )
     first.ballots.set([old, again])
     second.ballots.set([again, new])  # frozen again: as old as when it was first
-    ages = {ballot.pk: ballot.age for ballot in rows.frozen_ballots(experiment)}
+    ages = {ballot.pk: ballot.age for ballot in history.aged_ballots(second)}
     assert ages == {old.pk: 1, again.pk: 1, new.pk: 0}
 
 

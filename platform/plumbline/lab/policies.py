@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
@@ -13,9 +12,10 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from plumbline.loop import decisions
 from plumbline.loop.models import Evaluation, Round
 from plumbline.permissions import PlumblineRequest
-from plumbline.policies import serving, trials
+from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Flip, Policy
 
 HISTORY = 50
@@ -68,7 +68,7 @@ def promote(request: PlumblineRequest, pk: UUID) -> HttpResponse:
             policy,
             actor=request.user,
             reason=reason[:REASON],
-            evidence=_evidence(policy),
+            evidence=decisions.evidence(policy),
         )
     except (serving.EngineError, ValueError) as error:
         messages.error(request, f"Not promoted: {str(error).rstrip('.')}.")
@@ -80,7 +80,11 @@ def promote(request: PlumblineRequest, pk: UUID) -> HttpResponse:
 def reject(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     """Turn a candidate down; the round that made it ends without a promotion, a canary ends."""
     policy = get_object_or_404(Policy, project=request.project, pk=pk)
-    if not trials.reject(policy, actor=request.user, reason="On the page of policies."):
+    reason = request.POST.get("reason", "").strip()
+    if not reason:
+        messages.error(request, "Say why it is rejected; the reason is kept with your name.")
+        return _back(request)
+    if not decisions.reject(policy, actor=request.user, reason=reason):
         messages.info(request, f"{policy.name} is no longer a candidate.")
         return _back(request)
     messages.success(request, f"{policy.name} is rejected.")
@@ -134,18 +138,6 @@ def _lineage(request: PlumblineRequest, deployments: Iterable[Deployment]) -> li
         lines.append(line)
         stack += [(child, depth + 1) for child in reversed(children.get(policy.pk, []))]
     return lines
-
-
-def _evidence(policy: Policy) -> dict[str, Any]:
-    """What is known of a policy at the moment it is promoted by hand."""
-    round = Round.objects.filter(policy_out=policy).first()
-    if round is None:
-        return {}
-    rates = {
-        one.against: {"rate": one.rate, "low": one.low, "high": one.high, "kl": one.kl}
-        for one in round.evaluations.all()
-    }
-    return {"round": round.pk, "gate": round.gate, "win_rates": rates}
 
 
 def _back(request: PlumblineRequest) -> HttpResponse:

@@ -13,7 +13,7 @@ from plumbline.accounts.models import User
 from plumbline.fleet.models import Job
 from plumbline.lab import asked as asking
 from plumbline.lab import curves as drawing
-from plumbline.lab import reproducing, timeline
+from plumbline.lab import decided, reproducing, timeline
 from plumbline.lab.jobs import curves_response
 from plumbline.lab.samples import samples
 from plumbline.loop import resuming, rounds
@@ -161,4 +161,5 @@ def _results(found: Round, asked: list[RoundJob], request: PlumblineRequest) -> 
         "examples": found.examples.count(),
         "samples": samples(found, asked, request.GET.get("page")),
         "raters": _raters(found),
+        **decided.about(found),
     }

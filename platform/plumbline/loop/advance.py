@@ -20,17 +20,20 @@ from django.utils import timezone
 from align import algorithms, jobs
 from align.algorithm import Algorithm
 from plumbline.collect import queue
-from plumbline.collect.models import Ballot, Campaign, Completion, Prompt
+from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
     autopilot,
     blending,
     campaigns,
     checkpoints,
+    decisions,
     evaluation,
     examples,
+    history,
     holdout,
     picking,
+    rebuilding,
     replacing,
     reranking,
     rewarding,
@@ -40,7 +43,7 @@ from plumbline.loop import (
     training,
 )
 from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
-from plumbline.policies import serving, trials
+from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy, RewardModel
 
 
@@ -73,6 +76,8 @@ def advance(round: Round) -> None:
 
 def choose_prompts(round: Round) -> Stage | None:
     """Training prompts the experiment has seen least often, in an order its seed fixes."""
+    if round.replays is not None:
+        return rebuilding.replay(round)
     experiment = round.experiment
     if experiment.blend:
         blending.begin(round)
@@ -182,7 +187,7 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
     spec = rewarding.spec(round)
 
     def comparisons() -> Iterator[jobs.ComparisonRow]:
-        ballots = list(rows.frozen_ballots(experiment))
+        ballots = list(history.aged_ballots(round))
         apart = holdout.annotators(ballots)
         return rows.comparison_rows(ballots, validating=validating, apart=apart)
 
@@ -197,7 +202,7 @@ def _reward_model(round: Round, purpose: str, validating: bool | None) -> Reward
             "objective": spec.objective,
             "path": str(job.folder / result["weights"]),
             "sha256": result["sha256"],
-            "ballots_used": _ballots_frozen(experiment),
+            "ballots_used": history.ballots(round).count(),
             "accuracy": result["accuracy"],
             "temperature": result.get("temperature", 1.0),
             "metrics": result,
@@ -216,7 +221,7 @@ def score_samples(round: Round) -> Stage | None:
     if experiment.pairs_from != Experiment.Pairs.REWARD_MODEL:
         return Stage.PAIRS
     if experiment.labels == Experiment.Labels.BALLOTS:
-        answers = Completion.objects.filter(prompt__rounds=round)
+        answers = Completion.objects.filter(rows.known_to(round), prompt__rounds=round)
     else:
         answers = Completion.objects.filter(
             Q(batch__in=rows.sources(round)) | _teachers_answers(round)
@@ -311,7 +316,7 @@ def gate(round: Round) -> Stage | None:
     round.gate = evaluation.gate(round)
     round.save(update_fields=["gate"])
     if not round.gate["passed"]:
-        trials.reject(round.policy_out, actor=None, reason=f"{round}: the gate did not pass.")
+        decisions.reject(round.policy_out, actor=None, reason=f"{round}: the gate did not pass.")
         serving.release(round.policy_out)
         return Stage.DONE
     # All points of a blend are looked at before one is chosen.
@@ -322,7 +327,10 @@ def promote(round: Round) -> Stage | None:
     """On autopilot, by the gate; otherwise when a researcher has promoted or rejected it."""
     policy = round.policy_out
     assert policy is not None
-    if policy.state == Policy.State.CANDIDATE and round.experiment.autopilot:
+    if round.replays is not None and not rebuilding.is_last(round):
+        return Stage.DONE  # the next one starts from it in any case
+    waits = policy.state == Policy.State.CANDIDATE
+    if waits and round.experiment.autopilot and not decisions.held(policy):
         serving.promote(
             round.experiment.project,
             policy,
@@ -331,7 +339,7 @@ def promote(round: Round) -> Stage | None:
             evidence=round.gate,
         )
         return Stage.DONE
-    return None if policy.state == Policy.State.CANDIDATE else Stage.DONE
+    return None if waits else Stage.DONE
 
 
 STAGES: dict[Stage, Callable[[Round], Stage | None]] = {
@@ -356,10 +364,6 @@ def _algorithm(round: Round) -> Algorithm:
 
 def _teachers_answers(round: Round) -> Q:
     return examples.taught(round) if _algorithm(round).teacher else Q(pk__in=[])
-
-
-def _ballots_frozen(experiment: Experiment) -> int:
-    return Ballot.objects.filter(rounds__experiment=experiment).distinct().count()
 
 
 def _next_round(experiment: Experiment) -> None:

@@ -11,7 +11,8 @@ from django.db.models import QuerySet
 from plumbline.collect import queue, votes
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
 from plumbline.collect.strategy import Picked
-from plumbline.loop.models import Experiment, Round
+from plumbline.loop import retractions
+from plumbline.loop.models import Experiment, Retraction, Round
 
 
 def open_campaign(round: Round, purpose: Campaign.Purpose) -> Campaign:
@@ -76,5 +77,6 @@ def offline(experiment: Experiment) -> QuerySet[Comparison]:
 
 def evidence(comparisons: QuerySet[Comparison]) -> QuerySet[Ballot]:
     """The votes that may train a policy or judge one: they stand, on comparisons asked in earnest,
-    and their voter is not excluded."""
-    return votes.kept(queue.standing(votes.counted(comparisons)))
+    neither their voter is excluded nor they are retracted."""
+    said = votes.kept(queue.standing(votes.counted(comparisons)))
+    return retractions.without(said, Retraction.objects.filter(undone_at=None))

@@ -17,7 +17,7 @@ from django.db.models import Count, Q
 from align import jobs
 from align.algorithm import Draws
 from plumbline.collect.models import Completion, Prompt
-from plumbline.loop import evaluation, roundjobs, rows
+from plumbline.loop import evaluation, rebuilding, roundjobs, rows
 from plumbline.loop.models import Round
 from plumbline.policies import serving, trials
 from plumbline.policies.models import Policy
@@ -28,6 +28,8 @@ ONE = Draws(n=1, temperature=1.0)
 def prompts(round: Round) -> list[Prompt]:
     """Training prompts whose votes are kept from training, least used first; as many as the
     evaluation has."""
+    if round.replays is not None:
+        return rebuilding.validation_prompts(round.replays)
     experiment = round.experiment
     used = Count("rounds", filter=Q(rounds__experiment=experiment) & ~Q(rounds=round))
     train = experiment.prompt_set.prompts.filter(split=Prompt.Split.TRAIN)

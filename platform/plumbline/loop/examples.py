@@ -23,7 +23,7 @@ from plumbline.collect import votes
 from plumbline.collect.models import Completion, Prompt
 from plumbline.collect.origins import CLIENT_TEXT
 from plumbline.judges.models import Score
-from plumbline.loop import rows
+from plumbline.loop import history, rows
 from plumbline.loop.agreement import Members
 from plumbline.loop.models import Example, ExampleAnswer, Experiment, Round
 
@@ -114,18 +114,15 @@ def trained_on(round: Round) -> list[int]:
         return mine
     earlier: list[int] = []
     share = experiment.replay_share
-    for number in range(round.number - 1, 0, -1):
-        found = list(
-            Example.objects.filter(round__experiment=experiment, round__number=number)
-            .order_by("pk")
-            .values_list("pk", flat=True)
-        )
+    for before in reversed(history.before(round)):
+        found = list(before.examples.order_by("pk").values_list("pk", flat=True))
         if experiment.replay == Experiment.Replay.DECAY:
             count = min(len(found), int(share * len(mine)))
-            found = random.Random(f"{experiment.seed}:{round.number}:{number}").sample(found, count)
+            seed = f"{experiment.seed}:{round.number}:{before.number}"
+            found = random.Random(seed).sample(found, count)
             share *= experiment.replay_decay
-        earlier += found
-    return sorted([*earlier, *mine])
+        earlier = [*sorted(found), *earlier]
+    return [*earlier, *mine]
 
 
 @dataclass
@@ -212,7 +209,8 @@ def _votes(round: Round) -> Known:
 def taught(round: Round) -> Q:
     """Imported answers to the round's prompts, for an algorithm that learns from them unvoted. What
     client apps sent is no such thing."""
-    return Q(prompt__rounds=round, policy=None) & ~Q(origin=CLIENT_TEXT)
+    unvoted = Q(prompt__rounds=round, policy=None) & ~Q(origin=CLIENT_TEXT)
+    return unvoted & rows.known_to(round)
 
 
 def sample_figures(round: Round) -> dict[str, float]:

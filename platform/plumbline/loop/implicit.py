@@ -17,7 +17,7 @@ from django.conf import settings
 from align import jobs
 from align.measure import intervals, pairs
 from plumbline.collect.models import Completion
-from plumbline.loop import quality, roundjobs, rows
+from plumbline.loop import history, quality, roundjobs, rows
 from plumbline.loop.models import Example, Experiment, Round
 from plumbline.loop.unseen import Vote
 
@@ -54,9 +54,7 @@ def never_trained(round: Round, votes: Sequence[Vote]) -> list[Vote]:
     old = [vote for vote in votes if vote.part and vote.people and not vote.fresh]
     if round.experiment.pairs_from != Experiment.Pairs.VOTES:
         return old  # the reward model labelled the policy's pairs
-    earlier = Example.objects.filter(
-        round__experiment=round.experiment, round__number__lt=round.number
-    )
+    earlier = Example.objects.filter(round__in=history.before(round))
     trained = set(earlier.values_list("prompt_id", flat=True))
     return [vote for vote in old if vote.prompt not in trained]
 

@@ -158,6 +158,8 @@ class Round(models.Model):
     validator = models.ForeignKey(RewardModel, models.PROTECT, null=True, related_name="+")
     ballots = models.ManyToManyField(Ballot, related_name="rounds")  # frozen when pairs are made
     ballots_sha256 = models.CharField(max_length=64, blank=True)  # of their sorted ids
+    # Of a rebuild: the round whose snapshot it goes through again (`loop/rebuilding.py`).
+    replays = models.ForeignKey("self", models.PROTECT, null=True, related_name="replayed_by")
     # Who the candidate is measured against, fixed when it is made: {"current": id, "base": id}.
     opponents = models.JSONField(default=dict)
     gate = models.JSONField(default=dict)  # checks with their evidence and the verdict
@@ -289,6 +291,9 @@ class Evaluation(models.Model):
         return f"{self.round} vs {self.against}: {self.rate:.0%}"
 
 
-from plumbline.loop.pilot_models import Autopilot as Autopilot  # noqa: E402  # for Django
+from plumbline.loop.decision_models import Decision as Decision  # noqa: E402  # for Django
+from plumbline.loop.decision_models import Rebuild as Rebuild  # noqa: E402
+from plumbline.loop.decision_models import Retraction as Retraction  # noqa: E402
+from plumbline.loop.pilot_models import Autopilot as Autopilot  # noqa: E402
 from plumbline.loop.pilot_models import PilotChange as PilotChange  # noqa: E402
 from plumbline.loop.pilot_models import PilotDecision as PilotDecision  # noqa: E402

@@ -20,7 +20,7 @@ from align.measure.confounds import Scored
 from align.measure.pairs import Belief
 from plumbline.collect.models import Completion
 from plumbline.judges.models import Score
-from plumbline.loop import gates, implicit, quality, rewardgate, roundjobs, rows, unseen
+from plumbline.loop import gates, history, implicit, quality, rewardgate, roundjobs, rows, unseen
 from plumbline.loop.models import Round
 from plumbline.policies.models import RewardModel
 
@@ -106,9 +106,8 @@ def _decided(
 
 def incumbent(round: Round) -> RewardModel | None:
     """The reward model of the newest earlier round that has one."""
-    earlier = round.experiment.rounds.filter(number__lt=round.number, reward_model__isnull=False)
-    last = earlier.order_by("-number").select_related("reward_model").first()
-    return last.reward_model if last else None
+    models = (one.reward_model for one in reversed(history.before(round)))
+    return next((model for model in models if model is not None), None)
 
 
 def _answers(votes: list[unseen.Vote], more: Iterable[Completion] = ()) -> set[UUID]:

@@ -8,6 +8,7 @@ from django.utils import timezone
 from plumbline.accounts.models import User
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
+from plumbline.loop import history, rebuilding
 from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
 from plumbline.loop.resuming import AGAIN
 from plumbline.policies.models import Policy
@@ -23,11 +24,13 @@ def begin(experiment: Experiment) -> Round:
         last = experiment.rounds.order_by("-number").first()
         if last is not None and not last.over:
             raise ValueError(f"Round {last.number} of {experiment.name} is still in progress.")
-        fresh = Round.objects.create(
-            experiment=experiment,
-            number=last.number + 1 if last else 1,
-            policy_in=best_policy(experiment),
-        )
+        rebuild = history.rebuild_of(experiment)
+        if rebuild is not None:
+            fields = rebuilding.following(rebuild, last)
+        else:
+            number = last.number + 1 if last else 1
+            fields = {"number": number, "policy_in": best_policy(experiment)}
+        fresh = Round.objects.create(experiment=experiment, **fields)
         RoundStage.objects.create(round=fresh, stage=fresh.stage, started_at=timezone.now())
     return fresh
 

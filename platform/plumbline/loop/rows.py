@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
-from django.db.models import Max, Min, Q, Value
+from django.db.models import Q, Subquery
 
 from align import jobs
 from plumbline.collect import votes
@@ -18,7 +18,7 @@ from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
 from plumbline.loop import holdout, scales
-from plumbline.loop.models import Experiment, Round
+from plumbline.loop.models import Round, Stage
 from plumbline.policies.models import Policy, RewardModel
 
 BATCH = 500  # rows per INSERT
@@ -90,7 +90,7 @@ def comparison_rows(
 
 def vote_row(ballot: Ballot, rated: list[tuple[int, str, float]]) -> jobs.VoteRow:
     """A ballot as it was cast, with its ratings on a scale from 0 to 1. An AI judge's is known by
-    the probability that it states. `age` is what `frozen_ballots` adds, 0 of any other."""
+    the probability that it states. `age` is what `history.aged_ballots` adds, 0 of any other."""
     row: jobs.VoteRow = {
         "rater": str(ballot.annotator_id),
         "ranking": ballot.ranking,
@@ -117,19 +117,6 @@ def by_comparison(ballots: Iterable[Ballot]) -> Iterator[tuple[Comparison, list[
         )
         for comparison in page:
             yield comparison, grouped[comparison.pk]
-
-
-def frozen_ballots(experiment: Experiment) -> Iterator[Ballot]:
-    """Every ballot a round of the experiment froze, oldest first, with its `age` in rounds."""
-    ballots = Ballot.objects.filter(rounds__experiment=experiment)
-    newest = ballots.aggregate(newest=Max("rounds__number", filter=_of(experiment)))["newest"]
-    first = Min("rounds__number", filter=_of(experiment))
-    ballots = ballots.annotate(age=Value(newest or 0) - first).distinct()
-    return ballots.order_by("comparison_id", "annotator_id", "revision").iterator()
-
-
-def _of(experiment: Experiment) -> Q:
-    return Q(rounds__experiment=experiment)
 
 
 def ballots_digest(ballots: Iterable[Ballot]) -> str:
@@ -196,13 +183,23 @@ def batches(round: Round, purpose: str) -> list[Any]:
 
 def sources(round: Round) -> dict[Any, str]:
     """The round's sampling jobs as they were asked for: by their id, which completions carry as
-    `batch`, the source."""
+    `batch`, the source. A rebuild has those of the round that it replays."""
     found = {}
-    for purpose, job_id in round.jobs.order_by("pk").values_list("purpose", "job_id"):
+    asked = (round.replays or round).jobs
+    for purpose, job_id in asked.order_by("pk").values_list("purpose", "job_id"):
         kind, *source = purpose.split(":")
         if kind == SAMPLE:
             found[job_id] = source[0]
     return found
+
+
+def known_to(round: Round) -> Q:
+    """Answers that there were when the round made its pairs: of a rebuild, when the round that it
+    replays did."""
+    if round.replays is None:
+        return Q()
+    made = round.replays.stages.filter(stage=Stage.PAIRS).values("finished_at")
+    return Q(created_at__lte=Subquery(made[:1]))
 
 
 def sampled(round: Round) -> dict[int, list[Completion]]:

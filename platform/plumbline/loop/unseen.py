@@ -11,7 +11,7 @@ from uuid import UUID
 
 from plumbline.collect import votes as ballots_to_votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
-from plumbline.loop import holdout, rows
+from plumbline.loop import history, holdout, rows
 from plumbline.loop.models import Round
 
 PROBE_PROMPTS, PROBE_ANSWERS = 300, 8
@@ -34,12 +34,10 @@ class Vote:
 
 def votes(round: Round) -> list[Vote]:
     """Votes of the experiment so far that train no reward model, and all new ones of this round."""
-    ballots = list(rows.frozen_ballots(round.experiment))
+    ballots = list(history.aged_ballots(round))
     apart = holdout.annotators(ballots)
-    kinds = dict(Ballot.objects.filter(rounds__experiment=round.experiment).values_list(
-        "annotator_id", "annotator__kind"
-    ))  # fmt: skip
-    earlier = round.experiment.rounds.filter(number__lt=round.number)
+    kinds = dict(history.ballots(round).values_list("annotator_id", "annotator__kind"))
+    earlier = history.before(round)
     old = set(Ballot.objects.filter(rounds__in=earlier).values_list("pk", flat=True))
     found: list[Vote] = []
     for comparison, cast in rows.by_comparison(ballots):
@@ -58,8 +56,7 @@ def votes(round: Round) -> list[Vote]:
 def probe(round: Round) -> list[Completion]:
     """The fixed answers models are compared on: those of the experiment's first round, at most
     300 prompts with 8 answers each."""
-    first = round.experiment.rounds.order_by("number").first()
-    assert first is not None, "this round is one of them"
+    first = history.of(round)[0]
     prompts = first.prompts.order_by("digest").values_list("pk", flat=True)
     sampled = rows.sampled(first)
     found: list[Completion] = []

@@ -243,3 +243,7 @@ class Reload(models.Model):
 
     def __str__(self) -> str:
         return f"weights change until {self.until:%H:%M:%S}"
+
+
+from plumbline.policies.guard_models import Guard as Guard  # noqa: E402  # for Django
+from plumbline.policies.guard_models import Look as Look  # noqa: E402

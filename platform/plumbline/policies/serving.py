@@ -214,14 +214,27 @@ def promote(
 
 
 def roll_back(
-    project: Project, *, actor: User | None, reason: str, alias: str = CURRENT
+    project: Project,
+    *,
+    actor: User | None,
+    reason: str,
+    alias: str = CURRENT,
+    evidence: Mapping[str, Any] | None = None,
+    leaving: Policy | None = None,
 ) -> Deployment:
-    """Point the alias back at the policy before; rolling back twice returns to where it was."""
+    """Point the alias back at the policy before; rolling back twice returns to where it was.
+
+    `leaving`: only while it still points at this one, so that who saw its figures cannot move it
+    the other way after somebody has been faster. Raises ValueError where it does not.
+    """
     deployment = Deployment.objects.filter(project=project, alias=alias).first()
+    if leaving is not None and (deployment is None or deployment.policy != leaving):
+        raise ValueError(f"{alias} is no longer {leaving.name}")
     if deployment is None or deployment.previous is None:
         raise ValueError(f"{alias} has no previous policy to roll back to")
     policy = deployment.previous
-    return _move(project, alias, policy, actor, reason, {"rolled_back": deployment.policy.name})
+    told = {**(evidence or {}), "rolled_back": deployment.policy.name}
+    return _move(project, alias, policy, actor, reason, told)
 
 
 def reconcile() -> list[str]:

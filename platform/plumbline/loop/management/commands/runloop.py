@@ -1,7 +1,8 @@
 """`manage.py runloop`: look at every round each TICK_SECONDS and do the next thing, until SIGTERM.
 
 Also brings back what the aliases need when an engine has restarted, unloads what nobody needs any
-more, makes the mixtures that clients asked for, and has files imported, in a process of their own.
+more, makes the mixtures that clients asked for, watches what aliases are guarded by, and has files
+imported, in a process of their own.
 Holds nothing in memory that counts, so it may be killed and started at any time.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import close_old_connections
+from django.utils.module_loading import import_string
 
 from plumbline.loop import advance, mixtures, rounds
 from plumbline.policies import serving
@@ -36,6 +38,7 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stopping.set())
         pause = float(settings.TICK_SECONDS)
         engine, porter = Engine(), Porter()
+        others = [import_string(name)() for name in settings.LOOP_ALSO]
         while not stopping.wait(pause):
             close_old_connections()
             try:
@@ -43,6 +46,8 @@ class Command(BaseCommand):
                 porter.look()
                 advance.tick()
                 mixtures.advance()
+                for other in others:
+                    other.look()
             except Exception:  # the loop must outlive whatever one round does to it
                 log.exception("this tick failed; the next one is in %g s", 2 * pause)
                 pause = min(LONGEST_PAUSE, 2 * pause)
