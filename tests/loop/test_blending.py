@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from plumbline.loop import advance, blending, rounds
+from plumbline.loop import advance, blending, lineage, rebuilding, rounds
 from plumbline.loop.models import Experiment, Stage
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy
+from tests.lab import laboratory as lab
 from tests.loop.conftest import run_jobs, run_round
 
 pytestmark = pytest.mark.django_db
@@ -90,3 +91,21 @@ def test_a_blend_is_made_measured_gated_and_can_be_promoted(
     serving.promote(project, half, actor=rater, reason="between the two", evidence={})
     assert Deployment.objects.get(project=project, alias="current").policy == half
     assert run_jobs() == 0
+
+
+def test_what_went_into_a_blend_is_in_its_line_of_descent(project: Any, tmp_path: Path) -> None:
+    trained = lab.finished_round(lab.experiment(project))
+    (other,) = rows_of(project, tmp_path, [16], parent=trained.policy_in)
+    found = blending.points("soup", [trained.policy_out, other], [[1, 1], [0, 1]], 0.0)
+    blend = blending.launch(
+        project, None, name="Between", method="soup", found=found, judge=None,
+        prompt_set=trained.experiment.prompt_set, objectives=[],
+    )  # fmt: skip
+    first = blend.rounds.get()
+    assert lineage.graph(project).onto[first.pk] == {trained.pk: lineage.BLENDS}
+    assert [one.pk for one in lineage.graph(project).downstream([trained.pk])] == [
+        trained.pk,
+        first.pk,
+    ]
+    with pytest.raises(ValueError, match="rebuild what made those"):
+        rebuilding.begin(blend, actor=None, reason="a vote was retracted")

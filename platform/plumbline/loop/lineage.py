@@ -24,6 +24,7 @@ STARTS = "starts from its policy"
 HELD = "is held to its policy"
 REPLAYS = "trains on its examples again"
 REWARD = "its reward model learned from it"
+BLENDS = "blends its policy"
 
 
 @dataclass
@@ -92,6 +93,9 @@ def graph(project: Project) -> Graph:
 def _onto(round: Round, made: Mapping[UUID, int], before: list[int]) -> dict[int, str]:
     experiment = round.experiment
     found: dict[int, str] = {}
+    if experiment.blend:
+        parts = experiment.blend["points"][round.number - 1]["parts"]
+        return {made[UUID(pk)]: BLENDS for pk in parts if UUID(pk) in made}
     if experiment.replay != Experiment.Replay.NONE:
         found |= dict.fromkeys(before, REPLAYS)
     if round.reward_model_id or round.validator_id:

@@ -36,6 +36,10 @@ def begin(
     """
     before = history.rebuild_of(experiment)
     root = before.of if before else experiment
+    if root.blend:
+        raise ValueError(
+            f"{root} blends policies: rebuild what made those, then repeat it with the new ones."
+        )
     reason = reason.strip()[: retractions.REASON]
     if not reason:
         raise ValueError("Say why it is rebuilt; the reason is kept with your name.")

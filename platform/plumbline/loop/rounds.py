@@ -29,7 +29,8 @@ def begin(experiment: Experiment) -> Round:
             fields = rebuilding.following(rebuild, last)
         else:
             number = last.number + 1 if last else 1
-            fields = {"number": number, "policy_in": best_policy(experiment)}
+            start = experiment.start if experiment.blend else best_policy(experiment)
+            fields = {"number": number, "policy_in": start}
         fresh = Round.objects.create(experiment=experiment, **fields)
         RoundStage.objects.create(round=fresh, stage=fresh.stage, started_at=timezone.now())
     return fresh
