@@ -157,8 +157,8 @@ def test_only_answers_without_a_score_of_the_model_are_scored(second_round, mode
     assert replacing.accepted(second_round, candidate) is None  # asked once
     assert Job.objects.count() == 1
     score = {
-        "id": items[0]["id"], "reward": forgotten.value, "members": [forgotten.value], "spread": None,
-        "logps": {}, "token_logps": {}, "tokens": 1,
+        "id": items[0]["id"], "reward": forgotten.value, "members": [forgotten.value],
+        "spread": None, "logps": {}, "token_logps": {}, "tokens": 1,
     }  # fmt: skip
     jobs.write_rows(job.folder / jobs.SCORES, [score])
     Job.objects.update(state=Job.State.SUCCEEDED, result={"scored": 1})
