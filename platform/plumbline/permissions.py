@@ -137,7 +137,7 @@ TABLE: dict[str, dict[str, str]] = {
     "policy-hold": {"POST": RESEARCHER},
     "policy-votes": {"GET": RESEARCHER},
     "lineage": {"GET": RESEARCHER},
-    "vote": {"GET": ANNOTATOR},
+    "vote": {"GET": RESEARCHER},
     "retractions": {"GET": RESEARCHER, "POST": RESEARCHER},
     "retraction-undo": {"POST": RESEARCHER},
     "experiment-rebuild": {"POST": RESEARCHER},

@@ -21,6 +21,7 @@ from plumbline.collect.quality import reading, report
 from plumbline.collect.quality.intervals import Estimate
 from plumbline.collect.quality.report import Material
 from plumbline.collect.quality.settings import Quality
+from plumbline.loop import lineage
 from plumbline.loop.models import Evaluation, Round, Stage
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies import serving
@@ -42,6 +43,7 @@ class Part:
     evaluation: Evaluation | None  # its policy against the one it would replace
     outcome: str  # in words
     state: str  # of the badge
+    models: list[str]  # that the round went into, its own first
 
 
 def my_work(request: PlumblineRequest) -> HttpResponse:
@@ -88,6 +90,7 @@ def _parts(user: User, project: Project) -> list[Part]:
     frozen = Round.ballots.through.objects.filter(round__in=rounds).order_by()
     totals = dict(frozen.values_list("round").annotate(all=Count("pk")))
     served, ancestors = _served(project)
+    whole = lineage.graph(project)
     parts = []
     for one in rounds:
         against = {side.against: side for side in one.evaluations.all()}
@@ -100,6 +103,11 @@ def _parts(user: User, project: Project) -> list[Part]:
                 evaluation=against.get(Evaluation.Against.CURRENT),
                 outcome=outcome,
                 state=state,
+                models=[
+                    later.policy_out.name
+                    for later in whole.downstream([one.pk])
+                    if later.policy_out is not None
+                ],
             )
         )
     return parts
