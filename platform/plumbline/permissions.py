@@ -120,6 +120,7 @@ TABLE: dict[str, dict[str, str]] = {
     "round": {"GET": RESEARCHER},
     "reward-model": {"GET": RESEARCHER},
     "round-curves": {"GET": RESEARCHER},
+    "round-curves-csv": {"GET": RESEARCHER},
     "round-close-labels": {"POST": RESEARCHER},
     "round-cancel": {"POST": RESEARCHER},
     "round-retry": {"POST": RESEARCHER},
@@ -130,6 +131,7 @@ TABLE: dict[str, dict[str, str]] = {
     "jobs": {"GET": RESEARCHER},
     "job": {"GET": RESEARCHER},
     "job-curves": {"GET": RESEARCHER},
+    "job-curves-csv": {"GET": RESEARCHER},
     "job-cancel": {"POST": RESEARCHER},
 }
 

@@ -8,7 +8,7 @@ nobody has heard of gets a chart of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,11 @@ TITLES = {
     "rewards/accuracies": "Pairs ordered as labelled",
     "accuracy": "Accuracy",
     "log_loss": "Log loss",
+    "margin": "Log-odds of the better answer",
+    "disagreement": "Ensemble disagreement",
     "h": "Log-ratio of the pair, h",
+    "objective/kl": "KL to the training's start",
+    "entropy": "Entropy of the next token",
     "logps": "Log-probabilities",
     "drift": "Log-probabilities since the round's start",
     "tokens": "Answer length in tokens",
@@ -129,6 +133,35 @@ def family(name: str) -> str:
     return tail if head in ("heldout", "train") and tail else head
 
 
+def rows(job: Job, key: str) -> tuple[list[str], Iterator[list[Any]]]:
+    """Every logged step of a chart's family: the heading, and a row [step, value, ...] a step,
+    read from the database as they are asked for. Raises ValueError when nothing was logged."""
+    logged = Metric.objects.filter(job=job).exclude(name__in=HIDDEN).order_by()
+    names = [name for name in logged.values_list("name", flat=True).distinct()]
+    series = sorted((name for name in names if family(name) == key), key=_place)
+    if not series:
+        raise ValueError(f"{job.title} logged nothing called {key!r}.")
+    return ["step", *series], _steps(job, series)
+
+
+def _steps(job: Job, series: list[str]) -> Iterator[list[Any]]:
+    column = {name: place for place, name in enumerate(series, 1)}
+    found = Metric.objects.filter(job=job, name__in=series).order_by("step")
+    row: list[Any] = []
+    for step, name, value in found.values_list("step", "name", "value").iterator():
+        if not row or row[0] != step:
+            if row:
+                yield row
+            row = [step, *([""] * len(series))]
+        row[column[name]] = value
+    yield row
+
+
+def _place(name: str) -> tuple[bool, str]:
+    """A plain name before those with a part."""
+    return "/" in name, name
+
+
 def _of_job(purpose: str, metrics: QuerySet[Metric], width: int) -> list[Chart]:
     buckets = (
         metrics.exclude(name__in=HIDDEN)
@@ -150,7 +183,7 @@ def _chart(purpose: str, key: str, series: dict[str, dict[int, tuple[float | Non
     steps = sorted({step for points in series.values() for step in points})
     missing: tuple[float | None, ...] = (None, None, None)
     lines = []
-    for name, points in sorted(series.items(), key=lambda one: ("/" in one[0], one[0])):
+    for name, points in sorted(series.items(), key=lambda one: _place(one[0])):
         columns = zip(*(points.get(step, missing) for step in steps), strict=True)
         mean, low, high = (list(column) for column in columns)
         lines.append(Series(name, mean, low, high))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import experiments, jobs, my_work, policies, reward_models, rounds
+from plumbline.lab import curve_files, experiments, jobs, my_work, policies, reward_models, rounds
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
@@ -15,6 +15,7 @@ urlpatterns = [
     path("experiments/<int:pk>/pause/", experiments.pause, name="experiment-pause"),
     path(ROUND, rounds.round_page, name="round"),
     path(ROUND + "curves/", rounds.curves, name="round-curves"),
+    path(ROUND + "curves.csv", curve_files.of_round, name="round-curves-csv"),
     path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),
@@ -27,5 +28,6 @@ urlpatterns = [
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),
     path("jobs/<uuid:pk>/curves/", jobs.curves, name="job-curves"),
+    path("jobs/<uuid:pk>/curves.csv", curve_files.of_job, name="job-curves-csv"),
     path("jobs/<uuid:pk>/cancel/", jobs.cancel, name="job-cancel"),
 ]

@@ -286,3 +286,10 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.round} vs {self.against}: {self.rate:.0%}"
+
+
+from plumbline.loop.looking_models import (  # noqa: E402  # for Django, which looks here
+    Inspection as Inspection,
+)
+from plumbline.loop.looking_models import SpotCheck as SpotCheck  # noqa: E402
+from plumbline.loop.looking_models import TokenRewards as TokenRewards  # noqa: E402
