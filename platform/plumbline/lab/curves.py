@@ -1,8 +1,8 @@
 """Training curves as charts: grouped by what belongs together, never more points than a screen has.
 
-Downsampling is done by the database: each of at most 500 buckets of steps gives its mean and its
-extremes, so a spike inside a bucket stays visible. No algorithm is known by name here; a metric
-nobody has heard of gets a chart of its own.
+Of at most 500 buckets of steps each gives its mean and its extremes (`buckets`), so a spike inside
+a bucket stays visible. No algorithm is known by name here; a metric nobody has heard of gets a
+chart of its own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Avg, F, Max, Min, QuerySet, Value
+from django.db.models import Max
 
 from plumbline.fleet.models import Job, Metric
+from plumbline.lab import buckets
 
 POINTS = 500  # of a series, at most
 ROWS = 12  # of the table beside a chart
@@ -41,6 +42,8 @@ ORDER = list(TITLES)
 JOBS = {"train": "Training", "reward": "Reward model", "validator": "Validation model"}
 SHARES = {"rewards/accuracies", "accuracy", "chosen_longer"}  # between 0 and 1
 HIDDEN = {"epoch"}
+
+Buckets = dict[int, tuple[float | None, ...]]  # first step -> mean, least, greatest
 
 
 @dataclass(frozen=True)
@@ -102,21 +105,7 @@ class Chart:
 
 def charts(jobs: Iterable[tuple[str, Job]]) -> list[Chart]:
     """The charts of jobs, given as (what it was for, job); jobs without metrics give none."""
-    named = {job.pk: (purpose, job) for purpose, job in jobs}
-    spans = (
-        Metric.objects.filter(job__in=named)
-        .order_by()
-        .values_list("job")
-        .annotate(first=Min("step"), last=Max("step"))
-    )
-    reach = {pk: (first, last) for pk, first, last in spans}
-    found: list[Chart] = []
-    for pk, (purpose, job) in named.items():
-        if pk in reach:
-            first, last = reach[pk]
-            width = max(1, math.ceil((last - first + 1) / POINTS))
-            found += _of_job(purpose, Metric.objects.filter(job=job), width)
-    return found
+    return [chart for purpose, job in jobs for chart in _of_job(purpose, job)]
 
 
 def version(jobs: Iterable[Job]) -> str:
@@ -162,24 +151,18 @@ def _place(name: str) -> tuple[bool, str]:
     return "/" in name, name
 
 
-def _of_job(purpose: str, metrics: QuerySet[Metric], width: int) -> list[Chart]:
-    buckets = (
-        metrics.exclude(name__in=HIDDEN)
-        .order_by()
-        .annotate(bucket=F("step") - F("step") % Value(width))
-        .values_list("name", "bucket")
-        .annotate(mean=Avg("value"), low=Min("value"), high=Max("value"))
-        .order_by("name", "bucket")
-    )
-    groups: dict[str, dict[str, dict[int, tuple[float | None, ...]]]] = {}
-    for name, bucket, *figures in buckets:
-        series = groups.setdefault(family(name), {}).setdefault(name, {})
-        series[int(bucket)] = tuple(_finite(value) for value in figures)
+def _of_job(purpose: str, job: Job) -> list[Chart]:
+    groups: dict[str, dict[str, Buckets]] = {}
+    for name, sums in buckets.of(job, POINTS, HIDDEN).items():
+        groups.setdefault(family(name), {})[name] = {
+            step: (_finite(total / count), _finite(least), _finite(greatest))
+            for step, (total, count, least, greatest) in sums.items()
+        }
     order = sorted(groups, key=lambda key: (ORDER.index(key) if key in ORDER else 99, key))
     return [_chart(purpose, key, groups[key]) for key in order]
 
 
-def _chart(purpose: str, key: str, series: dict[str, dict[int, tuple[float | None, ...]]]) -> Chart:
+def _chart(purpose: str, key: str, series: dict[str, Buckets]) -> Chart:
     steps = sorted({step for points in series.values() for step in points})
     missing: tuple[float | None, ...] = (None, None, None)
     lines = []
