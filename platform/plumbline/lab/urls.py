@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import curve_files, experiments, jobs, my_work, policies, reward_models, rounds
+from plumbline.lab import answers, curve_files, experiments, jobs, my_work, policies, reward_models, rounds
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
@@ -19,6 +19,9 @@ urlpatterns = [
     path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),
+    path("answers/", answers.answers, name="answers"),
+    path("answers/read/", answers.read, name="answers-read"),
+    path("answers/check/", answers.check, name="answers-check"),
     path("policies/", policies.policies, name="policies"),
     path("policies/roll-back/", policies.roll_back, name="policy-rollback"),
     path("policies/<uuid:pk>/promote/", policies.promote, name="policy-promote"),

@@ -44,6 +44,12 @@ def figure(value: Figure) -> str:
 
 
 @register.filter
+def signed_figure(value: Figure) -> str:
+    """Three significant digits and always a sign; a dash when there is none."""
+    return NONE if value is None or value == "" else f"{value:+.3g}"
+
+
+@register.filter
 def duration(seconds: Figure) -> str:
     """Seconds as people say them: "0.4 s", "48 s", "3 min 5 s", "2 h 10 min"."""
     if seconds is None or seconds == "":
