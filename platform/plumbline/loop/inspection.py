@@ -7,6 +7,7 @@ more than the reference does. Asked once for an answer and a reference; both are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -103,13 +104,11 @@ def collect() -> int:
 def _take(one: Inspection) -> str:
     """Store the results; what is wrong with them, or ""."""
     try:
-        found = rows.read_scores(one.job)
-        writers = dict(
-            Completion.objects.filter(pk__in=found).values_list("pk", "policy")
-        )
+        found = {UUID(key): row for key, row in rows.read_scores(one.job).items()}
+        writers = dict(Completion.objects.filter(pk__in=found).values_list("pk", "policy"))
         read = []
         for pk, writer in writers.items():
-            row = found[str(pk)]
+            row = found[pk]
             if row["token_logps"]:  # an answer that does not fit the model is not read
                 read.append(
                     TokenRewards(
