@@ -135,6 +135,9 @@ TABLE: dict[str, dict[str, str]] = {
     "job": {"GET": RESEARCHER},
     "job-curves": {"GET": RESEARCHER},
     "job-curves-csv": {"GET": RESEARCHER},
+    "job-log": {"GET": RESEARCHER},
+    "workers": {"GET": RESEARCHER},
+    "workers-engines": {"GET": RESEARCHER},
     "job-cancel": {"POST": RESEARCHER},
 }
 

@@ -91,9 +91,7 @@ def test_start_tokens_come_back_as_they_were_put() -> None:
 
 
 @pytest.mark.parametrize("mode", ["lora", "full"])
-def test_kl_begins_at_exactly_nothing_and_grows(
-    rundir: Rundir, tiny_base: Path, mode: Any
-) -> None:
+def test_kl_begins_at_exactly_nothing_and_grows(rundir: Rundir, tiny_base: Path, mode: Any) -> None:
     job = dataclasses.replace(train_job(tiny_base), weights=Weights(mode=mode))
     folder = rundir(job, examples=pairs())
     do(work, folder)

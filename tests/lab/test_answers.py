@@ -25,8 +25,8 @@ HERE = "/p/alpha/lab/answers/"
 @pytest.fixture
 def model(project) -> RewardModel:
     return RewardModel.objects.create(
-        project=project, name="alpha-reward", objective="bradley_terry", path="/r", sha256="ef" * 32,
-        ballots_used=10,
+        project=project, name="alpha-reward", objective="bradley_terry", path="/r",
+        sha256="ef" * 32, ballots_used=10,
     )  # fmt: skip
 
 
@@ -237,7 +237,8 @@ def test_a_blind_check_opens_a_campaign_of_a_sample(researcher, made):
 
 
 def test_its_votes_come_back_with_an_interval_and_what_the_model_missed(researcher, made):
-    researcher.post(f"{HERE}check/", {"set": made.experiment.prompt_set_id, "pairs": 7, "overlap": 1})
+    ask = {"set": made.experiment.prompt_set_id, "pairs": 7, "overlap": 1}
+    researcher.post(f"{HERE}check/", ask)
     check = SpotCheck.objects.get()
     for comparison in check.campaign.comparisons.order_by("prompt_id"):
         lab.ballot(comparison)  # for the new policy's answer

@@ -296,4 +296,3 @@ def _number(text: str) -> int:
 def _back(request: PlumblineRequest, wanted: Wanted, page: int | str) -> HttpResponse:
     here = reverse("answers", args=[request.project.slug])
     return redirect(f"{here}?{wanted.query}{f'&page={page}' if page else ''}")
-

@@ -71,9 +71,7 @@ def _add(kept: Kept, rows: QuerySet[Metric]) -> None:
     found = (
         rows.annotate(bucket=F("step") - F("step") % Value(kept.width))
         .values_list("name", "bucket")
-        .annotate(
-            total=Sum("value"), count=Count("pk"), least=Min("value"), greatest=Max("value")
-        )
+        .annotate(total=Sum("value"), count=Count("pk"), least=Min("value"), greatest=Max("value"))
         .order_by("name", "bucket")
     )
     for name, bucket, total, count, least, greatest in found:

@@ -126,7 +126,7 @@ def rows(job: Job, key: str) -> tuple[list[str], Iterator[list[Any]]]:
     """Every logged step of a chart's family: the heading, and a row [step, value, ...] a step,
     read from the database as they are asked for. Raises ValueError when nothing was logged."""
     logged = Metric.objects.filter(job=job).exclude(name__in=HIDDEN).order_by()
-    names = [name for name in logged.values_list("name", flat=True).distinct()]
+    names = logged.values_list("name", flat=True).distinct()
     series = sorted((name for name in names if family(name) == key), key=_place)
     if not series:
         raise ValueError(f"{job.title} logged nothing called {key!r}.")

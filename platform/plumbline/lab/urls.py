@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import answers, curve_files, experiments, jobs, my_work, policies, reward_models, rounds
+from plumbline.lab import (
+    answers,
+    curve_files,
+    experiments,
+    jobs,
+    my_work,
+    policies,
+    reward_models,
+    rounds,
+    workers,
+)
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
@@ -28,6 +38,9 @@ urlpatterns = [
     path("policies/<uuid:pk>/reject/", policies.reject, name="policy-reject"),
     path("reward-models/<uuid:pk>/", reward_models.reward_model, name="reward-model"),
     path("my-work/", my_work.my_work, name="my-work"),
+    path("workers/", workers.workers, name="workers"),
+    path("workers/engines/", workers.engine_state, name="workers-engines"),
+    path("jobs/<uuid:pk>/log/", jobs.log, name="job-log"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),
     path("jobs/<uuid:pk>/curves/", jobs.curves, name="job-curves"),

@@ -63,7 +63,8 @@ def work(run: Run) -> dict[str, Any]:
         encoded = encode(items, encoder, job.max_length)
         lengths.update({key: len(sequence.response) for key, sequence in encoded.items()})
         if job.pieces and name != REWARD and not words:
-            words = {k: pieces.pieces(encoder.tokenizer, one.response) for k, one in encoded.items()}
+            split = functools.partial(pieces.pieces, encoder.tokenizer)
+            words = {key: split(sequence.response) for key, sequence in encoded.items()}
         # What depends on a prompt's other answers is not a copy's, nor another job's.
         same = {key: key for key in encoded} if whole else copies(encoded)
         todo = {key: one for key, one in encoded.items() if same[key] == key}
