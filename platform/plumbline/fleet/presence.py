@@ -10,6 +10,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Count, F, Min, Q
@@ -39,23 +40,15 @@ class Queue:
 
 def report(name: str, queues: Sequence[str], job: UUID | None) -> None:
     """A sign of life; the first one makes the row."""
+    said: dict[str, Any] = {
+        "host": socket.gethostname()[:80],
+        "queues": list(queues),
+        "job_id": job,
+        "facts": host.facts(),
+        "seen_at": Now(),
+    }
     Worker.objects.update_or_create(
-        name=name[:120],
-        defaults={
-            "host": socket.gethostname()[:80],
-            "queues": list(queues),
-            "job_id": job,
-            "facts": host.facts(),
-            "seen_at": Now(),
-        },
-        create_defaults={
-            "host": socket.gethostname()[:80],
-            "queues": list(queues),
-            "job_id": job,
-            "facts": host.facts(),
-            "seen_at": Now(),
-            "started_at": Now(),
-        },
+        name=name[:120], defaults=said, create_defaults={**said, "started_at": Now()}
     )
     Worker.objects.filter(seen_at__lt=timezone.now() - FORGOTTEN).delete()
 
@@ -91,7 +84,7 @@ def queues(seen: Sequence[Worker], now: datetime) -> list[Queue]:
             oldest=Min("created_at", filter=due),
         )
     )
-    known = {row["queue"]: row for row in rows}
+    known: dict[str, dict[str, Any]] = {row["queue"]: dict(row) for row in rows}
     found = []
     for name in sorted({*jobs.QUEUES.values(), *known}):
         row = known.get(name, {"due": 0, "later": 0, "running": 0, "oldest": None})

@@ -80,7 +80,8 @@ def heats(
     read: Iterable[TokenRewards], writers: Mapping[UUID, Policy]
 ) -> tuple[dict[UUID, Heat], Legend]:
     """By answer; all on one scale, that of the answers given. writers: by policy id."""
-    rows = [(one, beta(writers[one.completion.policy_id]) or 1.0) for one in read]
+    betas = {pk: beta(policy) or 1.0 for pk, policy in writers.items()}
+    rows = [(one, betas[pk]) for one in read if (pk := one.completion.policy_id) is not None]
     rewards = sorted(
         abs(scale * (own - other))
         for one, scale in rows

@@ -45,8 +45,10 @@ def figure(value: Figure) -> str:
 
 @register.filter
 def signed_figure(value: Figure) -> str:
-    """Three significant digits and always a sign; a dash when there is none."""
-    return NONE if value is None or value == "" else f"{value:+.3g}"
+    """Three significant digits and a sign, which 0 has not; a dash when there is none."""
+    if value is None or value == "":
+        return NONE
+    return f"{value:+.3g}" if value else "0"
 
 
 @register.filter
