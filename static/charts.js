@@ -4,6 +4,7 @@
 
 const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3]];
 const COLOURS = 4;
+const look = { smoothing: 0 }; // of the lines: 0 as logged, towards 1 the longer a mean
 const plots = new Map(); // figure -> {plot, chart}
 const shown = new WeakMap(); // container -> JSON drawn last
 
@@ -36,6 +37,11 @@ function dress(node, chart) {
   node.querySelector("h3").textContent = chart.title;
   node.querySelector("figcaption span").textContent = chart.job;
   node.querySelector(".plot").setAttribute("aria-label", chart.summary);
+  const file = node.querySelector("a.csv");
+  if (file) {
+    file.href = `${node.closest("[data-curves]").dataset.csv}?chart=${encodeURIComponent(chart.key)}`;
+    file.querySelector("span").textContent = ` of ${chart.title}, ${chart.job}`;
+  }
   const legend = node.querySelector(".legend");
   if (legend.children.length !== chart.series.length) {
     legend.replaceChildren(...chart.series.map(legendItem));
@@ -80,9 +86,22 @@ function say(node, chart, index) {
   });
 }
 
+/* An exponential moving average without the bias of its beginning; few points stay as they are. */
+function smoothed(one) {
+  if (!look.smoothing || sparse(one)) return one.mean;
+  let sum = 0;
+  let weight = 0;
+  return one.mean.map((value) => {
+    if (value === null) return null;
+    sum = look.smoothing * sum + (1 - look.smoothing) * value;
+    weight = look.smoothing * weight + (1 - look.smoothing);
+    return sum / weight;
+  });
+}
+
 function columns(chart) {
   const found = [chart.steps];
-  for (const one of chart.series) found.push(one.mean, one.low, one.high);
+  for (const one of chart.series) found.push(smoothed(one), one.low, one.high);
   return found;
 }
 

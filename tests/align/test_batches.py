@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from align import jobs
-from align.gpu import data, layout, model, reward, train
+from align.gpu import data, layout, model, reward, train, watching
 from align.gpu.batches import Cuts, Examples, micro_batches, plan
 from align.gpu.data import Exchange
-from align.gpu.logps import sequence_logps
 from align.jobs import Optimiser
 from tests.align.conftest import do, pair, pairs, train_job
 from tests.align.test_reward import comparisons, reward_job
@@ -111,15 +110,17 @@ def exhausted(kind: str) -> None:
 
 def tight(monkeypatch: pytest.MonkeyPatch, kind: str, most: int) -> list[int]:
     """Memory for `most` sequences at a time; returns how many were asked for, each time."""
-    real, asked = sequence_logps, list[int]()
+    real, asked = watching.read, list[int]()
 
-    def limited(policy: model.Policy, rows: Sequence[data.Exchange]) -> torch.Tensor:
+    def limited(
+        policy: model.Policy, rows: Sequence[data.Exchange], *, entropy: bool
+    ) -> watching.Reading:
         asked.append(len(rows))
         if len(rows) > most:
             exhausted(kind)
-        return real(policy, rows)
+        return real(policy, rows, entropy=entropy)
 
-    monkeypatch.setattr(train, "sequence_logps", limited)
+    monkeypatch.setattr(watching, "read", limited)
     return asked
 
 
@@ -163,10 +164,10 @@ def test_where_one_example_is_too_much_it_says_how_long_it_is_and_what_helps(
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
     rundir: Rundir, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(policy: model.Policy, rows: Sequence[data.Exchange]) -> torch.Tensor:
+    def broken(*args: Any, **settings: Any) -> watching.Reading:
         raise RuntimeError("size mismatch")
 
-    monkeypatch.setattr(train, "sequence_logps", broken)
+    monkeypatch.setattr(watching, "read", broken)
     with pytest.raises(RuntimeError, match="size mismatch"):
         do(train.work, rundir(train_job(tiny_base), examples=pairs()))
 

@@ -29,7 +29,7 @@ from transformers import (
 
 from align import jobs
 from align.algorithm import Algorithm
-from align.gpu import attention, data, layout, model, packing, reward, train
+from align.gpu import attention, data, layout, model, packing, reward, train, watching
 from align.gpu import examples as gpu_examples
 from align.gpu.attention import SharedPrompts, Spans
 from align.gpu.data import Exchange
@@ -216,14 +216,16 @@ def test_every_algorithm_has_the_loss_and_gradients_of_padded_rows(
             with torch.no_grad():
                 p.add_(torch.randn_like(p), alpha=0.02)
         losses, found, read = [], [], []
-        real = round_.logps
+        real = round_.read
 
-        def noting(indices: Sequence[int], some: Sequence[str]) -> dict[str, Tensor]:
-            values = real(indices, some)
-            read.extend(values.values())
+        def noting(
+            indices: Sequence[int], some: Sequence[str], *, entropy: bool = False
+        ) -> watching.Reading:
+            values = real(indices, some, entropy=entropy)
+            read.extend(values.sums.view(len(some), -1))
             return values
 
-        monkeypatch.setattr(round_, "logps", noting)
+        monkeypatch.setattr(round_, "read", noting)
         for policy in (round_.policy, padded(round_.policy)):
             round_.policy = policy
             if round_.loop.prepare:

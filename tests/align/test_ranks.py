@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from transformers import BloomConfig, BloomForCausalLM
 
 from align import jobs
-from align.gpu import checkpoint, data, model, ranks, reward, slices, train
+from align.gpu import checkpoint, data, model, ranks, reward, slices, train, watching
 from align.jobs import ModelRef, Weights
 from align.run import Run
 from tests.align import crowd
@@ -265,15 +265,17 @@ def test_memory_that_runs_out_on_one_process_ends_all_and_none_waits(
     started = time.monotonic()
 
     def one_runs_out() -> None:
-        real = train.sequence_logps
+        real = watching.read
 
-        def tight(policy: model.Policy, some: list[data.Exchange]) -> torch.Tensor:
+        def tight(
+            policy: model.Policy, some: Sequence[data.Exchange], *, entropy: bool
+        ) -> watching.Reading:
             if torch.is_grad_enabled():
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return real(policy, some)
+            return real(policy, some, entropy=entropy)
 
         if dist.get_rank() == 1:
-            train.sequence_logps = tight
+            watching.read = tight
         doing(train.work, folder)()
 
     assert together(2, one_runs_out) == [ranks.LOST, 1]

@@ -95,7 +95,8 @@ def test_training_and_held_out_figures_stand_side_by_side(rundir: Rundir, tiny_b
     folder = rundir(reward_job(tiny_base, epochs=2), comparisons=comparisons())
     found = do(work, folder)
     before, *epochs = [values for values in metrics(folder) if "epoch" in values]
-    assert before.keys() == {"epoch", "heldout/accuracy", "heldout/log_loss"}
+    measured = {f"heldout/{name}" for name in ("accuracy", "log_loss", "margin")}
+    assert before.keys() == {"epoch", *measured}
     assert before["epoch"] == 0
     assert before["heldout/log_loss"] > epochs[-1]["heldout/log_loss"]
     assert [values["epoch"] for values in epochs] == [1, 2]

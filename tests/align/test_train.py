@@ -88,7 +88,8 @@ def test_every_step_logs_the_figures_people_know(rundir: Rundir, tiny_base: Path
         assert {
             "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies",
             "logps/chosen", "logps/rejected", "grad_norm", "learning_rate", "chosen_longer",
-            "drift/chosen", "drift/rejected", "tokens/chosen", "tokens/rejected",
+            "drift/chosen", "drift/rejected", "tokens/chosen", "tokens/rejected", "entropy",
+            "objective/kl",
         } == values.keys()  # fmt: skip
     events = [json.loads(line) for line in (folder / jobs.EVENTS).read_text().splitlines()]
     progress = [e for e in events if e["type"] == "progress"]

@@ -72,12 +72,21 @@ def test_a_job_says_how_to_run_it_from_a_shell(researcher, round):
 def test_a_running_job_shows_its_last_words_and_is_polled(researcher, round):
     job = lab.train_job(round, "running", progress={"done": 5, "total": 10, "unit": "steps"})
     job.folder.mkdir(parents=True)
-    (job.folder / STDERR).write_text("\n".join(f"line {number}" for number in range(100)))
+    (job.folder / STDERR).write_text("\n".join(f"line {number}" for number in range(300)))
+    live = researcher.get(f"{URL}{job.pk}/log/", headers=HTMX)
+    assert live.status_code == 200
+    assert "line 100\n" in text(live)
+    assert "line 99\n" not in text(live)
     part = text(researcher.get(f"{URL}{job.pk}/", headers=HTMX))
-    assert "line 60\n" in part
-    assert "line 59\n" not in part
     assert "5 of 10 steps" in part
     assert "every 2s" in part
+    assert "line 100\n" in text(researcher.get(f"{URL}{job.pk}/"))
+
+
+def test_the_log_of_a_job_that_is_over_is_no_longer_asked_for(researcher, round):
+    job = lab.train_job(round)
+    assert researcher.get(f"{URL}{job.pk}/log/", headers=HTMX).status_code == 286
+    assert researcher.get(f"{URL}{job.pk}/log/").status_code == 200
 
 
 def test_a_job_that_is_over_is_not_polled(researcher, round):
@@ -127,6 +136,6 @@ def test_another_projects_job_is_not_found(researcher, charlie):
 
 def test_an_annotator_may_not_see_jobs(bob, round, client_for):
     job = lab.train_job(round)
-    for path in (URL, f"{URL}{job.pk}/", f"{URL}{job.pk}/curves/"):
+    for path in (URL, f"{URL}{job.pk}/", f"{URL}{job.pk}/curves/", f"{URL}{job.pk}/log/"):
         assert client_for(bob).get(path).status_code == 403
     assert client_for(bob).post(f"{URL}{job.pk}/cancel/").status_code == 403

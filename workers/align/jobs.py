@@ -84,6 +84,7 @@ class ScoreRow(TypedDict):
     spread: float | None  # their standard deviation (n - 1); None of fewer than two
     logps: dict[str, float]  # policy name -> sum of response-token log-probabilities, nats
     token_logps: dict[str, list[float]]  # the same by token, if the job asks for it
+    pieces: NotRequired[list[str]]  # each response token's text, if the job asks for it
     tokens: int  # response tokens counted in logps
 
 
@@ -209,6 +210,7 @@ class ScoreJob:
     """Score every row of items.jsonl: by a reward model, and under any number of policies.
 
     `cache` is a folder where rewards are kept by model and text, for all jobs that name it.
+    `pieces`: say what each token that a policy reads is in words.
     """
 
     kind: ClassVar[str] = "score"
@@ -216,6 +218,7 @@ class ScoreJob:
     cache: str | None = None
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
+    pieces: bool = False
     max_length: int = 1024
     batch_size: int = 16
     schema: int = SCHEMA

@@ -82,6 +82,21 @@ class Device(models.Model):
         return self.name
 
 
+class Worker(models.Model):
+    """A worker process, by its last sign of life (`fleet/presence.py`). It decides nothing."""
+
+    name = models.CharField(max_length=120, unique=True)
+    host = models.CharField(max_length=80)
+    queues = models.JSONField(default=list)
+    job = models.ForeignKey(Job, models.SET_NULL, null=True, related_name="+")
+    facts = models.JSONField(default=dict)  # of its host: `fleet.host.facts`
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Metric(models.Model):
     job = models.ForeignKey(Job, models.CASCADE, related_name="metrics")
     step = models.PositiveIntegerField()

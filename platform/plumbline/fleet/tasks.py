@@ -12,13 +12,14 @@ import os
 import socket
 import threading
 from typing import Any
+from uuid import UUID
 
 from celery import bootsteps
 from celery.worker import state
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from plumbline.celery import app
-from plumbline.fleet import claims, devices, lending
+from plumbline.fleet import claims, devices, lending, presence
 from plumbline.fleet.dispatch import TASK
 from plumbline.fleet.supervise import supervise
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 5.0
 
 _one_at_a_time = threading.Lock()
+_at_work: list[UUID] = []  # the job in hand
 
 
 @app.task(name=TASK)  # type: ignore[untyped-decorator]  # celery has none
@@ -35,8 +37,12 @@ def work(queue: str) -> None:
     with _one_at_a_time:
         while not leaving() and (job := claims.claim(queue, worker_name(), devices.found())):
             log.info("%s: %s, attempt %d", job.id, job.title, job.attempt)
-            with lending.memory(job):
-                supervise(job, leaving)
+            _at_work[:] = [job.id]
+            try:
+                with lending.memory(job):
+                    supervise(job, leaving)
+            finally:
+                _at_work.clear()
             log.info("%s: the attempt is over", job.id)
 
 
@@ -84,4 +90,24 @@ class Poll(bootsteps.StartStopStep):  # type: ignore[misc]
                 log.exception("this look at the database failed; the next one is soon")
 
 
+class Presence(Poll):
+    """Says that the worker lives, from a thread of its own: a job keeps the other one busy."""
+
+    def _run(self, queues: list[str]) -> None:
+        while True:
+            close_old_connections()
+            try:
+                presence.report(worker_name(), queues, next(iter(_at_work), None))
+            except Exception:  # a database that is away is no reason to stop the work
+                log.exception("could not say that this worker lives")
+            if self._stopped.wait(presence.EVERY):
+                break
+        try:
+            presence.leave(worker_name())
+        except Exception:  # then the row grows old by itself
+            log.warning("could not say that this worker leaves")
+        connections.close_all()
+
+
 app.steps["worker"].add(Poll)
+app.steps["worker"].add(Presence)

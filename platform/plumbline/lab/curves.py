@@ -1,20 +1,21 @@
 """Training curves as charts: grouped by what belongs together, never more points than a screen has.
 
-Downsampling is done by the database: each of at most 500 buckets of steps gives its mean and its
-extremes, so a spike inside a bucket stays visible. No algorithm is known by name here; a metric
-nobody has heard of gets a chart of its own.
+Of at most 500 buckets of steps each gives its mean and its extremes (`buckets`), so a spike inside
+a bucket stays visible. No algorithm is known by name here; a metric nobody has heard of gets a
+chart of its own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Avg, F, Max, Min, QuerySet, Value
+from django.db.models import Max
 
 from plumbline.fleet.models import Job, Metric
+from plumbline.lab import buckets
 
 POINTS = 500  # of a series, at most
 ROWS = 12  # of the table beside a chart
@@ -25,7 +26,11 @@ TITLES = {
     "rewards/accuracies": "Pairs ordered as labelled",
     "accuracy": "Accuracy",
     "log_loss": "Log loss",
+    "margin": "Log-odds of the better answer",
+    "disagreement": "Ensemble disagreement",
     "h": "Log-ratio of the pair, h",
+    "objective/kl": "KL to the training's start",
+    "entropy": "Entropy of the next token",
     "logps": "Log-probabilities",
     "drift": "Log-probabilities since the round's start",
     "tokens": "Answer length in tokens",
@@ -37,6 +42,8 @@ ORDER = list(TITLES)
 JOBS = {"train": "Training", "reward": "Reward model", "validator": "Validation model"}
 SHARES = {"rewards/accuracies", "accuracy", "chosen_longer"}  # between 0 and 1
 HIDDEN = {"epoch"}
+
+Buckets = dict[int, tuple[float | None, ...]]  # first step -> mean, least, greatest
 
 
 @dataclass(frozen=True)
@@ -98,21 +105,7 @@ class Chart:
 
 def charts(jobs: Iterable[tuple[str, Job]]) -> list[Chart]:
     """The charts of jobs, given as (what it was for, job); jobs without metrics give none."""
-    named = {job.pk: (purpose, job) for purpose, job in jobs}
-    spans = (
-        Metric.objects.filter(job__in=named)
-        .order_by()
-        .values_list("job")
-        .annotate(first=Min("step"), last=Max("step"))
-    )
-    reach = {pk: (first, last) for pk, first, last in spans}
-    found: list[Chart] = []
-    for pk, (purpose, job) in named.items():
-        if pk in reach:
-            first, last = reach[pk]
-            width = max(1, math.ceil((last - first + 1) / POINTS))
-            found += _of_job(purpose, Metric.objects.filter(job=job), width)
-    return found
+    return [chart for purpose, job in jobs for chart in _of_job(purpose, job)]
 
 
 def version(jobs: Iterable[Job]) -> str:
@@ -129,28 +122,51 @@ def family(name: str) -> str:
     return tail if head in ("heldout", "train") and tail else head
 
 
-def _of_job(purpose: str, metrics: QuerySet[Metric], width: int) -> list[Chart]:
-    buckets = (
-        metrics.exclude(name__in=HIDDEN)
-        .order_by()
-        .annotate(bucket=F("step") - F("step") % Value(width))
-        .values_list("name", "bucket")
-        .annotate(mean=Avg("value"), low=Min("value"), high=Max("value"))
-        .order_by("name", "bucket")
-    )
-    groups: dict[str, dict[str, dict[int, tuple[float | None, ...]]]] = {}
-    for name, bucket, *figures in buckets:
-        series = groups.setdefault(family(name), {}).setdefault(name, {})
-        series[int(bucket)] = tuple(_finite(value) for value in figures)
+def rows(job: Job, key: str) -> tuple[list[str], Iterator[list[Any]]]:
+    """Every logged step of a chart's family: the heading, and a row [step, value, ...] a step,
+    read from the database as they are asked for. Raises ValueError when nothing was logged."""
+    logged = Metric.objects.filter(job=job).exclude(name__in=HIDDEN).order_by()
+    names = logged.values_list("name", flat=True).distinct()
+    series = sorted((name for name in names if family(name) == key), key=_place)
+    if not series:
+        raise ValueError(f"{job.title} logged nothing called {key!r}.")
+    return ["step", *series], _steps(job, series)
+
+
+def _steps(job: Job, series: list[str]) -> Iterator[list[Any]]:
+    column = {name: place for place, name in enumerate(series, 1)}
+    found = Metric.objects.filter(job=job, name__in=series).order_by("step")
+    row: list[Any] = []
+    for step, name, value in found.values_list("step", "name", "value").iterator():
+        if not row or row[0] != step:
+            if row:
+                yield row
+            row = [step, *([""] * len(series))]
+        row[column[name]] = value
+    yield row
+
+
+def _place(name: str) -> tuple[bool, str]:
+    """A plain name before those with a part."""
+    return "/" in name, name
+
+
+def _of_job(purpose: str, job: Job) -> list[Chart]:
+    groups: dict[str, dict[str, Buckets]] = {}
+    for name, sums in buckets.of(job, POINTS, HIDDEN).items():
+        groups.setdefault(family(name), {})[name] = {
+            step: (_finite(total / count), _finite(least), _finite(greatest))
+            for step, (total, count, least, greatest) in sums.items()
+        }
     order = sorted(groups, key=lambda key: (ORDER.index(key) if key in ORDER else 99, key))
     return [_chart(purpose, key, groups[key]) for key in order]
 
 
-def _chart(purpose: str, key: str, series: dict[str, dict[int, tuple[float | None, ...]]]) -> Chart:
+def _chart(purpose: str, key: str, series: dict[str, Buckets]) -> Chart:
     steps = sorted({step for points in series.values() for step in points})
     missing: tuple[float | None, ...] = (None, None, None)
     lines = []
-    for name, points in sorted(series.items(), key=lambda one: ("/" in one[0], one[0])):
+    for name, points in sorted(series.items(), key=lambda one: _place(one[0])):
         columns = zip(*(points.get(step, missing) for step in steps), strict=True)
         mean, low, high = (list(column) for column in columns)
         lines.append(Series(name, mean, low, high))

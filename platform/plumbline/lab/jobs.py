@@ -25,7 +25,7 @@ from plumbline.loop.models import RoundJob
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 50
-TAIL_LINES = 40
+TAIL_LINES = 200
 TAIL_BYTES = 32_768
 STOP = HttpResponseStopPolling.status_code
 
@@ -66,6 +66,14 @@ def job(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     context["command"] = " ".join(["python", *command[1:]])
     context["charts"] = drawing.charts([(found.kind, found)])
     return render(request, "lab/job.html", context)
+
+
+def log(request: PlumblineRequest, pk: UUID) -> HttpResponse:
+    """The last lines of the child's output, live; a poll is told to stop once the job is over."""
+    found = _find(request, pk)
+    context = {"job": found, "tail": tail(found.folder / STDERR)}
+    status = STOP if found.over and request.htmx else 200
+    return render(request, "lab/log_tail.html", context, status=status)
 
 
 @gzip_page

@@ -16,8 +16,8 @@ from plumbline.lab import curves as drawing
 from plumbline.lab import decided, reproducing, timeline
 from plumbline.lab.jobs import curves_response
 from plumbline.lab.samples import samples
-from plumbline.loop import resuming, rounds
-from plumbline.loop.models import Round, RoundJob, Stage
+from plumbline.loop import forecast, resuming, rounds
+from plumbline.loop.models import Round, RoundJob, RoundStage, Stage
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy
@@ -129,11 +129,18 @@ def _live(found: Round, asked: list[RoundJob]) -> dict[str, Any]:
     return {
         "round": found,
         "experiment": found.experiment,
-        "steps": timeline.steps(found, stages),
+        **_times(found, stages, asked),
         "under_way": timeline.under_way(found, asked),
         "asked": asked,
         "errors": [o.job for o in asked if o.job.error and o.job.state != Job.State.SUCCEEDED],
     }
+
+
+def _times(found: Round, stages: list[RoundStage], asked: list[RoundJob]) -> dict[str, Any]:
+    """The stages, each with what it will still take, and that in all."""
+    ahead = forecast.forecast(found, stages, asked)
+    timed = [(one, ahead.by_stage.get(one.stage)) for one in timeline.steps(found, stages)]
+    return {"ahead": ahead, "timed": timed, "halted": forecast.paused(found)}
 
 
 def _results(found: Round, asked: list[RoundJob], request: PlumblineRequest) -> dict[str, Any]:

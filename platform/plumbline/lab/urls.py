@@ -5,7 +5,9 @@ from __future__ import annotations
 from django.urls import path
 
 from plumbline.lab import (
+    answers,
     blends,
+    curve_files,
     decided,
     experiments,
     jobs,
@@ -20,6 +22,7 @@ from plumbline.lab import (
     rounds,
     tree,
     votes,
+    workers,
 )
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
@@ -35,12 +38,16 @@ urlpatterns = [
     path(ROUND, rounds.round_page, name="round"),
     path(ROUND + "curves/", rounds.curves, name="round-curves"),
     path(ROUND + "settings.json", reproducing.settings_file, name="round-settings"),
+    path(ROUND + "curves.csv", curve_files.of_round, name="round-curves-csv"),
     path(ROUND + "close-labels/", rounds.close_labels, name="round-close-labels"),
     path(ROUND + "cancel/", rounds.cancel, name="round-cancel"),
     path(ROUND + "folder/", decided.export, name="round-folder"),
     path(ROUND + "retry/", rounds.retry, name="round-retry"),
     path("experiments/<int:pk>/blend.csv", blends.download, name="blend-csv"),
     path("blends/new/", blends.new, name="blend-new"),
+    path("answers/", answers.answers, name="answers"),
+    path("answers/read/", answers.read, name="answers-read"),
+    path("answers/check/", answers.check, name="answers-check"),
     path("policies/", policies.policies, name="policies"),
     path("policies/lineage/", tree.tree, name="lineage"),
     path("policies/roll-back/", policies.roll_back, name="policy-rollback"),
@@ -55,8 +62,12 @@ urlpatterns = [
     path("experiments/<int:pk>/rebuild/", retracting.rebuild, name="experiment-rebuild"),
     path("reward-models/<uuid:pk>/", reward_models.reward_model, name="reward-model"),
     path("my-work/", my_work.my_work, name="my-work"),
+    path("workers/", workers.workers, name="workers"),
+    path("workers/engines/", workers.engine_state, name="workers-engines"),
+    path("jobs/<uuid:pk>/log/", jobs.log, name="job-log"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),
     path("jobs/<uuid:pk>/curves/", jobs.curves, name="job-curves"),
+    path("jobs/<uuid:pk>/curves.csv", curve_files.of_job, name="job-curves-csv"),
     path("jobs/<uuid:pk>/cancel/", jobs.cancel, name="job-cancel"),
 ]

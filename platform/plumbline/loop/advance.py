@@ -32,6 +32,7 @@ from plumbline.loop import (
     examples,
     history,
     holdout,
+    inspection,
     picking,
     rebuilding,
     replacing,
@@ -50,6 +51,7 @@ from plumbline.policies.models import Deployment, Policy, RewardModel
 def tick() -> None:
     """One look at everything: lost jobs go back to their queue, rounds move, new rounds begin."""
     claims.sweep()
+    inspection.collect()
     active = Experiment.objects.filter(state=Experiment.State.ACTIVE)
     for round in Round.objects.exclude(stage__in=OVER).filter(experiment__in=active):
         advance(round)

@@ -294,6 +294,11 @@ class Evaluation(models.Model):
 from plumbline.loop.decision_models import Decision as Decision  # noqa: E402  # for Django
 from plumbline.loop.decision_models import Rebuild as Rebuild  # noqa: E402
 from plumbline.loop.decision_models import Retraction as Retraction  # noqa: E402
+from plumbline.loop.looking_models import (  # noqa: E402  # for Django, which looks here
+    Inspection as Inspection,
+)
+from plumbline.loop.looking_models import SpotCheck as SpotCheck  # noqa: E402
+from plumbline.loop.looking_models import TokenRewards as TokenRewards  # noqa: E402
 from plumbline.loop.pilot_models import Autopilot as Autopilot  # noqa: E402
 from plumbline.loop.pilot_models import PilotChange as PilotChange  # noqa: E402
 from plumbline.loop.pilot_models import PilotDecision as PilotDecision  # noqa: E402

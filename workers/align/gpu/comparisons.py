@@ -102,6 +102,18 @@ def agreed(margin: Tensor, preferences: Preferences) -> Sums:
     }
 
 
+def apart(margins: Tensor, preferences: Preferences) -> Sums:
+    """How far log-odds (M, P) of M members put the better answer before the other, in their mean;
+    and, of two members or more, how far the members are from each other there (n - 1)."""
+    side, weight = torch.sign(preferences.p - 0.5), preferences.weight
+    decided = weight * side.abs()
+    found = {"margin": ((decided * side * margins.mean(0)).sum().item(), decided.sum().item())}
+    if len(margins) > 1:
+        spread = (weight * margins.std(0)).sum().item()
+        found["disagreement"] = (spread, weight.sum().item())
+    return found
+
+
 def read(
     path: Path, encoder: data.Encoder, max_length: int
 ) -> tuple[list[Comparison], list[Comparison], int]:

@@ -34,7 +34,7 @@ from align.gpu import (
     views,
 )
 from align.gpu.batches import Cuts, Examples
-from align.gpu.comparisons import Comparison, agreed
+from align.gpu.comparisons import Comparison, agreed, apart
 from align.gpu.heads import RewardModel, linear, start
 from align.gpu.optimise import Loop, Share, State, Sums, add, check, means, total_of
 from align.gpu.panel import Figures, Panel, panel, reading, unread
@@ -384,7 +384,8 @@ class Study:
         """How the members' mean agrees with preferences, and what the objective adds."""
         pairs = said.preferences
         ahead = torch.stack([self.objective.logit(one, pairs.i, pairs.j) for one in values])
-        return {**agreed(ahead.mean(0), pairs), **self.objective.figures(values[0], said)}
+        found = {**agreed(ahead.mean(0), pairs), **apart(ahead, pairs)}
+        return {**found, **self.objective.figures(values[0], said)}
 
 
 def _what(job: RewardJob) -> str:

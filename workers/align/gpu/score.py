@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from align import jobs
-from align.gpu import checkpoint, data, model, reward
+from align.gpu import checkpoint, data, model, pieces, reward
 from align.gpu.known import Known
 from align.gpu.logps import token_logps
 from align.gpu.panel import Marks
@@ -58,9 +58,13 @@ def work(run: Run) -> dict[str, Any]:
     sheet = Sheet(run.folder / PROGRESS)
     total = len(items) * (bool(job.reward_model) + len(job.policies))
     lengths: dict[str, int] = {}
+    words: dict[str, list[str]] = {}
     for at, (name, encoder, scorer, whole) in enumerate(_scorers(job)):
         encoded = encode(items, encoder, job.max_length)
         lengths.update({key: len(sequence.response) for key, sequence in encoded.items()})
+        if job.pieces and name != REWARD and not words:
+            split = functools.partial(pieces.pieces, encoder.tokenizer)
+            words = {key: split(sequence.response) for key, sequence in encoded.items()}
         # What depends on a prompt's other answers is not a copy's, nor another job's.
         same = {key: key for key in encoded} if whole else copies(encoded)
         todo = {key: one for key, one in encoded.items() if same[key] == key}
@@ -83,6 +87,8 @@ def work(run: Run) -> dict[str, Any]:
         sheet.share(name, same)
         del encoder, scorer  # its memory goes before the next one is loaded
     rows = [_row(key, job, sheet, lengths.get(key, 0)) for key in items]
+    if job.pieces:
+        rows = [{**row, "pieces": words.get(row["id"], [])} for row in rows]
     jobs.write_rows(run.folder / jobs.SCORES, rows)
     skipped = sum(key not in lengths for key in items) if total else 0
     if skipped:

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm, Labels, LogProbs
-from align.gpu import checkpoint, data, examples, model, ranks
+from align.gpu import checkpoint, data, examples, model, ranks, watching
 from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.examples import Example
-from align.gpu.logps import sequence_divergences, sequence_logps
+from align.gpu.logps import sequence_divergences
 from align.gpu.optimise import Loop, Share, State, check, means
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
@@ -32,6 +32,7 @@ from align.run import Run
 REFERENCES = "references"  # committed in the run directory: frozen log-probabilities
 TENSORS = "logps.safetensors"
 START = "start"  # the policy before its first step, whatever the algorithm's references are
+TOKENS = "tokens"  # the same, by token
 
 
 def work(run: Run) -> dict[str, Any]:
@@ -124,6 +125,7 @@ class Round:
             [[e.sequences[role] for role in self.roles] for e in examples],
             shared=policy.padded is None,
         )
+        self.start = watching.StartTokens(examples, algorithm.roles)
         self.frozen = self._frozen()
         self.ranks.shard(policy.model)
         # A whole model each: only an algorithm that reads divergences pays for it.
@@ -146,7 +148,9 @@ class Round:
 
     def share(self, indices: Sequence[int]) -> Share:
         """Forward a micro-batch and put the algorithm's loss on it."""
-        mine = self.logps(indices, self.algorithm.roles)
+        roles = self.algorithm.roles
+        read = self.read(indices, roles, entropy=True)
+        mine = dict(zip(roles, read.sums.view(len(roles), -1).unbind(), strict=True))
         found = [self.examples[index] for index in indices]
         place = self.policy.device
         given = examples.labels(found, self.algorithm, place, self.baseline)
@@ -162,6 +166,9 @@ class Round:
         if longer:
             figures["chosen_longer"] = torch.tensor(longer)
         sums = {n: (v.detach().sum().item(), v.numel()) for n, v in figures.items()}
+        sums["entropy"] = (read.entropy.sum().item(), read.entropy.numel())
+        moved = watching.kl(read.tokens, self.start.of(indices, roles).to(place))
+        sums["objective/kl"] = (moved.item(), read.sums.numel())
         return Share((weights * losses).sum(), sums)
 
     @torch.no_grad()
@@ -185,8 +192,14 @@ class Round:
 
     def logps(self, indices: Sequence[int], roles: Sequence[str]) -> dict[str, Tensor]:
         """The policy's log-probabilities by role, (B,) each, out of one forward pass."""
-        values = sequence_logps(self.policy, self._rows(indices, roles))
+        values = self.read(indices, roles).sums
         return dict(zip(roles, values.view(len(roles), -1).unbind(), strict=True))
+
+    def read(
+        self, indices: Sequence[int], roles: Sequence[str], *, entropy: bool = False
+    ) -> watching.Reading:
+        """The same by token, rows role by role, and what is watched."""
+        return watching.read(self.policy, self._rows(indices, roles), entropy=entropy)
 
     def keep(self, step: int) -> None:
         """Commit the weights of this step if it is one of those to choose from later."""
@@ -259,12 +272,14 @@ class Round:
         computed now."""
         folder = self.run.folder / REFERENCES
         try:
-            found = checkpoint.verify(folder).metadata["fingerprint"] == self.fingerprint
+            metadata = checkpoint.verify(folder).metadata
+            found = metadata["fingerprint"] == self.fingerprint and metadata["tokens"]
         except (ValueError, KeyError):
             found = False
         if not self.ranks.first(found):
             self._compute_frozen(folder)
         tensors = load_file(folder / TENSORS)
+        self.start.by_role = {r: tensors[f"{TOKENS}.{r}"] for r in self.algorithm.roles}
         names = (START, *self.algorithm.references)
         return {name: {r: tensors[f"{name}.{r}"] for r in self.roles} for name in names}
 
@@ -281,7 +296,9 @@ class Round:
                 tensors |= {f"{name}.{role}": v for role, v in self._under(ref).items()}
             for role in self.roles:
                 tensors[f"{name}.{role}"] = tensors[f"{done[ref]}.{role}"].clone()
-        metadata = {"fingerprint": self.fingerprint}
+        for role, each in self.start.by_role.items():
+            tensors[f"{TOKENS}.{role}"] = self.ranks.added(each)
+        metadata = {"fingerprint": self.fingerprint, "tokens": True}
 
         def write(stray: Path) -> None:
             if self.ranks.leads:
@@ -297,7 +314,7 @@ class Round:
         is computed from the same packed rows and gives the same bits: margins of exactly zero.
         """
         values = {role: torch.zeros(len(self.examples), dtype=torch.float64) for role in self.roles}
-        settings = self.job.optimiser
+        settings, starts = self.job.optimiser, ref == self.job.start
         cuts = Cuts(self.given, settings, self.run.log, self.ranks)
 
         def read(parts: Sequence[Sequence[int]]) -> None:
@@ -306,9 +323,13 @@ class Round:
                     continue
                 self.run.check()
                 for roles in (self.algorithm.roles, self.algorithm.probes):
-                    found = self.logps(indices, roles) if roles else {}
-                    for role, part in found.items():
+                    if not roles:
+                        continue
+                    found = self.read(indices, roles)
+                    for role, part in zip(roles, found.sums.view(len(roles), -1), strict=True):
                         values[role][list(indices)] = part.cpu()
+                    if starts and roles == self.algorithm.roles:
+                        self.start.put(indices, roles, found.tokens.cpu())
 
         with model.acting_as(self.policy, ref) as frozen:
             mine, self.policy = self.policy, frozen

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from django import template
 
 from plumbline.lab.timeline import purpose
+from plumbline.loop.models import Stage
 
 register = template.Library()
 register.filter("purpose", purpose)
@@ -42,6 +44,14 @@ def figure(value: Figure) -> str:
 
 
 @register.filter
+def signed_figure(value: Figure) -> str:
+    """Three significant digits and a sign, which 0 has not; a dash when there is none."""
+    if value is None or value == "":
+        return NONE
+    return f"{value:+.3g}" if value else "0"
+
+
+@register.filter
 def duration(seconds: Figure) -> str:
     """Seconds as people say them: "0.4 s", "48 s", "3 min 5 s", "2 h 10 min"."""
     if seconds is None or seconds == "":
@@ -62,6 +72,15 @@ def duration(seconds: Figure) -> str:
 def last_value(row: tuple[int, list[float | None]] | str, index: int) -> float | None:
     """The figure of series `index` in a chart's last row; "" stands for no row."""
     return row[1][index] if isinstance(row, tuple) else None
+
+
+@register.filter
+def stage_names(stages: Sequence[Stage]) -> str:
+    """Stages in a sentence: "Label, Train and 3 others"."""
+    names = [str(one.label) for one in stages]
+    if len(names) > 3:
+        return f"{', '.join(names[:2])} and {len(names) - 2} others"
+    return " and ".join([*[", ".join(names[:-1])] * (len(names) > 1), *names[-1:]])
 
 
 @register.filter
