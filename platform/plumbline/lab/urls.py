@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from django.urls import path
 
-from plumbline.lab import experiments, jobs, my_work, policies, reward_models, rounds
+from plumbline.lab import (
+    compare,
+    experiments,
+    jobs,
+    my_work,
+    policies,
+    reward_model_list,
+    reward_models,
+    rounds,
+    runs,
+)
 
 ROUND = "experiments/<int:experiment>/rounds/<int:number>/"
 
@@ -23,6 +33,17 @@ urlpatterns = [
     path("policies/<uuid:pk>/promote/", policies.promote, name="policy-promote"),
     path("policies/<uuid:pk>/reject/", policies.reject, name="policy-reject"),
     path("reward-models/<uuid:pk>/", reward_models.reward_model, name="reward-model"),
+    path("reward-models/", reward_model_list.reward_models, name="reward-models"),
+    path("reward-models/csv/", reward_model_list.download, name="reward-models-download"),
+    path("reward-models/<uuid:pk>/disputes/", reward_model_list.disputes, name="disputes"),
+    path("rounds/", runs.runs, name="runs"),
+    path("rounds/csv/", runs.download, name="runs-download"),
+    path("rounds/differences/", runs.differ, name="runs-diff"),
+    path("rounds/views/", runs.save_view, name="runs-view"),
+    path("rounds/views/<int:pk>/forget/", runs.drop_view, name="runs-view-drop"),
+    path(ROUND + "settings.json", runs.settings, name="round-settings"),
+    path("compare/", compare.compare, name="compare"),
+    path("compare/<slug:part>.csv", compare.download, name="compare-download"),
     path("my-work/", my_work.my_work, name="my-work"),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),

@@ -286,3 +286,6 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.round} vs {self.against}: {self.rate:.0%}"
+
+
+from plumbline.loop.view_models import SavedView as SavedView  # noqa: E402  # for Django
