@@ -59,6 +59,8 @@ class Table:
 @dataclass(frozen=True)
 class Row:
     run: Run
+    title: str
+    address: str  # of the round's page
     cells: list[Cell]
     is_baseline: bool
 
@@ -73,7 +75,7 @@ def runs(request: PlumblineRequest) -> HttpResponse:
     context = {
         "table": table,
         "page": page,
-        "rows": _rows(table, list(page.object_list)),
+        "rows": _rows(request.project.slug, table, list(page.object_list)),
         "heads": [_head(request.GET, table, one) for one in table.columns],
         "name_head": _head(request.GET, table, Column("name", "Round", lambda run: run.name)),
         "query": address(request.GET, page=None),
@@ -258,11 +260,14 @@ def _size(query: QueryDict) -> int:
     return int(asked) if asked in map(str, SIZES) else SIZES[0]
 
 
-def _rows(table: Table, found: list[Run]) -> list[Row]:
+def _rows(slug: str, table: Table, found: list[Run]) -> list[Row]:
     base = table.baseline
+    pattern = reverse("round", args=[slug, 0, 0])  # asked for once: a thousand would take as long
     return [
         Row(
             run=run,
+            title=f"{run.name}, {run.number}",
+            address=pattern.replace("/0/rounds/0/", f"/{run.experiment}/rounds/{run.number}/"),
             cells=[cell(run, one, base) for one in table.columns],
             is_baseline=base is not None and run.pk == base.pk,
         )

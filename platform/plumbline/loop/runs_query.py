@@ -2,8 +2,8 @@
 
     warmer beta=0.1 kl<20 win>0.55 stage=done
 
-A word must be in a name or a setting; a condition compares a column or a setting. What it does not
-understand is said in a sentence, never guessed.
+A word must be in a name or a setting's value; a condition compares a column or a setting. What it
+does not understand is said in a sentence, never guessed.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def search(text: str, settings: set[str]) -> Search:
 
 def words_of(run: Run) -> str:
     """All that a word may be found in, in lower case."""
-    settings = (f"{name}={value}" for name, value in run.settings.items())
+    settings = (value for value in run.settings.values() if isinstance(value, str))
     return " ".join([run.name, run.policy, run.stage, run.state, *settings]).lower()
 
 
