@@ -128,7 +128,7 @@ def _rewards(policies: Sequence[Policy], base: Policy, far: dict[UUID, float]) -
         for one in policies
         if len(gains[one.pk]) > 1
     ]
-    return _fitted(Series("reward", "Reward over the base", "log-odds", 0.0, points))
+    return _fitted(Series("gain", "Reward over the base", "log-odds", 0.0, points))
 
 
 def _doubt(policies: Sequence[Policy], far: dict[UUID, float]) -> Series:
