@@ -146,6 +146,8 @@ def test_axe_finds_nothing_serious_for_researchers(site, browse, project, dana, 
         *("/p/alpha/", "/p/alpha/members/", "/p/alpha/keys/", here, f"{here}quality/"),
         *(f"{lab_at}{page}/" for page in ("experiments", "experiments/new", "policies", "jobs")),
         *(experiment, f"{experiment}rounds/{made.number}/", f"{lab_at}blends/new/"),
+        *(f"{lab_at}{page}/" for page in ("rounds", "compare", "reward-models")),
+        f"{lab_at}rounds/?baseline={made.pk}&columns=win&columns=set:knobs.beta",
     ]
     found = {}
     for dark in (False, True):

@@ -302,3 +302,4 @@ from plumbline.loop.looking_models import TokenRewards as TokenRewards  # noqa: 
 from plumbline.loop.pilot_models import Autopilot as Autopilot  # noqa: E402
 from plumbline.loop.pilot_models import PilotChange as PilotChange  # noqa: E402
 from plumbline.loop.pilot_models import PilotDecision as PilotDecision  # noqa: E402
+from plumbline.loop.view_models import SavedView as SavedView  # noqa: E402

@@ -67,6 +67,35 @@ def fit(form: Form, d: Sequence[float], by_prompt: Sequence[Sequence[float]]) ->
     return Fit(a, b, at, low, high, not why, why)
 
 
+def fit_means(
+    form: Form, d: Sequence[float], gains: Sequence[float], errors: Sequence[float]
+) -> Fit:
+    """The same through mean gains of which only the standard errors are known, as of win rates by
+    different voters: the peak's interval is of gains drawn anew by their errors."""
+    kept = [k for k, value in enumerate(d) if value >= NEAREST]
+    if len(kept) < 2:
+        raise ValueError(f"a curve needs two points at a distance of {NEAREST} or more")
+    distances, means, spread = ([list(row)[k] for k in kept] for row in (d, gains, errors))
+    a, b = solve(form, distances, means, spread)
+    draw = random.Random(0)
+    peaks = sorted(
+        peak(
+            form,
+            *solve(
+                form,
+                distances,
+                [draw.gauss(mean, error) for mean, error in zip(means, spread, strict=True)],
+                spread,
+            ),
+        )
+        for _ in range(RESAMPLES)
+    )
+    cut = int(RESAMPLES * 0.025)
+    at = peak(form, a, b)
+    why = _doubt(distances, at, peaks[-1 - cut])
+    return Fit(a, b, at, peaks[cut], peaks[-1 - cut], not why, why)
+
+
 def solve(
     form: Form, d: Sequence[float], gains: Sequence[float], errors: Sequence[float]
 ) -> tuple[float, float]:
