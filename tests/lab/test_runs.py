@@ -180,9 +180,9 @@ def test_only_settings_that_differ_are_compared(researcher, three):
     assert '<th scope="row" class="mono">temperature</th>' in everything
     raw = f"/p/alpha/lab/experiments/{three[0].experiment_id}/rounds/1/settings.json"
     assert raw in found
-    settings = json.loads(researcher.get(raw).content)
-    assert settings["knobs.beta"] == 0.1
-    assert settings["policy_in"] == "alpha-base"
+    told = json.loads(researcher.get(raw).content)
+    assert told["settings"]["knob-beta"] == 0.1
+    assert told["round"]["policy_in"]["name"] == "alpha-base"
 
 
 def test_two_to_ten_rounds_are_compared(researcher, three):

@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NotRequired, TypedDict
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict, get_args
 
 from align.ensemble import Ensemble
 from align.labels import Labels
@@ -210,7 +210,6 @@ class ScoreJob:
     """Score every row of items.jsonl: by a reward model, and under any number of policies.
 
     `cache` is a folder where rewards are kept by model and text, for all jobs that name it.
-    `pieces`: say what each token that a policy reads is in words.
     """
 
     kind: ClassVar[str] = "score"
@@ -218,7 +217,7 @@ class ScoreJob:
     cache: str | None = None
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
-    pieces: bool = False
+    pieces: bool = False  # say what each token is in words
     max_length: int = 1024
     batch_size: int = 16
     schema: int = SCHEMA
@@ -312,10 +311,7 @@ class MergeJob:
 
 
 Job = SampleJob | ScoreJob | ContrastJob | FeatureJob | RewardJob | TrainJob | MergeJob
-KINDS: dict[str, type[Job]] = {
-    job.kind: job
-    for job in (SampleJob, ScoreJob, ContrastJob, FeatureJob, RewardJob, TrainJob, MergeJob)
-}
+KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
 
 # How a child process is started for each kind, and which queue's workers do it.
 MODULES = {
