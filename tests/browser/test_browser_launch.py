@@ -12,6 +12,7 @@ from plumbline.loop.models import Autopilot, Experiment, PilotDecision
 from tests.lab import laboratory as lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+PARTS = ("presets", "estimate", "clone", "autopilot", "reproduce")
 NEW = "/p/alpha/lab/experiments/new/"
 CHECKS = [
     {"name": "rounds", "stops": False, "evidence": "1 of 5 rounds are done."},
@@ -48,9 +49,11 @@ def piloted(project, alice) -> Experiment:
 
 
 def look(page, name: str) -> None:
-    """A picture for whoever wants to see the page (SCREENSHOTS names a folder)."""
+    """Pictures for whoever wants to see the page's new parts (SCREENSHOTS names a folder)."""
     if folder := os.environ.get("SCREENSHOTS"):
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+        for part in PARTS:
+            for one in page.locator(f"#{part}").all():
+                one.screenshot(path=str(Path(folder) / f"{name}-{part}.png"))
 
 
 def test_the_estimate_and_the_presets_follow_the_form(browse, project, alice):
