@@ -41,8 +41,25 @@ def test_everything_is_json_and_loads_no_library(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+def test_a_base_is_told_by_its_revision_or_by_what_it_holds(tmp_path: Path) -> None:
+    cached = tmp_path / "snapshots" / "0a1b2c"
+    cached.mkdir(parents=True)
+    assert surroundings.base_revision(cached) == "0a1b2c"
+    base = tmp_path / "base"
+    assert surroundings.base_revision(base) is None
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    first = surroundings.base_revision(base)
+    assert first is not None
+    assert first.startswith("outline ")
+    (base / "config.json").write_text("[]")
+    assert surroundings.base_revision(base) not in (None, first)
+
+
 def test_what_weights_were_made_from_is_read_from_their_manifest(tmp_path: Path) -> None:
-    metadata = {"data_sha256": "da7a", "seed": 3, "base_sha256": None, "job": {}}
+    metadata = {"data_sha256": "da7a", "seed": 3, "base_sha256": "ba5e", "job": {}}
     (tmp_path / "manifest.json").write_text(json.dumps({"metadata": metadata}))
-    assert surroundings.made_from(tmp_path) == {"data_sha256": "da7a", "seed": 3}
+    assert surroundings.made_from(tmp_path) == {
+        "data_sha256": "da7a", "seed": 3, "base_revision": "ba5e"
+    }  # fmt: skip
     assert surroundings.made_from(tmp_path / "nowhere") == {}

@@ -158,7 +158,7 @@ def test_the_page_tells_it_before_and_while_the_form_is_filled_in(researcher, pr
     assert "48 to 80" in live
     assert "<html" not in live
     waits = unescape(researcher.post(f"{URL}estimate/", sent | {"epochs": ""}).content.decode())
-    assert "The estimate waits for Epochs." in waits
+    assert "The estimate waits for these to be right: Epochs." in waits
 
 
 def test_nothing_is_kept_by_an_estimate(researcher, bob, client_for, project, prompts):

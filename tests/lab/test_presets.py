@@ -70,7 +70,7 @@ def test_the_page_says_what_each_preset_would_change_and_what_it_has_changed(res
     assert "Rounds: <s>2</s> 3" in page
     assert "the code published with it" in page
     filled = text(researcher.get(URL, {"algorithm": "dpo", "preset": "published"}))
-    assert "Published is filled in. It changed Rounds from 2 to 3" in filled
+    assert "Published is filled in. It changed Rounds: 2 → 3" in filled
     assert "The form has exactly these settings." in filled
     again = text(
         researcher.get(
@@ -78,7 +78,7 @@ def test_the_page_says_what_each_preset_would_change_and_what_it_has_changed(res
             {"algorithm": "dpo", "preset": "published", "rounds_wanted": 3, "epochs": 2},
         )
     )
-    assert "Rounds from" not in again
+    assert "changed Rounds:" not in again
 
 
 def test_what_a_preset_would_change_follows_the_form(researcher, prompts, project):

@@ -6,6 +6,7 @@ manifests. Loads no library: of a GPU it knows what the job itself has begun to 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ PACKAGES = ("plumbline", "torch", "transformers", "peft", "safetensors", "numpy"
 SOURCE = Path(__file__).resolve().parent
 TOLD = ("data_sha256", "base_sha256", "template_sha256", "seed")  # of what a manifest says
 MANIFEST = "manifest.json"
+HEAD = 1 << 20  # bytes of a file that tell it from another one
 
 
 def found(weights: Path) -> dict[str, Any]:
@@ -72,7 +74,26 @@ def made_from(weights: Path) -> dict[str, Any]:
         metadata = json.loads((weights / MANIFEST).read_bytes())["metadata"]
     except (OSError, ValueError, KeyError):
         return {}
-    return {name: metadata[name] for name in TOLD if metadata.get(name) is not None}
+    told = {name: metadata[name] for name in TOLD if metadata.get(name) is not None}
+    base = (metadata.get("start") or {}).get("base")
+    if revision := told.pop("base_sha256", None) or (base and base_revision(Path(base))):
+        told["base_revision"] = revision
+    return told
+
+
+def base_revision(base: Path) -> str | None:
+    """Which base model a folder holds that nobody committed with a manifest: the revision that the
+    hub's cache has in its path, else a SHA-256 of its files' names, sizes and first MiB, which
+    reading gigabytes would not tell much better. None where there is no such folder."""
+    if base.parent.name == "snapshots":
+        return base.name
+    files = sorted(one for one in base.rglob("*") if one.is_file())
+    told = hashlib.sha256()
+    for one in files:
+        told.update(f"{one.relative_to(base)} {one.stat().st_size}\n".encode())
+        with one.open("rb") as content:
+            told.update(content.read(HEAD))
+    return f"outline {told.hexdigest()}" if files else None
 
 
 def _processor() -> str:

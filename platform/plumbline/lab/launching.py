@@ -72,8 +72,7 @@ def _context(form: ExperimentForm, clone: Clone | None) -> dict[str, Any]:
     whether they were typed or are the ones that the form begins with."""
     bound = form if form.is_bound else ExperimentForm(form.project, forms.as_data(form))
     bound.is_valid()
-    base = bound.start_policy().base_model
-    found = estimating.of(form.project, _values(bound), base)
+    found = estimating.of(form.project, _values(bound), bound.base_model())
     return {
         "form": form,
         "offers": presets.offers(form),

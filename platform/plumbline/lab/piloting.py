@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
+from django.db import IntegrityError
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
@@ -41,6 +42,8 @@ def next_round(request: PlumblineRequest, pk: int) -> HttpResponse:
         begun = autopilot.begin_next(found)
     except ValueError as error:
         messages.error(request, str(error))
+    except IntegrityError:  # the loop was faster
+        messages.info(request, "The next round has begun already.")
     else:
         messages.success(request, f"Round {begun.number} has begun.")
     return redirect("experiment", project=request.project.slug, pk=found.pk)

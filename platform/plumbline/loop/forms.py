@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.db import transaction
 from django.db.models import Count, Q
@@ -167,10 +168,10 @@ class ExperimentForm(Settings):
             self.add_error(name, sentence)
         return data
 
-    def start_policy(self) -> Policy:
-        """The policy that answers in round 1: the chosen one, else the base."""
+    def base_model(self) -> str:
+        """The folder of the base model that the chosen first policy stands on."""
         chosen = self.policies.get(str(self["start"].value() or ""))
-        return chosen or serving.base_policy(self.project)
+        return chosen.base_model if chosen else str(settings.BASE_MODEL)
 
     def save(self, user: User) -> Experiment:
         """The experiment, in the caller's transaction; its first round is not begun here."""

@@ -206,9 +206,10 @@ class Settings(RewardSettings):
         most=1e6,
     )
     autopilot = forms.BooleanField(
-        label="Autopilot",
+        label="Promote by itself",
         required=False,
-        help_text="Promote by itself when the gate passes. Off, each round waits for you.",
+        help_text="What passes the gate. Off, each round waits for you. An autopilot's budget and "
+        "stop rules are set on the experiment's page.",
     )
 
     FOLDED = ("Speed and memory",)  # groups that are opened by those who look for them

@@ -36,7 +36,7 @@ def facts(round: Round, asked: Iterable[RoundJob]) -> list[Fact]:
         if round.ballots_sha256
         else None,
         _fact("Data", done, lambda job: _ran(job).get("data_sha256")),
-        _fact("Base revision", done, lambda job: _ran(job).get("base_sha256")),
+        _fact("Base revision", done, lambda job: _ran(job).get("base_revision")),
         _fact("Chat template", done, lambda job: _ran(job).get("template_sha256")),
         _fact("Hardware", done, lambda job: _hardware(_ran(job).get("hardware") or {})),
     ]
