@@ -209,16 +209,14 @@ class SampleJob:
 class ScoreJob:
     """Score every row of items.jsonl: by a reward model, and under any number of policies.
 
-    `cache` is a folder where rewards are kept by model and text, for all jobs that name it.
-    `pieces`: say what each token that a policy reads is in words.
-    """
+    `cache` is a folder where rewards are kept by model and text, for all jobs that name it."""
 
     kind: ClassVar[str] = "score"
     reward_model: str | None = None  # a committed weights folder of a RewardJob
     cache: str | None = None
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
-    pieces: bool = False
+    pieces: bool = False  # what each token that a policy reads is in words
     max_length: int = 1024
     batch_size: int = 16
     schema: int = SCHEMA
@@ -329,7 +327,6 @@ MODULES = {
 }
 QUEUES = {kind: "cpu" if kind == "sample" else "gpu" for kind in MODULES}
 LAUNCHER = "align.gpu.launch"  # N MODULE RUNDIR: of jobs that several processes share
-
 
 PARTS: dict[str, type[Any]] = {
     "base": ModelRef,
