@@ -142,6 +142,9 @@ def log_training(job: Job, steps: int) -> None:
         }
         rows += [Metric(job=job, step=step, name=name, value=v) for name, v in figures.items()]
     Metric.objects.bulk_create(rows, batch_size=5000)
+    if not job.progress:
+        job.progress = {"done": steps, "total": steps, "unit": "steps"}
+        job.save(update_fields=["progress"])
 
 
 def evaluation(round: Round, against: str, opponent: Policy, **fields) -> Evaluation:

@@ -32,32 +32,28 @@ class Kept:
 def of(job: Job, points: int, hidden: set[str]) -> dict[str, Sums]:
     """Sums by name, in at most `points` buckets of a power of two of steps each."""
     key = f"curves:{job.pk}:{points}"
-    kept: Kept = cache.get(key) or Kept()
+    kept: Kept = cache.get(key) or Kept(width=_power(int(job.progress.get("done", 0)), points))
     if kept.whole:
         return kept.series
     over = job.over  # by now, so that nothing can come after what is read next
-    rows = Metric.objects.filter(job=job, pk__gt=kept.seen).order_by()
-    told = rows.aggregate(seen=Max("pk"), first=Min("step"), last=Max("step"))
-    if told["seen"] is not None:
-        _widen(kept, _width(kept, told["first"], told["last"], points))
-        _add(kept, rows.filter(pk__lte=told["seen"]).exclude(name__in=hidden))
-        kept.seen = told["seen"]
-    if told["seen"] is not None or over:
+    rows = Metric.objects.filter(job=job, pk__gt=kept.seen).exclude(name__in=hidden)
+    if _add(kept, rows.order_by()) or over:
+        steps = [step for sums in kept.series.values() for step in sums]
+        if steps:
+            _widen(kept, _power(max(steps) - min(steps) + kept.width, points))
         kept.whole = over
         cache.set(key, kept, SECONDS)
     return kept.series
 
 
-def _width(kept: Kept, first: int, last: int, points: int) -> int:
-    """Steps of a bucket when `first` to `last` are added to what is kept."""
-    steps = [step for sums in kept.series.values() for step in sums]
-    reach = max([last, *steps]) - min([first, *steps]) + 1
-    return max(kept.width, 1 << max(0, math.ceil(math.log2(reach / points))))
+def _power(steps: int, points: int) -> int:
+    """The least power of two of which `points` span so many steps."""
+    return 1 << max(0, math.ceil(math.log2(max(1, steps) / points)))
 
 
 def _widen(kept: Kept, width: int) -> None:
     """Buckets of a power of two lie whole within those of a larger one."""
-    if width == kept.width:
+    if width <= kept.width:
         return
     for name, sums in kept.series.items():
         wider: Sums = {}
@@ -67,16 +63,27 @@ def _widen(kept: Kept, width: int) -> None:
     kept.width = width
 
 
-def _add(kept: Kept, rows: QuerySet[Metric]) -> None:
+def _add(kept: Kept, rows: QuerySet[Metric]) -> bool:
+    """Sum up rows; whether there were any. One look at the table: it is long."""
     found = (
         rows.annotate(bucket=F("step") - F("step") % Value(kept.width))
         .values_list("name", "bucket")
-        .annotate(total=Sum("value"), count=Count("pk"), least=Min("value"), greatest=Max("value"))
+        .annotate(
+            total=Sum("value"),
+            count=Count("pk"),
+            least=Min("value"),
+            greatest=Max("value"),
+            seen=Max("pk"),
+        )
         .order_by("name", "bucket")
     )
-    for name, bucket, total, count, least, greatest in found:
+    seen = kept.seen
+    for name, bucket, total, count, least, greatest, newest in found:
         sums = kept.series.setdefault(name, {})
         _merge(sums, int(bucket), (total, count, least, greatest))
+        seen = max(seen, newest)
+    grew, kept.seen = seen > kept.seen, seen
+    return grew
 
 
 def _merge(sums: Sums, step: int, more: tuple[float, int, float, float]) -> None:
