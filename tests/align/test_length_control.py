@@ -15,7 +15,7 @@ from align.measure.pairs import sigmoid
 
 # Points by which a published rate may be off. The published ones use a table of difficulties and
 # two rewritten baselines that are not among these data; without any difficulty the
-# largest difference is 13 points or more, with those of `difficulties` it is 4.9, the mean 2.1.
+# largest difference is 12 points or more, with those of `difficulties` it is 4.9, the mean 2.1.
 WORST, MEAN = 5.5, 2.5
 
 

@@ -78,7 +78,7 @@ def test_disputed_pairs_show_both_answers_scores_and_votes(researcher, project):
     wrong = page(researcher, f"{ADDRESS}{model.pk}/disputes/?only=wrong&page=99")
     assert wrong.count('<article class="card sample">') >= 1
     members = page(researcher, f"{ADDRESS}{model.pk}/disputes/?kind=members")
-    assert "of members prefer the left" in members
+    assert "of members prefer the first" in members
     assert f'href="{ADDRESS}{model.pk}/disputes/"' in page(researcher, f"{ADDRESS}{model.pk}/")
 
 

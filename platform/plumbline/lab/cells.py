@@ -105,7 +105,7 @@ def change(column: Column, value: Any, base: Any) -> tuple[str, str]:
         differs = column.form == "setting" and value != base
         return (f"not {setting(base)}" if differs else ""), ""
     gap = ours - theirs
-    if not gap:
+    if not gap or column.form == "seconds" and abs(gap) < 0.05:
         return "±0", ""
     if column.form in ("rate", "share"):
         text = f"{100 * gap:+.1f} points"
