@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align.measure import pareto
+from plumbline.lab.panels import ticks
 from plumbline.loop import blending, evaluation
 from plumbline.loop.blend_form import MOST, BlendForm
 from plumbline.loop.models import Evaluation, Experiment, Round
@@ -150,8 +151,8 @@ def picture(models: Sequence[RewardModel], found: Sequence[Measured]) -> Picture
         one.x = _place(one.scores[0], spans[0], EDGE, WIDE - EDGE / 3)
         one.y = _place(one.scores[1], spans[1], HIGH - EDGE, EDGE / 3)
     best = sorted((one for one in found if one.best), key=lambda one: one.x)
-    x_ticks = [(_place(v, spans[0], EDGE, WIDE - EDGE / 3), v) for v in _ticks(spans[0])]
-    y_ticks = [(_place(v, spans[1], HIGH - EDGE, EDGE / 3), v) for v in _ticks(spans[1])]
+    x_ticks = [(_place(v, spans[0], EDGE, WIDE - EDGE / 3), v) for v in ticks(*spans[0], 6)]
+    y_ticks = [(_place(v, spans[1], HIGH - EDGE, EDGE / 3), v) for v in ticks(*spans[1], 5)]
     line = " ".join(f"{'L' if n else 'M'}{one.x:.1f} {one.y:.1f}" for n, one in enumerate(best))
     return Picture(models[0], models[1], list(found), x_ticks, y_ticks, line)
 
@@ -197,7 +198,3 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 def _place(value: float, span: tuple[float, float], start: float, end: float) -> float:
     return start + (value - span[0]) / (span[1] - span[0]) * (end - start)
-
-
-def _ticks(span: tuple[float, float]) -> list[float]:
-    return [span[0] + (span[1] - span[0]) * part / 4 for part in range(5)]
