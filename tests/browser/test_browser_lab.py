@@ -78,7 +78,7 @@ def test_a_promotion_asks_why_and_says_when_the_engine_is_away(browse, project, 
     page = browse(alice)
     page.goto(address(made))
     page.get_by_role("button", name="Promote", exact=True).click()
-    page.get_by_label("Reason").fill("Better on held-out prompts")
+    page.get_by_role("textbox", name="Reason").fill("Better on held-out prompts")
     page.get_by_role("button", name="Promote to current").click()
     page.get_by_text("Not promoted:").wait_for()
     assert page.url.endswith(address(made))
