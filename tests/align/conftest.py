@@ -130,13 +130,15 @@ Work = Callable[[Run], Mapping[str, Any]]
 
 
 def do(work: Work, folder: Path) -> dict[str, Any]:
-    """Run a job program in this process, and return its result."""
+    """Run a job program in this process, and return its result without where it ran."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         main(work, [str(folder)])
     finally:
         signal.signal(signal.SIGTERM, before)
-    return result(folder)
+    found = result(folder)
+    del found["ran"]
+    return found
 
 
 def forked(action: Callable[[], object]) -> int:
