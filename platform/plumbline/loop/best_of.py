@@ -122,14 +122,14 @@ def _best(
     gains, kls, others, wins = [], [], [], []
     for some in kept.values():
         proxy = [value for _, value in some.values()]
-        gains.append((best_of_n.expected(proxy, proxy, n) - fmean(proxy)) / model.temperature)
+        gains.append(_gain(proxy, proxy, n) / model.temperature)
         # Members of a batch on a GPU may score copies of an answer a hair apart.
         same = dict(some.values())
         digests = [digest for digest, _ in some.values()]
         kls.append(best_of_n.kl_of_samples(digests, [same[one] for one in digests], n))
         if other is not None:
             gold = [theirs[answer] for answer in some]
-            others.append((best_of_n.expected(proxy, gold, n) - fmean(gold)) / other.temperature)
+            others.append(_gain(proxy, gold, n) / other.temperature)
             wins.append(best_of_n.win_rate(proxy, gold, n))
     mean = fmean(gains)
     half = Z * stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
@@ -143,6 +143,11 @@ def _best(
         other=fmean(others) if others else None,
         win_rate=fmean(wins) if wins else None,
     )
+
+
+def _gain(proxy: Sequence[float], gold: Sequence[float], n: int) -> float:
+    """By how much the best of n by the proxy is better than one answer; of one, by nothing."""
+    return best_of_n.expected(proxy, gold, n) - fmean(gold) if n > 1 else 0.0
 
 
 def _sizes(count: int) -> list[int]:
