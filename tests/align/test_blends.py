@@ -42,6 +42,12 @@ def test_a_bone_soup_goes_beyond_its_policies_but_not_far() -> None:
     assert blends.bone_soup([1, 0], 0.6) == pytest.approx([1.5, -0.5])
 
 
+def test_a_bone_soup_of_which_clipping_leaves_nothing_is_refused() -> None:
+    assert blends.bone_soup([1, 0, 0], 0.4) == pytest.approx([3, -1, -1])  # 1.5 - 0.5 - 0.5
+    with pytest.raises(ValueError, match="too alike for so one-sided a blend"):
+        blends.bone_soup([1, 0, 0, 0], 0.3)  # 1.5 - 3 * 0.5
+
+
 @pytest.mark.parametrize("own", [0.5, 0.2, 1.01, math.nan])
 def test_a_matrix_without_an_inverse_is_refused(own: float) -> None:
     with pytest.raises(ValueError, match="more than 1/2 of its own objective"):

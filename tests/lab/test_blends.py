@@ -50,6 +50,18 @@ def test_the_coefficients_are_shown_while_sliders_move(researcher: Any, sent: An
     assert "-0.500 ×" in page
 
 
+def test_the_base_alone_and_a_lost_adapter_are_refused(
+    researcher: Any, sent: Any, policies: list[Policy]
+) -> None:
+    base = {"policy-1": policies[0].parent_id, "share-1": 100, "share-2": 0}
+    page = researcher.post(URL, {**sent, **base}).content.decode()
+    assert "That is the base model alone" in page
+    (Path(policies[0].path) / "adapter_config.json").unlink()
+    page = researcher.post(URL, sent).content.decode()
+    assert "An adapter cannot be read from here" in page
+    assert not Experiment.objects.exists()
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -108,6 +120,9 @@ def test_the_points_are_a_picture_a_table_and_a_csv(
     )  # fmt: skip
     page = researcher.get(f"/p/alpha/lab/experiments/{blend.pk}/").content.decode()
     assert "Points appear here as they are measured." in page
+    live = {"hx-request": "true", "hx-target": "blend"}
+    part = researcher.get(f"/p/alpha/lab/experiments/{blend.pk}/", headers=live).content.decode()
+    assert part.startswith('<section class="section" id="blend" hx-get')  # while points are made
     blend.rounds.all().delete()
     values = [(0.0, 0.0), (1.0, 3.0)], [(0.0, 0.0), (2.0, 2.0)], [(0.0, 0.0), (1.5, 1.0)]
     for number, (base, blended) in enumerate(values, 1):

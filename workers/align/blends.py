@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 LOWEST, HIGHEST = -0.5, 1.5  # of a bone soup's coefficients, which are clipped and scaled anew
+LEAST = 0.5 - 1e-9  # that clipping must leave of their sum
 
 
 def soup(preference: Sequence[float]) -> list[float]:
@@ -46,6 +47,11 @@ def bone_soup(preference: Sequence[float], own: float) -> list[float]:
     exact = [(one - other) / (own - other) for one in wanted]
     clipped = [min(HIGHEST, max(LOWEST, one)) for one in exact]
     total = math.fsum(clipped)
+    if total < LEAST:
+        raise ValueError(
+            f"Policies trained for {own:g} of their own objective are too alike for so one-sided a "
+            "blend: the others would have to be taken away almost whole. Ask for a more even one."
+        )
     return [one / total for one in clipped]
 
 

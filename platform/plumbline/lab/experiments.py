@@ -63,10 +63,12 @@ def experiment(request: PlumblineRequest, pk: int) -> HttpResponse:
         "rounds": [_row(one) for one in page.object_list],
         "busy": any(not one.over for one in page.object_list),
         "settings": _settings(found),
-        "blend": blends.told(found),
         **({} if request.htmx else piloting.context(found)),
     }
-    name = "lab/experiment.html#rounds" if request.htmx else "lab/experiment.html"
+    if request.htmx and request.htmx.target != "blend":
+        return render(request, "lab/experiment.html#rounds", context)
+    context["blend"] = blends.told(found)
+    name = "lab/blend.html" if request.htmx else "lab/experiment.html"
     return render(request, name, context)
 
 

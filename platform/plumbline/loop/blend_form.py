@@ -191,7 +191,10 @@ class BlendForm(forms.Form):
         own = data.get("own")
         if method == BONE and own is None:
             raise ValueError("A Bone Soup needs to know its policies' own objective's part.")
-        return blending.points(method, policies, asked, own or 0.0)
+        found = blending.points(method, policies, asked, own or 0.0)
+        if not found:
+            raise ValueError("That is the base model alone, which is there already.")
+        return found
 
 
 def _asked(

@@ -73,7 +73,10 @@ def refusal(policies: Sequence[Policy]) -> str | None:
     """Why these cannot be blended, in a sentence."""
     if len({one.base_model for one in policies}) > 1:
         return "These policies are on different base models; only those of one base can be blended."
-    ranks = [_rank(one) for one in {one.pk: one for one in policies}.values()]
+    try:
+        ranks = [_rank(one) for one in {one.pk: one for one in policies}.values()]
+    except (OSError, ValueError, KeyError) as error:
+        return f"An adapter cannot be read from here: {error}."
     full = any(one.weights == Policy.Weights.FULL for one in policies)
     if not full and sum(ranks) > MOST_RANK:
         return (
