@@ -226,8 +226,9 @@ def _rows(wanted: Wanted, table: side_by_side.Table, prompts: list[int]) -> dict
     def cell(prompt: int, policy: Policy) -> dict[str, Any]:
         one = by_place.get((prompt, policy.pk))
         score, first = table.score(prompt, policy), table.score(prompt, wanted.policies[0])
-        compared = policy != wanted.policies[0] and score is not None and first is not None
-        gain = score - first if compared else None  # type: ignore[operator]  # neither is None
+        gain = None
+        if policy != wanted.policies[0] and score is not None and first is not None:
+            gain = score - first
         return {
             "policy": policy,
             "answer": one,

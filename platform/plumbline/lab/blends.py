@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align.measure import pareto
+from plumbline.lab.cells import plain
 from plumbline.lab.panels import ticks
 from plumbline.loop import blending, evaluation
 from plumbline.loop.blend_form import MOST, BlendForm
@@ -87,12 +88,23 @@ def download(request: PlumblineRequest, pk: int) -> HttpResponse:
     writer = csv.writer(response)
     models = objectives(experiment)
     writer.writerow(
-        ["point", "policy", *(one.name for one in models), "win rate", "low", "high", "kl", "front"]
+        [
+            "point",
+            "policy",
+            *(plain(one.name) for one in models),
+            "win rate",
+            "low",
+            "high",
+            "kl",
+            "front",
+        ]
     )
     for one in measured(experiment, models):
         told = one.evaluation
         figures = [told.rate, told.low, told.high, told.kl] if told else [""] * 4
-        writer.writerow([one.title, one.policy.name, *one.scores, *figures, int(one.best)])
+        writer.writerow(
+            [plain(one.title), plain(one.policy.name), *one.scores, *figures, int(one.best)]
+        )
     return response
 
 
