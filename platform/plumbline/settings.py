@@ -108,6 +108,7 @@ INSTALLED_APPS = [
     "plumbline.transfer",
     "plumbline.judges",
     "plumbline.loop",
+    "plumbline.evolve",
     "plumbline.gateway",
     "plumbline.lab",
     "plumbline.demo",

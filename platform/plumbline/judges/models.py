@@ -1,10 +1,20 @@
-"""What models say of answers. Scores belong to one reward model and are never mixed across two."""
+"""Models and programs that judge answers, and what they say of them.
+
+A judge's version is immutable: all that its word depends on is in `settings` and hashed, so a round
+that pins the hash knows who labelled it. Scores and verdicts belong to one version and are never
+mixed across two.
+"""
 
 from __future__ import annotations
 
-from django.db import models
+from typing import Any
 
+from django.db import models
+from django.db.models import F, Q
+
+from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Completion
+from plumbline.fleet.models import Job
 from plumbline.policies.models import RewardModel
 
 
@@ -22,3 +32,147 @@ class Score(models.Model):
 
     def __str__(self) -> str:
         return f"{self.value:.3f}"
+
+
+class Endpoint(models.Model):
+    """An OpenAI-compatible API that a judge or a writer of programs asks. The key itself is never
+    stored: `key_variable` names the environment variable of the workers that holds it."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="endpoints")
+    name = models.CharField(max_length=80)
+    url = models.CharField(max_length=300, blank=True)  # up to and with /v1; "": our own engine
+    model = models.CharField(max_length=200)
+    key_variable = models.CharField(max_length=80, blank=True)
+    # Dollars a million tokens.
+    price_in = models.DecimalField(max_digits=10, decimal_places=4, default=0)
+    price_out = models.DecimalField(max_digits=10, decimal_places=4, default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="one_endpoint_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Constitution(models.Model):
+    """Principles that a judge holds answers against."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="constitutions")
+    name = models.CharField(max_length=80)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="one_constitution_name")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Principle(models.Model):
+    constitution = models.ForeignKey(Constitution, models.CASCADE, related_name="principles")
+    text = models.TextField()
+    weight = models.FloatField(default=1.0)
+    active = models.BooleanField(default=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(weight__gt=0), name="principle_weighs_something")
+        ]
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+
+class Judge(models.Model):
+    """Someone who compares answers and is not a person. `account` casts its ballots."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="judges")
+    name = models.CharField(max_length=80)
+    kind = models.CharField(max_length=40)  # a file of `judges/kinds`
+    account = models.OneToOneField(User, models.PROTECT, null=True, related_name="judge")
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    retired_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="one_judge_name")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class JudgeVersion(models.Model):
+    """All that a judge's word depends on, as it was; never edited."""
+
+    judge = models.ForeignKey(Judge, models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    settings = models.JSONField()  # the kind's, with prompts, principles and model as they were
+    sha256 = models.CharField(max_length=64)  # of kind and settings
+    # Of settings["endpoint"], where the kind asks one; its price and key may change, not its model.
+    endpoint = models.ForeignKey(Endpoint, models.PROTECT, null=True, related_name="+")
+    reward_model = models.ForeignKey(RewardModel, models.PROTECT, null=True, related_name="+")
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["judge", "number"], name="one_judge_version_a_number"),
+            models.UniqueConstraint(fields=["judge", "sha256"], name="one_judge_version_a_hash"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.judge}, version {self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        assert self._state.adding, "a version is never edited"
+        super().save(*args, **kwargs)
+
+
+class Verdict(models.Model):
+    """What a version says of two answers to one prompt, `first` having the smaller id.
+
+    `q_first` is P(it picks the answer shown first) with `first` shown first, `q_second` the same
+    with `second` shown first. p(first > second) = (q_first + 1 - q_second) / 2, so that naming the
+    answers in the other order gives 1 - p exactly. All are None where the judge gave no verdict in
+    one order or the other: `error` says why, and there is no half of a verdict.
+    """
+
+    version = models.ForeignKey(JudgeVersion, models.CASCADE, related_name="verdicts")
+    first = models.ForeignKey(Completion, models.CASCADE, related_name="+")
+    second = models.ForeignKey(Completion, models.CASCADE, related_name="+")
+    q_first = models.FloatField(null=True)
+    q_second = models.FloatField(null=True)
+    p = models.FloatField(null=True)
+    consistent = models.BooleanField(null=True)  # both orders name the same answer
+    detail = models.JSONField(default=dict)  # what it said: analysis, by principle, components
+    tokens_in = models.PositiveIntegerField(default=0)
+    tokens_out = models.PositiveIntegerField(default=0)
+    error = models.CharField(max_length=300, blank=True)
+    job = models.ForeignKey(Job, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["version", "first", "second"], name="one_verdict_a_version_and_pair"
+            ),
+            models.CheckConstraint(condition=Q(first__lt=F("second")), name="verdict_in_order"),
+            models.CheckConstraint(
+                condition=Q(p__isnull=True) | Q(p__gte=0, p__lte=1), name="verdict_in_range"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return "no verdict" if self.p is None else f"{self.p:.3f}"

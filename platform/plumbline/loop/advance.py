@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
@@ -19,7 +18,6 @@ from django.utils import timezone
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm
-from plumbline.collect import queue
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
@@ -33,6 +31,7 @@ from plumbline.loop import (
     history,
     holdout,
     inspection,
+    labelling,
     picking,
     rebuilding,
     replacing,
@@ -139,28 +138,6 @@ def open_comparisons(round: Round) -> Stage | None:
             for one in picked[prompt_id]:
                 campaigns.compare(round.campaign, prompt_id, one, strategy)
     return Stage.LABEL
-
-
-def label(round: Round) -> Stage | None:
-    """Wait for people (or the deadline, or a researcher who has seen enough), then freeze."""
-    experiment, campaign = round.experiment, round.campaign
-    if campaign is None:
-        ballots = campaigns.evidence(campaigns.offline(experiment).filter(prompt__rounds=round))
-    else:
-        ballots = campaigns.evidence(campaign.comparisons.all())
-        minutes = experiment.deadline_minutes
-        opened = campaign.created_at
-        overdue = minutes and timezone.now() > opened + timedelta(minutes=minutes)
-        if not (campaign.closed_at or overdue or queue.complete(campaign)):
-            return None
-        rounds.close_labels(round)
-    with transaction.atomic():
-        frozen = list(ballots)
-        round.ballots.set(frozen)
-        round.ballots_sha256 = rows.ballots_digest(frozen)
-        round.save(update_fields=["ballots_sha256"])
-    rewarding.check_learnable(experiment, frozen)
-    return Stage.REWARD
 
 
 def retrain_reward_model(round: Round) -> Stage | None:
@@ -348,7 +325,7 @@ STAGES: dict[Stage, Callable[[Round], Stage | None]] = {
     Stage.PROMPTS: choose_prompts,
     Stage.SAMPLE: sample,
     Stage.SELECT: open_comparisons,
-    Stage.LABEL: label,
+    Stage.LABEL: labelling.label,
     Stage.REWARD: retrain_reward_model,
     Stage.SCORE: score_samples,
     Stage.PAIRS: make_pairs,
