@@ -76,7 +76,12 @@ class Pair(Part):
         return {"choice": choice} if choice else {}
 
     def at_bar(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        return {"steps": self._steps(given), "marked": self.marked, "marks": asking.MARKS}
+        """`chosen` and `marked` are all that the scale depends on; it is rendered once for each."""
+        return {
+            "steps": lambda: self._steps(given),
+            "marked": self.marked,
+            "chosen": given.get("choice", ""),
+        }
 
     def _steps(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
         chosen = given.get("choice", "")
