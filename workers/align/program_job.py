@@ -7,12 +7,12 @@ failed job; a machine that cannot wall programs in is a failed job.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from queue import SimpleQueue
 from typing import Any
 
 from align import climbing, jobs, judging, ladder, programs, rubric, run, walls
@@ -29,7 +29,7 @@ from align.judge_jobs import (
 )
 from align.programs import RewardProgram
 from align.rows import Message
-from align.sandbox import Sandbox, WalledSandbox
+from align.sandbox import WalledSandbox
 
 MOST = 8  # programs that run at a time
 WAKE = 0.2  # seconds between looks at whether the job was told to stop
@@ -67,25 +67,20 @@ def _climbs(
 ) -> Iterator[tuple[str, Climb]]:
     """Of each program, in no order; as many at a time as there are cores."""
     at_once = max(1, min(MOST, len(os.sched_getaffinity(0)), len(wanted)))
-    every = [WalledSandbox(wall, seconds=job.seconds) for _ in range(2 * at_once)]
-    pairs: SimpleQueue[tuple[Sandbox, Sandbox]] = SimpleQueue()
-    for place in range(at_once):
-        pairs.put((every[2 * place], every[2 * place + 1]))
+    boxes = {name: [WalledSandbox(wall, seconds=job.seconds) for _ in "12"] for name in wanted}
 
     def one(name: str) -> tuple[str, Climb]:
-        program = wanted[name]
-        pool = answers(items, program, levels)
-        first, second = pairs.get()
-        try:
+        """In sandboxes of its own: a program that took one over would find no other there."""
+        pool = answers(items, wanted[name], levels)
+        first, second = boxes[name]
+        with first, second:
             if job.check:
-                return name, climbing.climb(program, pool, first, second)
-            return name, climbing.score(program, pool, first)
-        finally:
-            pairs.put((first, second))
+                return name, climbing.climb(wanted[name], pool, first, second)
+            return name, climbing.score(wanted[name], pool, first)
 
-    # Closed before the threads are waited for: whatever still runs then ends at once.
     with ThreadPoolExecutor(at_once) as threads, ExitStack() as closing:
-        for box in every:
+        # Closed before the threads are waited for, so whatever still runs ends at once.
+        for box in itertools.chain.from_iterable(boxes.values()):
             closing.callback(box.close)
         closing.callback(threads.shutdown, wait=False, cancel_futures=True)
         waiting = {threads.submit(one, name) for name in wanted}
