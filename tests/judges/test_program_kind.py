@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ HYBRID = RewardProgram(
 def answers(project):
     prompts = PromptSet.objects.create(project=project, name="set")
     prompt = Prompt.objects.create(
-        prompt_set=prompts, messages=[{"role": "user", "content": "Hello?"}], digest="d"
+        set=prompts, messages=[{"role": "user", "content": "Hello?"}], digest="d"
     )
     return [
         Completion.objects.create(prompt=prompt, text="word " * place, draw=place)
@@ -44,13 +45,13 @@ def answers(project):
     ]
 
 
-def worked(job: Job, monkeypatch=None, **environment: str) -> None:
+def worked(job: Job, **environment: str) -> None:
     """The job's program, as a worker runs it."""
     done = subprocess.run(
         [sys.executable, "-m", jobs.MODULES[job.kind], str(job.folder)],
         capture_output=True,
         text=True,
-        env={**__import__("os").environ, **environment},
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
     job.state, job.result = Job.State.SUCCEEDED, json.loads((job.folder / jobs.RESULT).read_text())
