@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -170,7 +170,8 @@ class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
     rows, which are never trained on. `form`: a head on a backbone that is trained with it, or a
     linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser and takes one
-    process. `policy`: whose implicit reward it is, where the objective is that. `folds`: copies to
+    process. `policy`: whose implicit reward it is, where the objective is that. `tastes`: raters' shares of the heads
+    of the mixture before, whose numbers its heads keep. `folds`: copies to
     find the temperature by, 0 for none (`align.gpu.crossfit`). `processes`: see TrainJob."""
 
     kind: ClassVar[str] = "reward"
@@ -181,6 +182,7 @@ class RewardJob:
     ensemble: Ensemble = field(default_factory=Ensemble)
     labels: Labels = field(default_factory=Labels)
     policy: ModelRef | None = None
+    tastes: Mapping[str, Sequence[float]] = field(default_factory=dict)
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
     folds: int = 0

@@ -44,9 +44,19 @@ class RewardModel:
     def values(self, rows: Sequence[Exchange]) -> Tensor:
         """What the head says of each row's response, (B, M * W), in fp32."""
         layout = self.policy.lay(rows, ends=True)
-        last = self.policy.hidden(layout).index_select(0, layout.last)  # (S, H)
-        values: Tensor = self.head(last.float())
-        return values.index_select(0, layout.rows)
+        states = self.policy.hidden(layout)
+        asked = self.objective.asked
+        at = torch.cat([layout.last, layout.asked]) if asked else layout.last
+        read: Tensor = self.head(states.index_select(0, at).float())
+        if asked:
+            read = self._mixed(*read.chunk(2), asked)
+        return read.index_select(0, layout.rows)
+
+    def _mixed(self, answers: Tensor, prompts: Tensor, asked: int) -> Tensor:
+        """Numbers of answers (S, M * W), of which each member's last `asked` are the prompts'."""
+        shape = len(answers), self.panel.how.members, -1
+        ours, theirs = answers.view(shape), prompts.view(shape)
+        return torch.cat([ours[:, :, :-asked], theirs[:, :, -asked:]], 2).flatten(1)
 
     def read(self, rows: Sequence[Exchange], said: Said | None = None) -> Tensor:
         """The same by member, (M, B, W)."""
