@@ -1,4 +1,4 @@
-"""A mixture of tastes: its formula, opposite groups that one score cannot hold, and who has which."""
+"""A mixture of tastes: its formula, opposite groups that no score holds, and who has which."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from align import jobs, routing
-from align.gpu import reward, tastes
+from align.gpu import reward, score, tastes
 from align.labels import Labels, Rater
 from align.objective import Preferences, Said
 from align.objectives.bradley_terry import BradleyTerry
@@ -134,6 +134,16 @@ def by_rater(folder: Path, found: dict[str, Any]) -> float:
     return sum(right) / len(right)
 
 
+def scored(rundir: Rundir, job: jobs.ScoreJob, name: str) -> list[float]:
+    messages = [{"role": "user", "content": "another question"}]
+    items = [
+        {"id": text, "messages": messages, "response": response(text)} for text in ("good", "yuck")
+    ]
+    folder = rundir(job, name, items=items)
+    do(score.work, folder)
+    return [row["reward"] for row in jobs.read_rows(folder / jobs.SCORES)]
+
+
 def test_opposite_groups_are_one_half_to_one_score_and_told_apart_by_a_mixture(
     rundir: Rundir, tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +163,15 @@ def test_opposite_groups_are_one_half_to_one_score_and_told_apart_by_a_mixture(
     )
     assert heads["a"] != heads["x"]
     assert by_rater(tmp_path / "mixture", found) > 0.9
+    for rater, cheerful in (("a", True), ("x", False)):
+        asked = jobs.ScoreJob(
+            reward_model=str(tmp_path / "mixture" / "weights"),
+            tastes=found["routes"][rater],
+            cache=str(tmp_path / "cache"),
+        )
+        good, bad = scored(rundir, asked, f"read for {rater}")
+        assert (good > bad) == cheerful
+    assert len(list((tmp_path / "cache").iterdir())) == 2  # what one hears is not another's
     single = trained(rundir, tiny_base, "single", "bradley_terry")
     assert "tastes" not in single["labels"]
     judge = reward.load(tmp_path / "single" / "weights")
@@ -166,6 +185,10 @@ def test_opposite_groups_are_one_half_to_one_score_and_told_apart_by_a_mixture(
         ]
     assert 0.3 < sum(right) / len(right) < 0.7
     # Trained again, heads keep the numbers that raters know them by, whatever order they come in.
+    asked = jobs.ScoreJob(reward_model=str(tmp_path / "single" / "weights"), tastes=[1, 0])
+    refused = rundir(asked, "refused", items=[])
+    with pytest.raises(SystemExit):
+        do(score.work, refused)
     turned = {name: one["shares"][::-1] for name, one in told["raters"].items()}
     job = dataclasses.replace(reward_job(tiny_base), objective="mixture", tastes=turned)
     folder = rundir(job, "again", comparisons=rows(60))

@@ -123,11 +123,13 @@ class ScoreJob:
     """Score every row of items.jsonl: by a reward model, and under any number of policies.
 
     `cache` is a folder where rewards are kept by model and text, for all jobs that name it.
+    `tastes`: read a mixture for whoever has these shares of its heads, instead of for everybody.
     """
 
     kind: ClassVar[str] = "score"
     reward_model: str | None = None  # a committed weights folder of a RewardJob
     cache: str | None = None
+    tastes: Sequence[float] = ()
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
     pieces: bool = False  # say what each token is in words
@@ -170,8 +172,8 @@ class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
     rows, which are never trained on. `form`: a head on a backbone that is trained with it, or a
     linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser and takes one
-    process. `policy`: whose implicit reward it is, where the objective is that. `tastes`: raters' shares of the heads
-    of the mixture before, whose numbers its heads keep. `folds`: copies to
+    process. `policy`: whose implicit reward it is, where the objective is that. `tastes`: raters'
+    shares of the heads of the mixture before, so that heads keep their numbers. `folds`: copies to
     find the temperature by, 0 for none (`align.gpu.crossfit`). `processes`: see TrainJob."""
 
     kind: ClassVar[str] = "reward"

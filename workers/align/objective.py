@@ -133,6 +133,10 @@ class Objective(Declared):
         answers that the model was trained on."""
         return values[:, 0]
 
+    def routed(self, values: Tensor, tastes: Tensor) -> Tensor:
+        """The reward (R,) for whoever has these shares of the heads (K,), of a mixture."""
+        raise NotImplementedError
+
     def logit(self, values: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Log-odds (P,) that answer i is preferred to j."""
         score = self.score(values, values.new_zeros(values.shape[1]))

@@ -27,7 +27,8 @@ MEMBERS_START = 1.0  # spread of the members' scores before training, so that th
 class RewardModel:
     """A language model's backbone and a linear head in fp32, M members with W numbers each.
 
-    centre: each number's mean over the answers that were trained on, (M * W,).
+    centre: each number's mean over the answers that were trained on, (M * W,). tastes: the shares
+    (K,) by which a mixture is read, where it is not read for everybody.
     """
 
     policy: model.Policy
@@ -35,6 +36,7 @@ class RewardModel:
     objective: Objective = field(default_factory=BradleyTerry)
     panel: Panel = field(default_factory=Panel)
     centre: Tensor | None = None
+    tastes: Tensor | None = None
     whole_prompts = False
 
     @property
@@ -69,7 +71,12 @@ class RewardModel:
         centre = found.new_zeros(found.shape[0], found.shape[2])
         if self.centre is not None:
             centre = self.centre.view_as(centre)
-        each = [self.objective.score(*one) for one in zip(found, centre, strict=True)]
+        each = [
+            self.objective.score(values, field)
+            if self.tastes is None
+            else self.objective.routed(values, self.tastes)
+            for values, field in zip(found, centre, strict=True)
+        ]
         return self.panel(torch.stack(each, 1))
 
     def scores(self, rows: Sequence[Exchange]) -> Tensor:

@@ -117,6 +117,21 @@ def shares(found: Mapping[str, Any]) -> dict[str, list[float]]:
     return {name: one["shares"] for name, one in found["raters"].items()}
 
 
+def speaking(judge: Any, shares: Sequence[float]) -> Any:
+    """A mixture as whoever has these shares of its heads hears it; `judge` itself without any.
+
+    Raises ValueError for what is no mixture, and for shares that are not its heads' or sum to 0.
+    """
+    if not shares:
+        return judge
+    mixture = getattr(judge, "objective", None)
+    if not isinstance(mixture, Mixture):
+        raise ValueError("only a mixture of tastes can be read for some raters")
+    if len(shares) != mixture.heads or min(shares) < 0 or sum(shares) <= 0:
+        raise ValueError(f"a mixture of {mixture.heads} heads is read by as many shares, 0 or more")
+    return replace(judge, tastes=torch.tensor(shares, device=judge.policy.device) / sum(shares))
+
+
 @torch.no_grad()
 def told(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of a trained mixture: each head's share of the prompts that it was trained on, and each
@@ -217,8 +232,8 @@ def spared(raters: Mapping[str, Rater], found: Mapping[str, Any]) -> dict[str, R
     """Raters whose votes a taste of their own foretells count in full, however few share it: a
     minority's taste is not noise.
 
-    It must have their unseen votes right surely more often (Wilson's 95 % interval) than everybody's
-    taste has, or its opposite: who says the contrary of all, or guesses, has no taste of their own.
+    It must have their unseen votes right surely more often (Wilson's 95 % interval) than the one
+    taste of all has, or its opposite: who says the contrary of all, or guesses, has none.
     """
     kept = dict(raters)
     if not found["differ"]:
@@ -259,12 +274,7 @@ def _climb(votes: Votes, shares: Tensor, ridge: float) -> Tastes:
     before = -float("inf")
     likelihood = before
     for _ in range(STEPS):
-        fitted = []
-        for k in range(shares.shape[1]):
-            weight = said.weight * shares[votes.who, k].to(said.weight.dtype)
-            mine = Table(table.features, replace(said, weight=weight), table.prompts)
-            fitted.append(probe.fit(mine.only(weight > 1e-6), ridge) if (weight > 1e-6).any()
-                          else torch.zeros(table.features.shape[1], dtype=torch.float64))  # fmt: skip
+        fitted = [_fitted(votes, shares[:, k], ridge) for k in range(shares.shape[1])]
         weights = torch.stack(fitted)
         each = _likelihoods(table, weights) * said.weight[:, None]
         summed = torch.zeros(shares.shape, dtype=torch.float64).index_add_(0, votes.who, each)
@@ -276,6 +286,16 @@ def _climb(votes: Votes, shares: Tensor, ridge: float) -> Tastes:
             break
         before = likelihood
     return Tastes(weights, shares, common, likelihood)
+
+
+def _fitted(votes: Votes, shares: Tensor, ridge: float) -> Tensor:
+    """The probe (D,) of votes that count by their rater's share (raters,)."""
+    table, said = votes.table, votes.table.preferences
+    weight = said.weight * shares[votes.who].to(said.weight.dtype)
+    if not (counted := weight > 1e-6).any():
+        return torch.zeros(table.features.shape[1], dtype=torch.float64)
+    mine = Table(table.features, replace(said, weight=weight), table.prompts)
+    return probe.fit(mine.only(counted), ridge)
 
 
 def _likelihoods(table: Table, weights: Tensor) -> Tensor:
