@@ -129,7 +129,7 @@ class ScoreJob:
     kind: ClassVar[str] = "score"
     reward_model: str | None = None  # a committed weights folder of a RewardJob
     cache: str | None = None
-    tastes: Sequence[float] = ()
+    tastes: Sequence[float] = field(default_factory=list)
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
     pieces: bool = False  # say what each token is in words

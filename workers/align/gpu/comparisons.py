@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,10 @@ def collate(
         sequences += one.sequences
     told = torch.tensor(tastes, device=place) if pairs and len(tastes) == len(pairs) else None
     said = Said(
-        Preferences(*_columns(pairs, "iiff", place), *_columns(details, "fff", place), told),
+        replace(
+            Preferences(*_columns(pairs, "iiff", place), *_columns(details, "fff", place)),
+            tastes=told,
+        ),
         _rankings(rankings, place) if rankings else None,
         Ratings(*_columns(ratings, "iiff", place)) if ratings else None,
         torch.tensor([float(len(one.response)) for one in sequences], device=place),

@@ -51,13 +51,13 @@ class RewardModel:
         at = torch.cat([layout.last, layout.asked]) if asked else layout.last
         read: Tensor = self.head(states.index_select(0, at).float())
         if asked:
-            read = self._mixed(*read.chunk(2), asked)
+            read = self._mixed(read, asked)
         return read.index_select(0, layout.rows)
 
-    def _mixed(self, answers: Tensor, prompts: Tensor, asked: int) -> Tensor:
-        """Numbers of answers (S, M * W), of which each member's last `asked` are the prompts'."""
-        shape = len(answers), self.panel.how.members, -1
-        ours, theirs = answers.view(shape), prompts.view(shape)
+    def _mixed(self, read: Tensor, asked: int) -> Tensor:
+        """What is read of answers and then of their prompts (2 * S, M * W) as the answers' numbers
+        (S, M * W), of which each member's last `asked` are the prompt's."""
+        ours, theirs = read.view(len(read), self.panel.how.members, -1).chunk(2)
         return torch.cat([ours[:, :, :-asked], theirs[:, :, -asked:]], 2).flatten(1)
 
     def read(self, rows: Sequence[Exchange], said: Said | None = None) -> Tensor:

@@ -146,7 +146,7 @@ def told(study: Study, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     def said(compared: Sequence[Comparison]) -> Sums:
         exchanges, told = comparisons.collate(compared, study.reward.policy.device)
-        values, pairs, k = study.reward.read(exchanges)[0], told.preferences, 0
+        values, pairs, k = study.reward.read(exchanges, told)[0], told.preferences, 0
         rewards = mixture.rewards(values)
         ahead = (rewards[pairs.i] - rewards[pairs.j]).tolist()  # (P, K)
         gate = mixture.gate(values)[pairs.i].exp().tolist()
