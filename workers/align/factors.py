@@ -54,6 +54,16 @@ def question_repeated(question: str, answer: str) -> float:
     return sum(one in asked for one in found) / len(found) if found else 0.0
 
 
+def relevance_reward(relevance: float, closed: bool, answer: str) -> float:
+    """R3's reward of an answer: rel * LI * RP, 0 to 4 where relevance is 0 to 1.
+
+    `relevance` is to the question, or, of a closed question, to the answer that is known to be
+    right: that needs no length, so it is stretched to the range of the others instead of times LI.
+    """
+    scale = MOST_WORDS / 100 if closed else length_incentive("", answer)
+    return relevance * scale * unique_trigrams("", answer)
+
+
 def list_items(question: str, answer: str) -> float:
     return float(len(LIST_ITEM.findall(answer)))
 

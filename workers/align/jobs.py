@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from align.ensemble import Ensemble
+from align.factor_jobs import FactorJob, FitJob, RelevanceJob
 from align.judge_jobs import Asked as Asked
 from align.judge_jobs import AskJob as AskJob
 from align.judge_jobs import CompareJob as CompareJob
@@ -241,6 +242,9 @@ Job = (
     | CompareJob
     | JudgeJob
     | AskJob
+    | FactorJob
+    | FitJob
+    | RelevanceJob
 )
 KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
 
@@ -256,6 +260,9 @@ MODULES = {
     "compare": "align.gpu.compare",
     "judge": "align.judge",
     "ask": "align.ask",
+    "factors": "align.measuring",
+    "fit": "align.fitting",
+    "relevance": "align.gpu.relevance",
 }
 QUEUES = {
     kind: "gpu" if module.startswith("align.gpu.") else "cpu" for kind, module in MODULES.items()
