@@ -265,6 +265,8 @@ ENGINE_URL = env("ENGINE_URL", f"http://127.0.0.1:{ENGINE_PORT}")
 # An engine that has given no token for this long hangs: `manage.py engine` starts it again.
 ENGINE_SILENCE_SECONDS = env_int("ENGINE_SILENCE_SECONDS", 60)
 BASE_MODEL = env("BASE_MODEL", str(ROOT / "workers/align/demo/base"))  # a local folder
+# A local folder of a text embedding model, as transformers saves them; "": the base model.
+EMBEDDING_MODEL = env("EMBEDDING_MODEL", "")
 BASE_NAME = env("BASE_NAME", "base")  # what the engine calls it
 MAX_MODEL_LEN = env_int("MAX_MODEL_LEN", 512)
 # Engine and trainer share one GPU: the engine gives its memory back while a GPU job runs, and
