@@ -186,3 +186,37 @@ def test_relevance_prefers_an_answer_to_the_question_repeated(project, embedder,
     settings.EMBEDDING_MODEL = "/nowhere"
     with pytest.raises(ValueError, match="holds no model"):
         judges.make(project, "Nowhere", "relevance", {})
+
+
+def test_several_judges_are_pooled_into_one_soft_label(project, alice):
+    campaign = open_campaign(project, comparisons=0)
+    prompts = project.prompt_sets.get()
+    pairs = [
+        pair(compare(campaign, prompts, "Why?", ["- a\n- b", "one two three four"])),
+        pair(compare(campaign, prompts, "How?", ["one", "one two three"])),
+        pair(compare(campaign, prompts, "What?", ["a b", "b a"])),
+    ]
+    names = ("list_items", "words")
+    versions = [
+        fits.make_hierarchy(
+            project, name, [Level(factor=name, sign=-1, margin=0.0)], certainty=certainty
+        )
+        for name, certainty in zip(names, (0.7, 0.9), strict=True)
+    ]
+    for one in versions:
+        judged(one, pairs)
+    members = [one.pk for one in versions]
+    pool = judges.make(project, "Both", "pool", {"members": members}, by=alice)
+    judged(pool, pairs)
+    first, second = pairs[0]  # one against it with 0.7, one for it with 0.9
+    found = verdicts.probability(pool, first.pk, second.pk)
+    assert found == pytest.approx(0.6626, abs=1e-4)
+    assert set(Verdict.objects.get(version=pool, p__isnull=False).detail["contradicted"]) == {
+        str(one) for one in members
+    }
+    assert verdicts.probability(pool, pairs[1][0].pk, pairs[1][1].pk) is None  # one judge alone
+    told = Verdict.objects.filter(version=pool, p=None).values_list("error", flat=True)
+    assert all("Fewer than 2 judges" in one for one in told)
+    for chosen, said in (([members[0]], "two judges or more"), ([*members, 10**6], "is gone")):
+        with pytest.raises(ValueError, match=said):
+            judges.make(project, "Not so", "pool", {"members": chosen})

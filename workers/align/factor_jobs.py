@@ -1,5 +1,5 @@
-"""Jobs about single answers: measure factors of them, fit weights to people's votes, and say how
-relevant each is to its question."""
+"""Jobs of judges that ask no language model: measure factors of answers, fit weights to people's
+votes, say how relevant an answer is to its question, and pool what several judges said."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ FACTORS = "factors.jsonl"  # FactorJob out: FactorRow
 COMPARED = "compared.jsonl"  # FitJob in: ComparedRow
 RELEVANCE = "relevance.jsonl"  # RelevanceJob out: RelevanceRow
 TEXTS = "texts.jsonl"  # RelevanceJob in: TextRow
+MEMBERS = "members.jsonl"  # PoolJob in: MembersRow
+POOLED = "pooled.jsonl"  # PoolJob out: PooledRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,18 @@ class RelevanceJob:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True, kw_only=True)
+class PoolJob:
+    """One soft label out of what several judges said of each pair (`align.pooling`). `smooth`: what
+    the label gives to the other side where most judges are against their mean strength. `least`:
+    judges that must have said something."""
+
+    kind: ClassVar[str] = "pool"
+    smooth: float = 0.2
+    least: int = 2
+    schema: int = SCHEMA
+
+
 class FactorRow(TypedDict):
     id: str
     values: dict[str, float]
@@ -85,3 +99,22 @@ class RelevanceRow(TypedDict):
     id: str
     relevance: float
     closed: bool
+
+
+class MembersRow(TypedDict):
+    """P(the first is better) by judge, None of one that gave no verdict."""
+
+    id: str
+    said: dict[str, float | None]
+
+
+class PooledRow(TypedDict):
+    """`p` is the label, None where fewer judges than asked for said anything; `strength` the mean
+    of their log-odds, `spread` its standard deviation (n - 1), `contradicted` the judges whose word
+    the others' is against."""
+
+    id: str
+    p: float | None
+    strength: float
+    spread: float
+    contradicted: list[str]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from align.ensemble import Ensemble
-from align.factor_jobs import FactorJob, FitJob, RelevanceJob
+from align.factor_jobs import FactorJob, FitJob, PoolJob, RelevanceJob
 from align.judge_jobs import Asked as Asked
 from align.judge_jobs import AskJob as AskJob
 from align.judge_jobs import CompareJob as CompareJob
@@ -245,6 +245,7 @@ Job = (
     | FactorJob
     | FitJob
     | RelevanceJob
+    | PoolJob
 )
 KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
 
@@ -263,6 +264,7 @@ MODULES = {
     "factors": "align.measuring",
     "fit": "align.fitting",
     "relevance": "align.gpu.relevance",
+    "pool": "align.pooling",
 }
 QUEUES = {
     kind: "gpu" if module.startswith("align.gpu.") else "cpu" for kind, module in MODULES.items()

@@ -75,7 +75,7 @@ def make(run: Run, job: RewardJob) -> View:
         rows = [_ranked(row) for row in rows]
     if not run.silent:
         jobs.write_rows(run.folder / jobs.LABELS, [_told(one) for one in changed])
-    figures = _figures(given, raters, changed, reads)
+    figures = {**_figures(given, raters, changed, reads), "cap": settings.cap}
     return View(rows, criteria, {**figures, "tastes": found} if found else figures, votes)
 
 
@@ -131,6 +131,11 @@ def _figures(
     votes = {row["id"]: row.get("votes", ()) for row in given}
     cast = [vote for found in votes.values() for vote in found]
     reasons = Counter(reason for one in changed for reason in one.reason.split(", "))
+    asked: Counter[str] = Counter()
+    for row in given:
+        if not row["heldout"]:
+            for vote in row.get("votes", ()):
+                asked[vote["rater"]] += len(labels.pairs(vote))
     turned: Counter[str] = Counter()
     for one in changed:
         if "turned around" in one.reason:
@@ -141,5 +146,6 @@ def _figures(
         "machine_votes": sum(not vote["human"] for vote in cast),
         "changed": dict(reasons),
         "turned_by_rater": dict(turned),
+        "asked_by_rater": dict(asked),
         "raters": {name: asdict(one) for name, one in raters.items()},
     }
