@@ -86,6 +86,8 @@ def test_axe_finds_nothing_serious_on_pages_of_factors(site, browse, project, al
         for name, address in (
             ("weights", "/p/alpha/lab/judges/weights/"),
             ("relevance", "/p/alpha/lab/judges/relevance/"),
+            ("confidence", "/p/alpha/lab/judges/confidence/"),
+            ("pool", "/p/alpha/lab/judges/pool/"),
             ("tastes", f"/p/alpha/lab/reward-models/{model.pk}/"),
         ):
             page.goto(address)

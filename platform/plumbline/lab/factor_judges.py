@@ -188,9 +188,10 @@ def _changed(levels: list[Row], posted: QueryDict) -> tuple[list[Row], str]:
             return rows, rows[at + step].factor
     if (at := _index(posted.get("remove", ""), len(rows))) is not None:
         del rows[at]
-    if "add" in posted and posted.get("new"):
-        rows.append(_row(posted["new"]))
-        return rows, posted["new"]
+    if "add" in posted and posted.get("new", ""):
+        name = posted.get("new", "")
+        rows.append(_row(name))
+        return rows, name
     return rows, ""
 
 
