@@ -7,12 +7,13 @@ from the same declaration the trainer runs. The trainer never asks which algorit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.knobs import Declared, knob
 from align.pairing import RULES, Judged, PairChoice
+from align.rows import Message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -249,6 +250,13 @@ class Algorithm(Declared):
         """A pair as an example, with the figures and further answers that the loss reads."""
         answers = {"chosen": choice.chosen, "rejected": choice.rejected}
         return Example(answers, choice.p, choice.weight, {"tie": choice.tie})
+
+    def conversation(
+        self, messages: Sequence[Message], facts: Mapping[str, float]
+    ) -> list[Message]:
+        """The prompt as an example with these figures is trained on: as it is, unless the figures
+        belong into its text."""
+        return list(messages)
 
     def baseline(self, logps: LogProbs) -> Tensor:
         """A scalar from the probes' log-probabilities over the whole batch, without gradient."""

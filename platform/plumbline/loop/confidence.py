@@ -116,8 +116,8 @@ def gather(job: Job) -> Made:
     for one in answers:
         if (is_right := right.get(one.pk)) is not None:
             sure = confidence.read(one.text)[1]
-            stated = Stated(str(one.pk), is_right, sure, policy.name)
-            by_prompt.setdefault(one.prompt_id, []).append(stated)
+            said = Stated(str(one.pk), is_right, sure, policy.name)
+            by_prompt.setdefault(one.prompt_id, []).append(said)
     pairs = {
         prompt: found
         for prompt, some in by_prompt.items()
