@@ -134,6 +134,18 @@ def by_rater(folder: Path, found: dict[str, Any]) -> float:
     return sum(right) / len(right)
 
 
+def by_score(folder: Path) -> float:
+    """Accuracy of one score for all on the same votes."""
+    judge = reward.load(folder / "weights")
+    encoder, right = tastes.data.Encoder(judge.policy.tokenizer), []
+    for row in rows(60):
+        with torch.no_grad():
+            a, b = judge.scores(encoder.example(row["messages"], row["responses"], 200)).tolist()
+        if row["heldout"]:
+            right += [(a > b) == (one["ranking"] == [[0], [1]]) for one in row["votes"]]
+    return sum(right) / len(right)
+
+
 def scored(rundir: Rundir, job: jobs.ScoreJob, name: str) -> list[float]:
     messages = [{"role": "user", "content": "another question"}]
     items = [
@@ -174,16 +186,7 @@ def test_opposite_groups_are_one_half_to_one_score_and_told_apart_by_a_mixture(
     assert len(list((tmp_path / "cache").iterdir())) == 2  # what one hears is not another's
     single = trained(rundir, tiny_base, "single", "bradley_terry")
     assert "tastes" not in single["labels"]
-    judge = reward.load(tmp_path / "single" / "weights")
-    encoder = tastes.data.Encoder(judge.policy.tokenizer)
-    right = []
-    for row in rows(60):
-        with torch.no_grad():
-            a, b = judge.scores(encoder.example(row["messages"], row["responses"], 200)).tolist()
-        right += [
-            (a > b) == (one["ranking"] == [[0], [1]]) for one in row["votes"] if row["heldout"]
-        ]
-    assert 0.3 < sum(right) / len(right) < 0.7
+    assert 0.3 < by_score(tmp_path / "single") < 0.7
     # Trained again, heads keep the numbers that raters know them by, whatever order they come in.
     asked = jobs.ScoreJob(reward_model=str(tmp_path / "single" / "weights"), tastes=[1, 0])
     refused = rundir(asked, "refused", items=[])
