@@ -26,9 +26,9 @@ def by_number(body: dict[str, Any]) -> str:
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
+def stub(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Scripted]:
     with Scripted(by_number) as running:
-        monkeypatch.setenv("PLUMBLINE_PRIVATE_ENDPOINTS", running.place)
+        settings.PRIVATE_ENDPOINTS = running.place
         monkeypatch.setenv("PLUMBLINE_ENDPOINT_TEST", KEY)
         yield running
 
