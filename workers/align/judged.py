@@ -113,7 +113,7 @@ def _by_principles(
         }
         if one["q"] is not None and other["q"] is not None:
             counted.append((one["q"], other["q"], principle.weight))
-            row["p"] = (one["q"] + 1 - other["q"]) / 2
+            row["p"] = 0.5 + (one["q"] - other["q"]) / 2
         else:
             error = one["error"] or other["error"]
         said.append(row)

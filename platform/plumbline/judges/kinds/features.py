@@ -23,6 +23,7 @@ class Features(Factored):
     """`weights` and `scales` by factor, `intervals` the ends of 95 % ones, `signs` as declared;
     `measured` what the fit's job said of held-out votes."""
 
+    page: ClassVar[str] = "factor-weights"
     title: ClassVar[str] = "Weighed factors"
     what: ClassVar[str] = (
         "A weighted sum of factors, fitted to people's votes and never against what was declared "

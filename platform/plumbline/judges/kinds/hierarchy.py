@@ -26,6 +26,7 @@ UNDECIDED = "No level of the hierarchy decides between these answers."
 class Hierarchy(Factored):
     """`levels` are fields of `align.hierarchy.Level`; `margins` are in each factor's own unit."""
 
+    page: ClassVar[str] = "hierarchy-new"
     title: ClassVar[str] = "Hierarchy of factors (HERON)"
     what: ClassVar[str] = (
         "Factors in order of importance: the first on which two answers differ by more than its "

@@ -25,6 +25,7 @@ LEAST = 2
 class Pool(Kind):
     """`members` are versions of other judges, by the number of their row."""
 
+    page: ClassVar[str] = "pool-new"
     title: ClassVar[str] = "Several judges, by strength"
     what: ClassVar[str] = (
         "The mean strength of what several judges have said of a pair, as one soft label."

@@ -29,6 +29,7 @@ class Relevance(Kind):
     """`references` are right answers by the digest of their prompt. Which model embeds texts is the
     operator's choice (EMBEDDING_MODEL), and frozen into the version with its files."""
 
+    page: ClassVar[str] = "relevance-new"
     title: ClassVar[str] = "Relevance (R3)"
     what: ClassVar[str] = (
         "How near an answer is to its question by a text embedding, times its length up to 400 "
