@@ -50,6 +50,10 @@ def test_factors_are_ordered_by_buttons_and_saved_in_that_order(researcher, proj
     assert [one["factor"] for one in knobs["levels"]] == ["words", "list_items"]
     assert [one["sign"] for one in knobs["levels"]] == [-1, 1]
     assert "less is better, by more than" in text(made)
+    judge = Judge.objects.get()
+    assert "Brief first" in text(researcher.get(f"/p/alpha/lab/judges/{judge.pk}/"))
+    assert f'href="{HIERARCHY}"' in text(researcher.get("/p/alpha/lab/judges/new/"))
+    assert researcher.get("/p/alpha/lab/judges/new/?kind=hierarchy").status_code == 404
 
 
 @pytest.mark.parametrize(
