@@ -29,13 +29,12 @@ FIRST = "quality"
 class DPA(Algorithm):
     title: ClassVar[str] = "DPA"
     references: ClassVar[tuple[str, ...]] = ()
-    facts: ClassVar[tuple[str, ...]] = ("v.first", "v.second")
     roles: ClassVar[tuple[str, ...]] = ("chosen",)
     presets: ClassVar[Mapping[str, Preset]] = {
-        "theory": Preset(
-            "The best of 16 by each of four directions within 45 degrees, once over.",
+        "published": Preset(
+            "The best of 16 by one direction a prompt, within 45 degrees of the score.",
             source="arXiv:2402.18571 as secondary notes have it; its code was never released.",
-            knobs={"angle": 45.0, "directions": 4, "second": "words", "reduction": "mean"},
+            knobs={"angle": 45.0, "directions": 1, "second": "words", "reduction": "mean"},
             round={
                 "samples_per_prompt": 16,
                 "temperature": 1.0,
@@ -44,7 +43,21 @@ class DPA(Algorithm):
                 "replay": "none",
                 "epochs": 1,
             },
-        )
+        ),
+        "theory": Preset(
+            "Several directions for each prompt, so that what tells its answers apart is the "
+            "direction alone; likelihoods of whole answers.",
+            source="arXiv:2402.18571: its expectation over directions, with more draws of them.",
+            knobs={"angle": 45.0, "directions": 4, "second": "words", "reduction": "sum"},
+            round={
+                "samples_per_prompt": 8,
+                "temperature": 1.0,
+                "pairs_from": "reward_model",
+                "pair_rule": "max_min",
+                "replay": "none",
+                "epochs": 1,
+            },
+        ),
     }
 
     angle: float = knob(
