@@ -29,6 +29,7 @@ FIRST = "quality"
 class DPA(Algorithm):
     title: ClassVar[str] = "DPA"
     references: ClassVar[tuple[str, ...]] = ()
+    written: ClassVar[tuple[str, ...]] = ("v.first", "v.second")
     roles: ClassVar[tuple[str, ...]] = ("chosen",)
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
