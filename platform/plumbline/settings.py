@@ -266,6 +266,8 @@ ENGINE_URL = env("ENGINE_URL", f"http://127.0.0.1:{ENGINE_PORT}")
 # An engine that has given no token for this long hangs: `manage.py engine` starts it again.
 ENGINE_SILENCE_SECONDS = env_int("ENGINE_SILENCE_SECONDS", 60)
 BASE_MODEL = env("BASE_MODEL", str(ROOT / "workers/align/demo/base"))  # a local folder
+# A local folder of a text embedding model, as transformers saves them; "": the base model.
+EMBEDDING_MODEL = env("EMBEDDING_MODEL", "")
 BASE_NAME = env("BASE_NAME", "base")  # what the engine calls it
 MAX_MODEL_LEN = env_int("MAX_MODEL_LEN", 512)
 # Engine and trainer share one GPU: the engine gives its memory back while a GPU job runs, and
@@ -302,7 +304,10 @@ TICK_SECONDS = env_int("TICK_SECONDS", 1)
 # What an hour of a GPU costs, in the currency of each project; "": nobody knows, nothing is priced.
 GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")
 # What else the loop's process looks at, by name because it lies above the loop's layer.
-LOOP_ALSO = ["plumbline.gateway.guarding.Watch"]
+# host:port, with commas between: endpoints of judges that workers may ask though they are at
+# private addresses. Our own engine needs no entry.
+PRIVATE_ENDPOINTS = env("PLUMBLINE_PRIVATE_ENDPOINTS")
+LOOP_ALSO = ["plumbline.gateway.guarding.Watch", "plumbline.judges.watch.Watch"]
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 LOGGING = {

@@ -7,12 +7,13 @@ from the same declaration the trainer runs. The trainer never asks which algorit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from align.knobs import Declared, knob
 from align.pairing import RULES, Judged, PairChoice
+from align.rows import Message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -194,6 +195,7 @@ class Algorithm(Declared):
         probes: roles that are read without gradient over the whole batch, for `baseline`;
             MISMATCHED among them comes from the trainer, not from the examples.
         teacher: whether answers that were imported with the prompts are candidates as well.
+        written: figures that examples carry for the prompt's text (`conversation`), not the loss.
         presets: settings that belong together, by name.
     """
 
@@ -201,6 +203,7 @@ class Algorithm(Declared):
     selection: ClassVar[str] = "random"
     probes: ClassVar[tuple[str, ...]] = ()
     teacher: ClassVar[bool] = False
+    written: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Preset]] = {}
 
     @property
@@ -249,6 +252,13 @@ class Algorithm(Declared):
         """A pair as an example, with the figures and further answers that the loss reads."""
         answers = {"chosen": choice.chosen, "rejected": choice.rejected}
         return Example(answers, choice.p, choice.weight, {"tie": choice.tie})
+
+    def conversation(
+        self, messages: Sequence[Message], facts: Mapping[str, float]
+    ) -> list[Message]:
+        """The prompt as an example with these figures is trained on: as it is, unless the figures
+        belong into its text."""
+        return list(messages)
 
     def baseline(self, logps: LogProbs) -> Tensor:
         """A scalar from the probes' log-probabilities over the whole batch, without gradient."""

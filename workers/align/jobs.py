@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from align.ensemble import Ensemble
+from align.factor_jobs import FactorJob, FitJob, PoolJob, RelevanceJob
 from align.judge_jobs import Asked as Asked
 from align.judge_jobs import AskJob as AskJob
 from align.judge_jobs import CompareJob as CompareJob
@@ -127,11 +128,13 @@ class ScoreJob:
     """Score every row of items.jsonl: by a reward model, and under any number of policies.
 
     `cache` is a folder where rewards are kept by model and text, for all jobs that name it.
+    `tastes`: read a mixture for whoever has these shares of its heads, instead of for everybody.
     """
 
     kind: ClassVar[str] = "score"
     reward_model: str | None = None  # a committed weights folder of a RewardJob
     cache: str | None = None
+    tastes: Sequence[float] = field(default_factory=list)
     policies: Mapping[str, ModelRef] = field(default_factory=dict)
     by_token: bool = False
     pieces: bool = False  # say what each token is in words
@@ -174,7 +177,8 @@ class RewardJob:
     """Train a reward model from `base` on comparisons.jsonl; accuracy is measured on its held-out
     rows, which are never trained on. `form`: a head on a backbone that is trained with it, or a
     linear probe of the base as it is (`align.gpu.probe`), which needs no optimiser and takes one
-    process. `policy`: whose implicit reward it is, where the objective is that. `folds`: copies to
+    process. `policy`: whose implicit reward it is, where the objective is that. `tastes`: raters'
+    shares of the heads of the mixture before, so that heads keep their numbers. `folds`: copies to
     find the temperature by, 0 for none (`align.gpu.crossfit`). `processes`: see TrainJob."""
 
     kind: ClassVar[str] = "reward"
@@ -185,6 +189,7 @@ class RewardJob:
     ensemble: Ensemble = field(default_factory=Ensemble)
     labels: Labels = field(default_factory=Labels)
     policy: ModelRef | None = None
+    tastes: Mapping[str, Sequence[float]] = field(default_factory=dict)
     weights: Weights = field(default_factory=Weights)
     optimiser: Optimiser = field(default_factory=Optimiser)
     folds: int = 0
@@ -239,6 +244,10 @@ Job = (
     | JudgeJob
     | AskJob
     | ProgramJob
+    | FactorJob
+    | FitJob
+    | RelevanceJob
+    | PoolJob
 )
 KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
 
@@ -255,6 +264,10 @@ MODULES = {
     "judge": "align.judge",
     "ask": "align.ask",
     "programs": "align.program_job",
+    "factors": "align.measuring",
+    "fit": "align.fitting",
+    "relevance": "align.gpu.relevance",
+    "pool": "align.pooling",
 }
 QUEUES = {
     kind: "gpu" if module.startswith("align.gpu.") else "cpu" for kind, module in MODULES.items()

@@ -16,6 +16,7 @@ from itertools import combinations
 from typing import Any
 
 Key = tuple[str, int, int]  # a preference: comparison's id, i, j
+Weigh = Callable[[Mapping[str, Any]], tuple[float, bool]]  # a vote's weight; is it turned around
 WIDEST = 3.0  # margin at most, in log-odds
 PREFERRED = "preferred"  # the criterion that votes themselves give
 
@@ -82,9 +83,7 @@ def check(settings: Labels) -> None:
         raise ValueError(f"newest must be above 0, not {settings.newest}")
 
 
-def count(
-    row: Mapping[str, Any], weigh: Callable[[Mapping[str, Any]], tuple[float, bool]]
-) -> dict[str, Any]:
+def count(row: Mapping[str, Any], weigh: Weigh) -> dict[str, Any]:
     """A comparison's votes as preferences, their details, rankings and ratings.
 
     weigh: a vote -> how much it counts, and whether it is turned around. With all votes at 1 the
@@ -144,9 +143,7 @@ def pairs(vote: Mapping[str, Any]) -> dict[tuple[int, int], tuple[float, float, 
     return found
 
 
-def weigher(
-    settings: Labels, raters: Mapping[str, Rater]
-) -> Callable[[Mapping[str, Any]], tuple[float, bool]]:
+def weigher(settings: Labels, raters: Mapping[str, Rater]) -> Weigh:
     """What a vote counts under some settings, for `count`."""
 
     def weigh(vote: Mapping[str, Any]) -> tuple[float, bool]:
@@ -157,6 +154,11 @@ def weigher(
         return weight, bool(rater and rater.turned)
 
     return weigh
+
+
+def plainly(vote: Mapping[str, Any]) -> tuple[float, bool]:
+    """A vote as it was cast, for `count`."""
+    return 1.0, False
 
 
 def by_people(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -172,7 +174,7 @@ def by_people(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if not row["heldout"] or "votes" not in row:
             kept.append(row)
         elif human(row):
-            kept.append(count({**row, "votes": human(row)}, lambda vote: (1.0, False)))
+            kept.append(count({**row, "votes": human(row)}, plainly))
     return kept
 
 
@@ -280,7 +282,7 @@ def discounted(
                 if (theirs := votes[other][key]) != 0.5:
                     met += 1
                     agreed += mine[key] == (theirs > 0.5)
-        if met >= 10 and _wilson_low(agreed, met) > max(against, 1 - against):
+        if met >= 10 and wilson_low(agreed, met) > max(against, 1 - against):
             note = f"not discounted: agrees with other doubted raters on {agreed} of {met}"
             found[name] = replace(raters[name], weight=1.0, turned=False, note=note)
     return found
@@ -337,7 +339,8 @@ def _flips(
     return turned
 
 
-def _wilson_low(won: int, met: int, z: float = 1.96) -> float:
+def wilson_low(won: float, met: int, z: float = 1.96) -> float:
+    """The lower end of Wilson's 95 % interval of a share."""
     share = won / met
     middle = share + z * z / (2 * met)
     return (middle - z * math.sqrt(share * (1 - share) / met + z * z / (4 * met * met))) / (

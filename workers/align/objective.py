@@ -31,6 +31,7 @@ class Preferences:
     tie: Tensor | None = None  # share of the votes that called it a tie
     strength: Tensor | None = None  # how much better i is said to be, -1 to 1, the mean of votes
     margin: Tensor | None = None  # log-odds that a difference of scores is to exceed, for i over j
+    tastes: Tensor | None = None  # (P, K): how far each head fits whoever voted, as shares
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Objective(Declared):
         forward: what the model reads at once: an answer behind its prompt, two answers side by
             side in one prompt, or an answer under a policy and its reference, untrained.
         relative: whether `score` reads its field.
+        by_rater: whether each vote is a preference of its own, with its rater's `tastes`.
         by_step: whether `penalty` is added to the mean loss of each optimiser step's whole batch.
         head_rate: the head's learning rate over the backbone's.
     """
@@ -85,6 +87,7 @@ class Objective(Declared):
     reads: ClassVar[Reads] = "preferences"
     forward: ClassVar[Forward] = "answers"
     relative: ClassVar[bool] = False
+    by_rater: ClassVar[bool] = False
     by_step: ClassVar[bool] = False
     head_rate: ClassVar[float] = 1.0
 
@@ -98,6 +101,12 @@ class Objective(Declared):
         """Spread of the head's numbers before training; a head of zeros gives the backbone no
         gradient until it has moved."""
         return 0.0
+
+    @property
+    def asked(self) -> int:
+        """How many of the numbers, the last of them, are read at the end of the prompt instead of
+        at the end of the answer."""
+        return 0
 
     def width(self, criteria: Sequence[str]) -> int:
         """How many numbers the head gives for an answer, W; `criteria` are those people rated."""
@@ -123,6 +132,10 @@ class Objective(Declared):
         """The reward (R,) of answers with values (R, W); `field` (W,) is the values' mean over the
         answers that the model was trained on."""
         return values[:, 0]
+
+    def routed(self, values: Tensor, tastes: Tensor) -> Tensor:
+        """The reward (R,) for whoever has these shares of the heads (K,), of a mixture."""
+        raise NotImplementedError
 
     def logit(self, values: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Log-odds (P,) that answer i is preferred to j."""

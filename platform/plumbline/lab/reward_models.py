@@ -10,6 +10,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from align.ensemble import Ensemble
+from plumbline.loop import tastes
 from plumbline.loop.models import Round
 from plumbline.loop.quality import SLICES
 from plumbline.permissions import PlumblineRequest
@@ -64,6 +65,7 @@ def reward_model(request: PlumblineRequest, pk: UUID) -> HttpResponse:
         "made": made,
         "members": how.members,
         "reading": READINGS[how.reading],
+        "tastes": tastes.of(model),
         "rounds": list(model.rounds.select_related("experiment").order_by("number")),
     }
     return render(request, "lab/reward_model.html", context)

@@ -82,6 +82,7 @@ def freeze(round: Round) -> None:
 def example_rows(round: Round) -> Iterator[jobs.ExampleRow]:
     """What the round trains on: its own examples, and those of earlier rounds it replays."""
     ids = trained_on(round)
+    algorithm = algorithms.get(round.experiment.algorithm).build(round.experiment.knobs)
     for start in range(0, len(ids), rows.PAGE):
         page = (
             Example.objects.filter(pk__in=ids[start : start + rows.PAGE])
@@ -92,7 +93,7 @@ def example_rows(round: Round) -> Iterator[jobs.ExampleRow]:
         for example in page:
             yield {
                 "id": str(example.pk),
-                "messages": example.prompt.messages,
+                "messages": algorithm.conversation(example.prompt.messages, example.facts),
                 "responses": {
                     one.role: rows.response_row(one.completion) for one in example.answers.all()
                 },

@@ -18,7 +18,7 @@ from align.ensemble import Ensemble
 from align.labels import Labels
 from align.objective import Objective
 from plumbline.collect.models import Ballot
-from plumbline.loop import roundjobs
+from plumbline.loop import roundjobs, tastes
 from plumbline.loop.fields import knob_field, number, real
 from plumbline.loop.models import Experiment, Round
 
@@ -253,7 +253,7 @@ def refusals(objective: type[Objective], data: Mapping[str, Any]) -> list[tuple[
     ):
         found.append(("agreement", "Voted pairs are people's word; no model is asked about them."))
     changed = ("label_flip", "label_smooth", "label_margin")
-    if objective.reads != "preferences" or objective.forward != "answers":
+    if objective.reads != "preferences" or objective.forward != "answers" or objective.by_rater:
         found += [
             (name, f"{objective.title} does not read changed preferences; leave this off.")
             for name in changed
@@ -328,6 +328,7 @@ def spec(round: Round) -> jobs.RewardJob:
         ensemble=members,
         labels=Labels(**experiment.reward_labels),
         policy=round.policy_in.ref if policy else None,
+        tastes=tastes.before(round) if objective.by_rater else {},
         weights=jobs.Weights(**experiment.weights),
         optimiser=roundjobs.optimiser(experiment, experiment.reward_optimiser),
     )

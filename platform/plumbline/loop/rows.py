@@ -13,11 +13,11 @@ from typing import Any, cast
 from django.db.models import Q, Subquery
 
 from align import jobs
-from plumbline.collect import votes
+from plumbline.collect import scales, votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
-from plumbline.loop import holdout, scales
+from plumbline.loop import holdout
 from plumbline.loop.models import Round, Stage
 from plumbline.policies.models import Policy, RewardModel
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class Comparison:
     sequences: Sequence[data.Exchange]
     preferences: Sequence[Pair]
     details: Sequence[Detail] = ()
+    tastes: Sequence[Sequence[float]] = ()  # of the preferences: their rater's shares of the heads
     rankings: Sequence[tuple[Sequence[Sequence[int]], float]] = ()  # groups, best first; weight
     ratings: Sequence[tuple[int, int, float, float]] = ()  # (answer, criterion, 0 to 1, weight)
     reads: Reads = "preferences"
@@ -57,11 +58,13 @@ def collate(
     sequences: list[data.Exchange] = []
     pairs: list[tuple[int, int, float, float]] = []
     details: list[Detail] = []
+    tastes: list[Sequence[float]] = []
     rankings: list[tuple[list[tuple[int, int]], float]] = []
     ratings: list[tuple[int, int, float, float]] = []
     for one in comparisons:
         at = len(sequences)
         pairs += [(at + i, at + j, p, weight) for i, j, p, weight in one.preferences]
+        tastes += one.tastes
         details += one.details or [(0.0, 0.0, 0.0)] * len(one.preferences)
         rankings += [
             ([(at + k, place) for place, group in enumerate(groups) for k in group], weight)
@@ -69,8 +72,12 @@ def collate(
         ]
         ratings += [(at + k, criterion, value, w) for k, criterion, value, w in one.ratings]
         sequences += one.sequences
+    told = torch.tensor(tastes, device=place) if pairs and len(tastes) == len(pairs) else None
     said = Said(
-        Preferences(*_columns(pairs, "iiff", place), *_columns(details, "fff", place)),
+        replace(
+            Preferences(*_columns(pairs, "iiff", place), *_columns(details, "fff", place)),
+            tastes=told,
+        ),
         _rankings(rankings, place) if rankings else None,
         Ratings(*_columns(ratings, "iiff", place)) if ratings else None,
         torch.tensor([float(len(one.response)) for one in sequences], device=place),
@@ -165,6 +172,7 @@ def _comparison(
         sequences,
         [tuple(row["preferences"][at]) for at in kept],
         [tuple(details[at]) for at in kept],
+        [row["tastes"][at] for at in kept] if row.get("tastes") else (),
         [(groups, weight) for groups, weight in row.get("rankings", ()) if weight],
         [
             (k, criteria.index(name), value, weight)

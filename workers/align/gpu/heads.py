@@ -27,7 +27,8 @@ MEMBERS_START = 1.0  # spread of the members' scores before training, so that th
 class RewardModel:
     """A language model's backbone and a linear head in fp32, M members with W numbers each.
 
-    centre: each number's mean over the answers that were trained on, (M * W,).
+    centre: each number's mean over the answers that were trained on, (M * W,). tastes: the shares
+    (K,) by which a mixture is read, where it is not read for everybody.
     """
 
     policy: model.Policy
@@ -35,6 +36,7 @@ class RewardModel:
     objective: Objective = field(default_factory=BradleyTerry)
     panel: Panel = field(default_factory=Panel)
     centre: Tensor | None = None
+    tastes: Tensor | None = None
     whole_prompts = False
 
     @property
@@ -44,9 +46,19 @@ class RewardModel:
     def values(self, rows: Sequence[Exchange]) -> Tensor:
         """What the head says of each row's response, (B, M * W), in fp32."""
         layout = self.policy.lay(rows, ends=True)
-        last = self.policy.hidden(layout).index_select(0, layout.last)  # (S, H)
-        values: Tensor = self.head(last.float())
-        return values.index_select(0, layout.rows)
+        states = self.policy.hidden(layout)
+        asked = self.objective.asked
+        at = torch.cat([layout.last, layout.asked]) if asked else layout.last
+        read: Tensor = self.head(states.index_select(0, at).float())
+        if asked:
+            read = self._mixed(read, asked)
+        return read.index_select(0, layout.rows)
+
+    def _mixed(self, read: Tensor, asked: int) -> Tensor:
+        """What is read of answers and then of their prompts (2 * S, M * W) as the answers' numbers
+        (S, M * W), of which each member's last `asked` are the prompt's."""
+        ours, theirs = read.view(len(read), self.panel.how.members, -1).chunk(2)
+        return torch.cat([ours[:, :, :-asked], theirs[:, :, -asked:]], 2).flatten(1)
 
     def read(self, rows: Sequence[Exchange], said: Said | None = None) -> Tensor:
         """The same by member, (M, B, W)."""
@@ -59,7 +71,12 @@ class RewardModel:
         centre = found.new_zeros(found.shape[0], found.shape[2])
         if self.centre is not None:
             centre = self.centre.view_as(centre)
-        each = [self.objective.score(*one) for one in zip(found, centre, strict=True)]
+        each = [
+            self.objective.score(values, field)
+            if self.tastes is None
+            else self.objective.routed(values, self.tastes)
+            for values, field in zip(found, centre, strict=True)
+        ]
         return self.panel(torch.stack(each, 1))
 
     def scores(self, rows: Sequence[Exchange]) -> Tensor:

@@ -39,6 +39,12 @@ class Layout:
     lengths: list[int]  # response tokens by sequence
     rows: Tensor  # (B,) the sequence of each row
 
+    @property
+    def asked(self) -> Tensor:
+        """(S,) position of the last token of each sequence's prompt."""
+        lengths = torch.tensor(self.lengths, device=self.before.device)
+        return self.before.index_select(0, lengths.cumsum(0) - lengths)
+
     def split(self, tokens: Tensor) -> list[Tensor]:
         """(N, ...) -> what belongs to each row."""
         parts = torch.split(tokens, self.lengths)

@@ -31,6 +31,7 @@ from align.gpu import (
     model,
     probe,
     ranks,
+    tastes,
     views,
 )
 from align.gpu.batches import Cuts, Examples
@@ -167,7 +168,8 @@ def _trained(
         "dropped": dropped,
         "train_accuracy": last.get("accuracy"),
         "train_log_loss": last.get("log_loss"),
-        **{name: final[name] for name in ("consistency", "spread") if name in final},
+        **{name: final[name] for name in ("consistency", "spread", "routed") if name in final},
+        **tastes.told(study, view.rows),
         "labels": view.figures,
         "steps": state.step,
         "seconds": round(state.seconds, 3),
@@ -215,10 +217,10 @@ class Study:
         self.heldout_sums: Sums = {}
         self.data_sha256 = file_hash(run.folder / jobs.COMPARISONS)
         self.ranks = ranks.here()
-        self.cuts = Cuts(self._given(heldout), job.optimiser, run.log, self.ranks)
+        self.cuts = Cuts(self.given(heldout), job.optimiser, run.log, self.ranks)
         self.ranks.agree("data, or another job,", fingerprint(job, self.data_sha256))
         self.ranks.shard(reward.policy.model, *reward.heads)
-        given = self._given(trained)
+        given = self.given(trained)
         self.penalty: StepPenalty | None = None
         if objective.by_step:
             self.penalty = StepPenalty(objective, self._counted, given.weights, self.ranks)
@@ -253,7 +255,7 @@ class Study:
         def figures(compared: Sequence[Comparison]) -> Sums:
             return self._figures(*self._forward(compared))
 
-        self.heldout_sums = self._over(self.heldout, self.cuts, figures)
+        self.heldout_sums = self.over(self.heldout, self.cuts, figures)
         named = {f"heldout/{name}": value for name, value in means(self.heldout_sums).items()}
         named |= {f"train/{name}": value for name, value in means(state.sums).items()}
         self.run.metrics(state.step, {"epoch": epoch, **named})
@@ -267,7 +269,7 @@ class Study:
             return
         if not (self.objective.relative or self.job.ensemble.members > 1):
             return
-        cuts = Cuts(self._given(self.trained), self.job.optimiser, self.run.log, self.ranks)
+        cuts = Cuts(self.given(self.trained), self.job.optimiser, self.run.log, self.ranks)
 
         def values(compared: Sequence[Comparison]) -> Sums:
             found, _ = self._forward(compared)
@@ -277,23 +279,23 @@ class Study:
                 for at, column in enumerate(columns.unbind(1))
             }
 
-        mean = means(self._over(self.trained, cuts, values))
+        mean = means(self.over(self.trained, cuts, values))
         reward.centre = torch.tensor(
             [mean[str(at)] for at in range(len(mean))], device=reward.policy.device
         )
         if self.job.ensemble.members == 1:
             return
 
-        def over(figures: Figures, compared: Sequence[Comparison], cuts: Cuts) -> Sums:
+        def measured(figures: Figures, compared: Sequence[Comparison], cuts: Cuts) -> Sums:
             def found(some: Sequence[Comparison]) -> Sums:
                 rows, said = comparisons.collate(some, reward.policy.device)
                 return figures(reward.marks(rows), some, said)
 
-            return self._over(compared, cuts, found)
+            return self.over(compared, cuts, found)
 
         # Marks without a panel are on each member's own scale.
-        reward.panel = panel(self.job.ensemble, over(unread, self.trained, cuts))
-        self.heldout_sums = over(reading, self.heldout, self.cuts)
+        reward.panel = panel(self.job.ensemble, measured(unread, self.trained, cuts))
+        self.heldout_sums = measured(reading, self.heldout, self.cuts)
 
     @torch.no_grad()
     def margins(self) -> list[Pair]:
@@ -310,7 +312,7 @@ class Study:
                 at += len(one.sequences)
             return found
 
-        found = means(self._over(self.heldout, self.cuts, said))
+        found = means(self.over(self.heldout, self.cuts, said))
         return [
             Pair(found[f"{at}:{k}"], p, weight)
             for at, one in enumerate(self.heldout)
@@ -341,7 +343,7 @@ class Study:
 
         return self.ranks.commit(self.run.folder / jobs.WEIGHTS, write, metadata)
 
-    def _given(self, compared: Sequence[Comparison]) -> Examples:
+    def given(self, compared: Sequence[Comparison]) -> Examples:
         return Examples(
             [one.weight for one in compared],
             [one.tokens for one in compared],
@@ -349,7 +351,7 @@ class Study:
             shared=self.reward.policy.padded is None,
         )
 
-    def _over(
+    def over(
         self,
         compared: Sequence[Comparison],
         cuts: Cuts,

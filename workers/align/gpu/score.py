@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from align import jobs
-from align.gpu import checkpoint, data, model, pieces, reward
+from align.gpu import checkpoint, data, model, pieces, reward, tastes
 from align.gpu.known import Known
 from align.gpu.logps import token_logps
 from align.gpu.panel import Marks
@@ -161,7 +161,7 @@ def _scorers(job: ScoreJob) -> Iterator[tuple[str, data.Encoder, Scorer, bool]]:
     """Each scorer by name, loaded when its turn comes, and whether it must see a prompt's answers
     together. Adapters of one base share its memory."""
     if job.reward_model is not None:
-        judge = reward.load(Path(job.reward_model))
+        judge = tastes.speaking(reward.load(Path(job.reward_model)), job.tastes)
         yield REWARD, data.Encoder(judge.policy.tokenizer), judge.marks, judge.whole_prompts
         judge = None
     host: model.Policy | None = None
@@ -202,7 +202,8 @@ def copies(encoded: Mapping[str, data.Exchange]) -> dict[str, str]:
 def _known(job: ScoreJob) -> Known | None:
     if job.cache is None or job.reward_model is None:
         return None
-    return Known(Path(job.cache), checkpoint.identity(Path(job.reward_model)))
+    spoken = "".join(f"-{share:.6f}" for share in job.tastes)  # what a mixture says to each differs
+    return Known(Path(job.cache), checkpoint.identity(Path(job.reward_model)) + spoken)
 
 
 def batches(

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from align import jobs, labels, objectives
-from align.gpu import comparisons, crowd, data, model, probe, ranks, strength
+from align import jobs, labels, objectives, routing
+from align.gpu import comparisons, crowd, data, model, probe, ranks, strength, tastes
 from align.jobs import RewardJob
 from align.labels import Change, Key, Rater
 from align.objective import Reads
@@ -43,13 +43,25 @@ def make(run: Run, job: RewardJob) -> View:
         raise ValueError(
             f"flips, softened labels and margins are of preferences; {job.objective} reads {reads}"
         )
+    if settings.by_strength and objective.by_rater:
+        raise ValueError(f"{job.objective} reads single votes; flips and margins are of their sums")
     given = list(jobs.read_rows(run.folder / jobs.COMPARISONS))
     learned = [row for row in given if not row["heldout"]]
     raters = crowd.raters(learned) if settings.raters else {}
+    found: dict[str, Any] = {}
+    if objective.by_rater or tastes.doubted(raters):
+        found = tastes.find(run, job, given, getattr(objective, "heads", 2))
+        raters = tastes.spared(raters, found)
     weigh = labels.weigher(settings, raters)
-    rows = [labels.count(row, _plainly if row["heldout"] else weigh) for row in given]
+    rows = [labels.count(row, labels.plainly if row["heldout"] else weigh) for row in given]
     changed = labels.changes(given, rows)
     rows = labels.by_people(rows)
+    if objective.by_rater:
+        shares, heads = tastes.shares(found), found["heads"]
+        rows = [
+            routing.by_rater(row, labels.plainly if row["heldout"] else weigh, shares, heads)
+            for row in rows
+        ]
     if reads != "ratings":  # who rated without ranking says nothing that these objectives read
         rows = [row for row in rows if row["preferences"] or not row.get("votes")]
     votes = rows if settings.by_strength else None
@@ -63,12 +75,8 @@ def make(run: Run, job: RewardJob) -> View:
         rows = [_ranked(row) for row in rows]
     if not run.silent:
         jobs.write_rows(run.folder / jobs.LABELS, [_told(one) for one in changed])
-    return View(rows, criteria, _figures(given, raters, changed, reads), votes)
-
-
-def _plainly(vote: Mapping[str, Any]) -> tuple[float, bool]:
-    """Held-out votes count as they were cast."""
-    return 1.0, False
+    figures = {**_figures(given, raters, changed, reads), "cap": settings.cap}
+    return View(rows, criteria, {**figures, "tastes": found} if found else figures, votes)
 
 
 def _ranked(row: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +131,11 @@ def _figures(
     votes = {row["id"]: row.get("votes", ()) for row in given}
     cast = [vote for found in votes.values() for vote in found]
     reasons = Counter(reason for one in changed for reason in one.reason.split(", "))
+    asked: Counter[str] = Counter()
+    for row in given:
+        if not row["heldout"]:
+            for vote in row.get("votes", ()):
+                asked[vote["rater"]] += len(labels.pairs(vote))
     turned: Counter[str] = Counter()
     for one in changed:
         if "turned around" in one.reason:
@@ -133,5 +146,6 @@ def _figures(
         "machine_votes": sum(not vote["human"] for vote in cast),
         "changed": dict(reasons),
         "turned_by_rater": dict(turned),
+        "asked_by_rater": dict(asked),
         "raters": {name: asdict(one) for name, one in raters.items()},
     }

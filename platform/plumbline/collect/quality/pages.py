@@ -14,7 +14,15 @@ from django.shortcuts import get_object_or_404, redirect, render
 from plumbline.accounts.models import User
 from plumbline.collect import campaigns, counts
 from plumbline.collect.models import Campaign, Enrolment
-from plumbline.collect.quality import people, planting, position, reading, report, settings
+from plumbline.collect.quality import (
+    people,
+    planting,
+    position,
+    reading,
+    report,
+    settings,
+    turned,
+)
 from plumbline.collect.quality.report import Material, Person, Report
 from plumbline.permissions import PlumblineRequest
 
@@ -59,6 +67,7 @@ def person_page(request: PlumblineRequest, campaign: int, person: int) -> HttpRe
         "figures": found.figures,
         "place": Enrolment.objects.filter(campaign=row, user=user).first(),
         "suggestion": _suggestion(found),
+        "turned": turned.of(request.project, user),
     }
     return render(request, "collect/quality_person.html", context)
 
