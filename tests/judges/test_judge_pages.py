@@ -11,7 +11,7 @@ from plumbline.judges.verdicts import store
 from tests.comparisons import open_campaign
 from tests.lab import laboratory as lab
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 HERE = "/p/alpha/lab/judges/"
 
 
