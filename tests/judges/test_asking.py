@@ -13,7 +13,7 @@ from tests.comparisons import open_campaign
 from tests.judges.conftest import KEY
 from tests.scripted import shown
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def pairs_of(campaign):

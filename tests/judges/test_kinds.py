@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 
 from align import jobs
 from plumbline.collect.models import Ballot, Completion
@@ -16,7 +18,7 @@ from plumbline.policies.models import RewardModel
 from tests.comparisons import open_campaign
 from tests.scripted import Scripted, letters, shown
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
@@ -235,10 +237,6 @@ def test_what_people_said_of_a_pair_is_told_beside_the_judge(version, project, w
 
 
 def said(comparison, person, ranking):
-    from datetime import timedelta
-
-    from django.utils import timezone
-
     now = timezone.now()
     Ballot.objects.create(
         comparison=comparison, annotator=person, shown=[0, 1], claimed_at=now, cast_at=now,

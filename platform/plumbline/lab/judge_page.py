@@ -72,7 +72,8 @@ def judge_page(request: PlumblineRequest, judge: int) -> HttpResponse:
         return render(request, "lab/judge.html#askings", _askings(found))
     shown = request.GET.get("show", "all")
     shown = shown if shown in SHOWN else "all"
-    page = Paginator(_verdicts(version, shown), A_PAGE).get_page(request.GET.get("page"))
+    rows = _verdicts(version)
+    page = Paginator(rows[shown], A_PAGE).get_page(request.GET.get("page"))
     context = {
         "judge": found,
         "version": version,
@@ -80,9 +81,7 @@ def judge_page(request: PlumblineRequest, judge: int) -> HttpResponse:
         "newest": judges.current(found),
         "changeable": found.kind in offered() and found.retired_at is None,
         "show": shown,
-        "filters": [
-            (name, label, _verdicts(version, name).count()) for name, label in SHOWN.items()
-        ],
+        "filters": [(name, label, rows[name].count()) for name, label in SHOWN.items()],
         "page": page,
         "verdicts": verdicts(list(page.object_list)),
         "query": f"show={shown}&version={version.number}",
@@ -150,15 +149,15 @@ def _order(told: dict[str, Any], place: str) -> Order:
     )
 
 
-def _verdicts(version: JudgeVersion, show: str) -> QuerySet[Verdict]:
+def _verdicts(version: JudgeVersion) -> dict[str, QuerySet[Verdict]]:
+    """A version's verdicts, the newest first, by what may be wrong with them."""
     rows = version.verdicts.select_related("first__prompt", "second").order_by("-pk")
-    if show == "inconsistent":
-        return rows.filter(consistent=False)
-    if show == "null":
-        return rows.filter(p=None)
-    if show == "people":
-        return rows.filter(pk__in=people.disagreeing(version))
-    return rows
+    return {
+        "all": rows,
+        "inconsistent": rows.filter(consistent=False),
+        "null": rows.filter(p=None),
+        "people": rows.filter(pk__in=people.disagreeing(version)),
+    }
 
 
 def _version(request: PlumblineRequest, judge: Judge) -> JudgeVersion:
