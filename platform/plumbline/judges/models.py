@@ -176,3 +176,7 @@ class Verdict(models.Model):
 
     def __str__(self) -> str:
         return "no verdict" if self.p is None else f"{self.p:.3f}"
+
+
+from plumbline.judges.calibration_models import Attack as Attack  # noqa: E402  # for Django
+from plumbline.judges.calibration_models import Calibration as Calibration  # noqa: E402
