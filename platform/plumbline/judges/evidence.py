@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from align.measure.antisymmetric import Said, dlen
 from align.measure.concordance import Voted
 from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Comparison, Completion
+from plumbline.judges import verdicts
 from plumbline.judges.models import JudgeVersion, Verdict
 
 PAGE = 100  # comparisons read at once
@@ -47,10 +48,10 @@ class Row:
 
     @property
     def consistent(self) -> bool:
-        """Both orders name the same answer."""
+        """Both orders name the same answer, or neither."""
         if self.q_first is None or self.q_second is None:
             return False
-        return (self.q_first - 0.5) * (0.5 - self.q_second) > 0
+        return verdicts.agree(self.q_first, self.q_second)
 
     def said(self) -> Said:
         assert self.p is not None
@@ -121,25 +122,17 @@ def _of(
         yield row, first, second
 
 
-def judged(version: JudgeVersion, found: Sequence[Row]) -> list[Row]:
+def judged(version: JudgeVersion, found: Sequence[tuple[Row, Completion, Completion]]) -> list[Row]:
     """The rows with what the version said of their answers."""
-    verdicts: dict[frozenset[str], Verdict] = {}
-    firsts = sorted({row.first for row in found} | {row.second for row in found})
-    for start in range(0, len(firsts), PAGE):
-        page = Verdict.objects.filter(version=version, first__in=firsts[start : start + PAGE])
-        for one in page.defer("detail"):
-            verdicts[frozenset((str(one.first_id), str(one.second_id)))] = one
-    return [_with(row, verdicts.get(frozenset((row.first, row.second)))) for row in found]
+    pairs = [(first, second) for _, first, second in found]
+    said = verdicts.rows(version, pairs)
+    return [_with(row, said.get((first.pk, second.pk))) for row, first, second in found]
 
 
 def _with(row: Row, verdict: Verdict | None) -> Row:
     if verdict is None or verdict.p is None:
         return row
-    assert verdict.q_first is not None
-    assert verdict.q_second is not None
-    data = row.to_json()
-    if str(verdict.first_id) == row.first:
-        data |= {"p": verdict.p, "q_first": verdict.q_first, "q_second": verdict.q_second}
-    else:
-        data |= {"p": 1 - verdict.p, "q_first": verdict.q_second, "q_second": verdict.q_first}
-    return from_json(data)
+    p, q = verdict.p, (verdict.q_first, verdict.q_second)
+    if str(verdict.first_id) != row.first:
+        p, q = 1 - p, (q[1], q[0])
+    return replace(row, p=p, q_first=q[0], q_second=q[1])
