@@ -73,13 +73,18 @@ def threshold(
     return best
 
 
-def watch(errors: Sequence[float], rate: float, doubt: float = DOUBT) -> Watch:
-    """errors: 1, 0 or 1/2 of each pair in the order in which people spoke, 0 where they agreed."""
+def watch(
+    errors: Sequence[float], promised: float | Sequence[float], doubt: float = DOUBT
+) -> Watch:
+    """errors: 1, 0 or 1/2 of each pair in the order in which people spoke, 0 where they agreed.
+    promised: the rate, one for all or of each pair its own, told before anybody spoke."""
+    rates = [promised] * len(errors) if isinstance(promised, float | int) else promised
     capitals = [1.0] * len(STAKES)
     most = 1.0
-    for error in errors:
+    for error, told in zip(errors, rates, strict=True):
+        rate = max(told, 1e-3)
         capitals = [
-            capital * (1 + stake / max(rate, 1e-9) * (error - rate))
+            capital * (1 + stake / rate * (error - rate))
             for capital, stake in zip(capitals, STAKES, strict=True)
         ]
         most = max(most, sum(capitals) / len(capitals))
