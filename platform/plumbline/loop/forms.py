@@ -168,6 +168,9 @@ class ExperimentForm(Settings):
         prompts = self.sets.get(data.get("prompt_set", ""))
         for name, sentence in refusals.of(self.project, data, prompts):
             self.add_error(name, sentence)
+        for name in judge_refusals.NUMBERS:
+            if data.get(name) is None and name not in self.errors:  # left empty: as it comes
+                data[name] = Experiment._meta.get_field(name).get_default()
         for name, sentence in judge_refusals.of(data, self.judges):
             self.add_error(name, sentence)
         self._clean_knobs(data)

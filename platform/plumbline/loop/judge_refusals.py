@@ -9,6 +9,9 @@ from plumbline.judges.models import Calibration, Judge, JudgeVersion
 from plumbline.loop import judging
 from plumbline.loop.models import JUDGED, Experiment
 
+# Settings that matter in judged rounds alone.
+NUMBERS = ("slice_percent", "judge_errors", "judge_dollars", "votes_at_most", "face_off_percent")
+
 Found = Iterator[tuple[str, str]]
 
 

@@ -73,6 +73,7 @@ class Settings(RewardSettings):
         "keeps the judges honest.",
         least=0,
         most=100,
+        required=False,
     )
     judge_errors = number(
         "Errors of the judges, in percent, at most",
@@ -80,18 +81,21 @@ class Settings(RewardSettings):
         "believed on. The confidence from which that holds is taken from people's votes.",
         least=1,
         most=50,
+        required=False,
     )
     judge_dollars = real(
         "Dollars a judge and round, at most",
         "What a judge that met its cap has not judged goes to people. 0 is no cap.",
         least=0,
         most=1e6,
+        required=False,
     )
     votes_at_most = number(
         "People's votes a judged round, at most",
         "The most uncertain comparisons first; what is left goes to nobody. 0 is no cap.",
         least=0,
         most=1_000_000,
+        required=False,
     )
     asked_as = forms.ChoiceField(
         label="People are asked as in",
@@ -235,6 +239,7 @@ class Settings(RewardSettings):
         "corrected by them, with an honest interval.",
         least=0,
         most=100,
+        required=False,
     )
     gate_win_rate = real(
         "Win rate to clear",

@@ -90,8 +90,8 @@ def in_words(field: forms.Field, value: Any) -> str:
     if value in (None, ""):
         return "none"
     if isinstance(field, forms.MultipleChoiceField):
-        named = dict(field.choices)
-        return ", ".join(sorted(str(named.get(one, one)) for one in value)) or "none"
+        named = {str(key): str(label) for key, label in field.widget.choices}
+        return ", ".join(sorted(named.get(str(one), "none") for one in value)) or "none"
     if isinstance(field, forms.ChoiceField):
         labels = {str(key): str(label) for key, label in field.widget.choices}
         return labels.get(str(value), "none")

@@ -24,14 +24,8 @@ from plumbline.policies import serving
 from plumbline.policies.models import Policy
 
 FORMAT = 1
-NAMED = (
-    "start",
-    "soup_with",
-    "prompt_set",
-    "asked_as",
-    "labellers",
-    "evaluator",
-)  # told by name, not by a row's id
+# Told by name, not by a row's id.
+NAMED = ("start", "soup_with", "prompt_set", "asked_as", "labellers", "evaluator")
 SEAMS: dict[str, type[Any]] = {
     "weights": jobs.Weights,
     "optimiser": jobs.Optimiser,
