@@ -13,6 +13,8 @@ VERDICTS = "verdicts.jsonl"  # both out: VerdictRow; pairs that a cap left unask
 QUESTIONS = "questions.jsonl"  # AskJob in: QuestionRow
 REPLIES = "replies.jsonl"  # AskJob out: ReplyRow
 
+# In the workers' environment: host:port, with commas between, that may be asked though private.
+PRIVATE_ENDPOINTS = "PLUMBLINE_PRIVATE_ENDPOINTS"
 KEY_PREFIX = "PLUMBLINE_ENDPOINT_"  # of the only environment variables that may hold a key
 
 Mode = Literal["auto", "tokens", "schema", "marker"]
