@@ -8,6 +8,7 @@ folder alone.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from plumbline.fleet.models import Job
 from plumbline.judges import asking, calibration, kind, verdicts
 from plumbline.judges.kind import Pair
 from plumbline.judges.models import Attack, JudgeVersion
+
+log = logging.getLogger(__name__)
 
 SPACE = uuid.UUID("5d1e9f6a-6a53-4f0e-9c7e-6a2d5b8f1c11")  # of the ids that attacked answers get
 MOST_BASES = 60  # pairs that attacks are spread over
@@ -52,7 +55,7 @@ def begin(
     pairs = attacked_pairs(found, chosen(most))
     spec, inputs = kind.of(version).job(version, pairs)
     spec = asking.capped(spec, max_dollars, 0)
-    asking.load_own(version, spec)
+    asking.load_own(version.judge.project, spec)
     row.job = dispatch.submit(version.judge.project, spec, f"Attacks on {version}", inputs)
     row.save()
     return row
@@ -92,7 +95,12 @@ def settle(row: Attack) -> Attack:
 
 def collect() -> None:
     for row in Attack.objects.filter(finished_at=None).select_related("version__judge", "job"):
-        settle(row)
+        try:
+            settle(row)
+        except (OSError, ValueError, KeyError) as error:  # its job's folder cannot be read
+            log.exception("%s could not be counted", row)
+            row.error, row.finished_at = f"It could not be counted: {error}", timezone.now()
+            row.save()
 
 
 def bases(version: JudgeVersion) -> list[Pair]:

@@ -6,6 +6,7 @@ it has figures or a sentence, by whoever looks: doing it twice changes nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 from django.db import transaction
@@ -20,6 +21,8 @@ from plumbline.judges import asking, beside_people, evidence
 from plumbline.judges.models import Asking, Calibration, JudgeVersion
 
 ARTIFICIAL = (User.Kind.AI, User.Kind.IMPORT)  # whose votes are not people's, that we know of
+log = logging.getLogger(__name__)
+
 MOST = 2000  # comparisons asked about
 BATCH = 500
 
@@ -86,7 +89,11 @@ def settle(row: Calibration) -> Calibration:
 def collect() -> None:
     """Look at every calibration that is under way."""
     for row in Calibration.objects.filter(finished_at=None).select_related("version__judge", "job"):
-        settle(row)
+        try:
+            settle(row)
+        except (OSError, ValueError, KeyError) as error:  # its job's folder cannot be read
+            log.exception("%s could not be measured", row)
+            _closed(row, error=f"It could not be measured: {error}")
 
 
 def newest(version: JudgeVersion) -> Calibration | None:

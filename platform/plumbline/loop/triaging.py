@@ -21,13 +21,12 @@ from align.measure.trust import Watch, watch
 from plumbline.accounts.models import User
 from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Candidate, Comparison
-from plumbline.judges import triage
+from plumbline.judges import casting, triage
 from plumbline.judges.triage import Word
 from plumbline.loop import campaigns, judging
 from plumbline.loop.models import Experiment, Round, RoundJudge, Sent
 
 BATCH = 500
-TIE = 0.05  # how near to a half a judge's chance is told as a tie
 ARTIFICIAL = (User.Kind.AI, User.Kind.IMPORT)
 
 
@@ -99,7 +98,7 @@ def cast(round: Round) -> None:
             expires_at=now + timedelta(seconds=campaign.lease_seconds),
             cast_at=now,
             outcome=Ballot.Outcome.RANKED,
-            ranking=ranking(one.p),
+            ranking=casting.ranking(one.p),
             probability=one.p,
             comment=signature(labellers),
         )
@@ -156,12 +155,6 @@ def watched(round: Round) -> Watch:
     # Judges that label everything promise what their chances say, at least the rate that is stated.
     rates = [rate if sorting else max(rate, 0.5 - abs(told[pk] - 0.5)) for pk in said]
     return watch(errors, rates)
-
-
-def ranking(p: float) -> list[list[int]]:
-    if abs(p - 0.5) < TIE:
-        return [[0, 1]]
-    return [[0], [1]] if p > 0.5 else [[1], [0]]
 
 
 def signature(labellers: Sequence[RoundJudge]) -> str:
