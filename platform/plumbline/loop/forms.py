@@ -170,7 +170,7 @@ class ExperimentForm(Settings):
             self.add_error(name, sentence)
         for name in judge_refusals.NUMBERS:
             if data.get(name) is None and name not in self.errors:  # left empty: as it comes
-                data[name] = Experiment._meta.get_field(name).get_default()
+                data[name] = judge_refusals.usual(name)
         for name, sentence in judge_refusals.of(data, self.judges):
             self.add_error(name, sentence)
         self._clean_knobs(data)
@@ -248,7 +248,7 @@ class ExperimentForm(Settings):
             if field.name in self.fields and field.has_default()
         }
         defaults |= seam(jobs.Optimiser(), jobs.Weights(), jobs.Optimiser())
-        defaults |= rewarding.initial()
+        defaults |= rewarding.initial() | {"labellers": []}
         served = Deployment.objects.filter(project=self.project, alias=serving.CURRENT).first()
         if served is not None and str(served.policy_id) in self.policies:
             defaults["start"] = str(served.policy_id)

@@ -34,6 +34,12 @@ def of(data: Mapping[str, Any], judges: Mapping[str, Judge]) -> Found:
         yield from _evaluator(judges.get(data["evaluator"]), labellers)
 
 
+def usual(name: str) -> Any:
+    """What a setting is where nobody says."""
+    field: Any = Experiment._meta.get_field(name)
+    return field.get_default()
+
+
 def _trusted(labellers: list[tuple[JudgeVersion, Calibration | None]], percent: int) -> Found:
     rows = [row for _, row in labellers]
     if judging.trusted(rows, judging.mix(rows), percent / 100) is None:
