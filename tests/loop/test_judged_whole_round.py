@@ -11,6 +11,7 @@ from plumbline.accounts.models import Membership, User
 from plumbline.collect import queue
 from plumbline.collect.models import Ballot
 from plumbline.judges import attacking, endpoints, judges
+from plumbline.judges.models import JudgeVersion
 from plumbline.loop import advance, calibrating, judging, rounds, triaging
 from plumbline.loop.models import Sent, Stage
 from tests.judges import planted
@@ -138,6 +139,10 @@ def test_a_tiny_model_is_attacked_by_the_corpus(project, engine, settings, tmp_p
         project, "Tiny", "pairwise", {"verdict": "tokens", "least_mass": 0.0},
         endpoint=endpoints.add(project, "Own", "", settings.BASE_NAME),
     )  # fmt: skip
+    # Short, because the demo's context is: what is asked here is what a model makes of attacks.
+    short = {**version.settings, "system": "Judge.", "question": "{first}\n{second}\n{reply}"}
+    JudgeVersion.objects.filter(pk=version.pk).update(settings=short)
+    version.refresh_from_db()
     planted.ground(project, 40, planted.people(1))
     calibrating.calibrate(version)
     run_jobs()
