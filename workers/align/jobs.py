@@ -17,7 +17,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 from align.ensemble import Ensemble
+from align.judge_jobs import Asked as Asked
+from align.judge_jobs import AskJob as AskJob
+from align.judge_jobs import CompareJob as CompareJob
+from align.judge_jobs import JudgeJob as JudgeJob
 from align.labels import Labels
+from align.rows import SCHEMA as SCHEMA
 from align.rows import ComparisonRow as ComparisonRow
 from align.rows import CompletionRow as CompletionRow
 from align.rows import ContrastRow as ContrastRow
@@ -50,8 +55,6 @@ WEIGHTS = "weights"  # TrainJob, RewardJob, MergeJob out: the committed folder w
 CANDIDATES = "candidates"  # TrainJob out: earlier weights of the same round, committed the same way
 
 CUT_OFF = ("length", "cut")  # finish reasons of answers that nothing closes: no end of turn
-
-SCHEMA = 2  # bump when a field changes its meaning; a worker refuses what it does not know
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +226,18 @@ class MergeJob:
     schema: int = SCHEMA
 
 
-Job = SampleJob | ScoreJob | ContrastJob | FeatureJob | RewardJob | TrainJob | MergeJob
+Job = (
+    SampleJob
+    | ScoreJob
+    | ContrastJob
+    | FeatureJob
+    | RewardJob
+    | TrainJob
+    | MergeJob
+    | CompareJob
+    | JudgeJob
+    | AskJob
+)
 KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
 
 # How a child process is started for each kind, and which queue's workers do it.
@@ -235,8 +249,13 @@ MODULES = {
     "reward": "align.gpu.reward",
     "train": "align.gpu.train",
     "merge": "align.gpu.merge",
+    "compare": "align.gpu.compare",
+    "judge": "align.judge",
+    "ask": "align.ask",
 }
-QUEUES = {kind: "cpu" if kind == "sample" else "gpu" for kind in MODULES}
+QUEUES = {
+    kind: "gpu" if module.startswith("align.gpu.") else "cpu" for kind, module in MODULES.items()
+}
 LAUNCHER = "align.gpu.launch"  # N MODULE RUNDIR: of jobs that several processes share
 
 
@@ -248,6 +267,7 @@ PARTS: dict[str, type[Any]] = {
     "optimiser": Optimiser,
     "ensemble": Ensemble,
     "labels": Labels,
+    "asked": Asked,
 }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+SCHEMA = 2  # bump when a field changes its meaning; a worker refuses what it does not know
+
 
 class Message(TypedDict):
     role: Literal["system", "user", "assistant"]

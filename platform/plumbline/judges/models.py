@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from plumbline.accounts.models import Project, User
-from plumbline.collect.models import Completion
+from plumbline.collect.models import Campaign, Comparison, Completion
 from plumbline.fleet.models import Job
 from plumbline.policies.models import RewardModel
 
@@ -176,3 +176,81 @@ class Verdict(models.Model):
 
     def __str__(self) -> str:
         return "no verdict" if self.p is None else f"{self.p:.3f}"
+
+
+class Asking(models.Model):
+    """A job that asks a version about pairs, from the wish to its stored verdicts.
+
+    `campaign`: where ballots are cast of what it says, when it has. `cost` is in dollars, at the
+    prices of the time.
+    """
+
+    version = models.ForeignKey(JudgeVersion, models.CASCADE, related_name="askings")
+    job = models.OneToOneField(Job, models.CASCADE, related_name="asking")
+    pairs = models.PositiveIntegerField()
+    campaign = models.ForeignKey(Campaign, models.SET_NULL, null=True, related_name="+")
+    asked_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    gathered_at = models.DateTimeField(null=True)  # its verdicts are stored
+    cost = models.DecimalField(max_digits=12, decimal_places=6, default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.version} on {self.pairs} pairs"
+
+
+class Revising(models.Model):
+    """A job that has answers criticised by a principle and written anew, and what came of it: a
+    comparison of each revised answer with the original in `campaign`, with an AI ballot."""
+
+    version = models.ForeignKey(JudgeVersion, models.CASCADE, related_name="revisings")
+    job = models.OneToOneField(Job, models.CASCADE, related_name="revising")
+    campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="+")
+    asked_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    gathered_at = models.DateTimeField(null=True)
+    cost = models.DecimalField(max_digits=12, decimal_places=6, default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"revisions by {self.version}"
+
+
+class Revision(models.Model):
+    """An answer that a judge's model wrote anew after criticising the original by a principle."""
+
+    revising = models.ForeignKey(Revising, models.CASCADE, related_name="revisions")
+    original = models.ForeignKey(Completion, models.CASCADE, related_name="+")
+    revised = models.OneToOneField(Completion, models.CASCADE, related_name="revision")
+    comparison = models.OneToOneField(Comparison, models.CASCADE, related_name="revision")
+    principle = models.TextField()  # as it was worded
+    critique = models.TextField()
+
+    class Meta:
+        ordering = ["pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["revising", "original"], name="one_revision_an_original_and_job"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"revision of {self.original_id}"
+
+
+class Check(models.Model):
+    """One question to an endpoint, to see that it answers."""
+
+    endpoint = models.ForeignKey(Endpoint, models.CASCADE, related_name="checks")
+    job = models.OneToOneField(Job, models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"check of {self.endpoint}"
