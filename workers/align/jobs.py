@@ -21,6 +21,7 @@ from align.judge_jobs import Asked as Asked
 from align.judge_jobs import AskJob as AskJob
 from align.judge_jobs import CompareJob as CompareJob
 from align.judge_jobs import JudgeJob as JudgeJob
+from align.judge_jobs import WriteJob as WriteJob
 from align.labels import Labels
 from align.rows import SCHEMA as SCHEMA
 from align.rows import ComparisonRow as ComparisonRow
@@ -237,6 +238,7 @@ Job = (
     | CompareJob
     | JudgeJob
     | AskJob
+    | WriteJob
 )
 KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
 
@@ -252,6 +254,7 @@ MODULES = {
     "compare": "align.gpu.compare",
     "judge": "align.judge",
     "ask": "align.ask",
+    "write": "align.writer",
 }
 QUEUES = {
     kind: "gpu" if module.startswith("align.gpu.") else "cpu" for kind, module in MODULES.items()

@@ -140,6 +140,7 @@ class Generation(models.Model):
     messages = models.JSONField(default=list)  # what the writer was told, but for each emphasis
     prompt_sha256 = models.CharField(max_length=64, blank=True)  # of them
     campaign = models.OneToOneField(Campaign, models.PROTECT, null=True, related_name="generation")
+    retries = models.PositiveSmallIntegerField(default=0)  # each gives the writer its calls again
     asked_prompts = models.PositiveSmallIntegerField(default=0)  # card sets opened so far
     good = models.ForeignKey("Program", models.PROTECT, null=True, related_name="+")
     also_good = models.ForeignKey("Program", models.PROTECT, null=True, related_name="+")

@@ -44,15 +44,16 @@ def wanted(generation: Generation) -> list[Wanted]:
     for one in generation.programs.order_by("arm", "attempt"):
         by_arm.setdefault(one.arm, []).append(one)
     made = sum(map(len, by_arm.values()))
+    turns = 1 + generation.retries
     found = []
     for arm in range(generation.evolution.arms):
         tried = by_arm.get(arm, [])
         if tried and tried[-1].status != Status.INVALID:
             continue
-        if sum(one.same_as_id is not None for one in tried) >= MOST_SAME:
+        if sum(one.same_as_id is not None for one in tried) >= MOST_SAME * turns:
             continue
         found.append(Wanted(arm, len(tried), _to_repair(tried)))
-    return found[: max(0, CALLS_AN_ARM * generation.evolution.arms - made)]
+    return found[: max(0, turns * CALLS_AN_ARM * generation.evolution.arms - made)]
 
 
 def written(generation: Generation, todo: list[Wanted]) -> bool:
