@@ -21,6 +21,7 @@ from align.judge_jobs import Asked as Asked
 from align.judge_jobs import AskJob as AskJob
 from align.judge_jobs import CompareJob as CompareJob
 from align.judge_jobs import JudgeJob as JudgeJob
+from align.judge_jobs import ProgramJob as ProgramJob
 from align.judge_jobs import WriteJob as WriteJob
 from align.labels import Labels
 from align.rows import SCHEMA as SCHEMA
@@ -238,6 +239,7 @@ Job = (
     | CompareJob
     | JudgeJob
     | AskJob
+    | ProgramJob
     | WriteJob
 )
 KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
@@ -254,6 +256,7 @@ MODULES = {
     "compare": "align.gpu.compare",
     "judge": "align.judge",
     "ask": "align.ask",
+    "programs": "align.program_job",
     "write": "align.writer",
 }
 QUEUES = {

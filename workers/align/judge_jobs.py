@@ -14,6 +14,13 @@ QUESTIONS = "questions.jsonl"  # AskJob in: QuestionRow
 CALLS = "calls.jsonl"  # WriteJob in: CallRow
 WRITTEN = "written.jsonl"  # WriteJob out: WrittenRow
 REPLIES = "replies.jsonl"  # AskJob out: ReplyRow
+PROGRAMS = "programs.jsonl"  # ProgramJob in: ProgramRow
+PROGRAM_ITEMS = "items.jsonl"  # ProgramJob in: ProgramItemRow
+PROGRAM_SCORES = "program_scores.jsonl"  # ProgramJob out: ProgramScoreRow
+PROGRAMS_CHECKED = "programs_checked.jsonl"  # ProgramJob out: ProgramCheckedRow, one a program
+
+# Of a program's ladder, in order; "scoring" is where a program falls that is only used.
+RUNGS = ("static", "smoke", "scoring", "determinism", "pool", "speed")
 
 KEY_PREFIX = "PLUMBLINE_ENDPOINT_"  # of the only environment variables that may hold a key
 
@@ -147,6 +154,23 @@ class WrittenRow(TypedDict):
     error: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProgramJob:
+    """What every program of programs.jsonl says of every answer of items.jsonl, and, with `check`,
+    how far up its ladder it gets (`align.program_job`).
+
+    asked: who scores the rubrics; None where no program has one. cache: a folder where these scores
+    are kept for all jobs that name it. seconds: what one call of a program may take.
+    """
+
+    kind: ClassVar[str] = "programs"
+    asked: Asked | None = None
+    cache: str | None = None
+    check: bool = True
+    seconds: float = 2.0
+    schema: int = SCHEMA
+
+
 class PairRow(TypedDict):
     """Two answers to one conversation."""
 
@@ -188,3 +212,39 @@ class ReplyRow(TypedDict):
     tokens_in: int
     tokens_out: int
     error: str
+
+
+class ProgramRow(TypedDict):
+    id: str
+    program: dict[str, Any]  # `align.programs.to_json`
+
+
+class ProgramItemRow(TypedDict):
+    """An answer; items of one prompt have equal `messages`."""
+
+    id: str
+    messages: list[Message]
+    text: str
+    tokens: int
+
+
+class ProgramScoreRow(TypedDict):
+    """What a program said of an answer: a total, or None and the error that it ended with."""
+
+    program: str
+    item: str
+    total: float | None
+    components: dict[str, float]
+    judge: dict[str, int | None]  # the rubric's scores, 1 to 5; None where the judge gave none
+    error: str
+
+
+class ProgramCheckedRow(TypedDict):
+    """How far a program got. `rung`: where it fell, or "" of a valid one; `problems`: why, in
+    sentences. An invalid program may have scores, but none that anything should be built on."""
+
+    program: str
+    valid: bool
+    problems: list[str]
+    rung: str  # one of RUNGS, or ""
+    milliseconds: float  # of one call, the median
