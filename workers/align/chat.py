@@ -22,7 +22,7 @@ from typing import Any, Self
 import httpx
 
 from align import addresses
-from align.judge_jobs import KEY_PREFIX, Asked
+from align.judge_jobs import KEY_PREFIX, PRIVATE_ENDPOINTS, Asked
 from align.rows import Message
 
 PATIENCE = 120.0  # seconds an endpoint may be away, unless it is our own engine and sleeps
@@ -33,7 +33,6 @@ LOOK_TIME = 10.0
 LARGEST_REPLY = 8 << 20  # bytes
 PASSING = (408, 409, 425, 429)  # statuses that may pass, beside those from 500 on
 KEY_REFUSED = (401, 403)
-PRIVATE = "PLUMBLINE_PRIVATE_ENDPOINTS"  # host:port, with commas between, that may be private
 
 
 class Refused(ValueError):
@@ -268,7 +267,7 @@ def connect(asked: Asked) -> Chat:
         price_in=asked.price_in,
         price_out=asked.price_out,
         concurrency=asked.concurrency,
-        private=addresses.allowed(os.environ.get(PRIVATE, "")),
+        private=addresses.allowed(os.environ.get(PRIVATE_ENDPOINTS, "")),
         own=asked.own,
     )
 
@@ -293,7 +292,7 @@ def parse(content: bytes, body: Mapping[str, Any]) -> Reply | None:
     try:
         data = json.loads(content)
         choice = data["choices"][0]
-        text = str(choice["message"].get("content") or "")
+        text = _plain(str(choice["message"].get("content") or ""))
         usage = data.get("usage") or {}
         asked = sum(len(str(one["content"]).encode()) for one in body["messages"])
         return Reply(
@@ -305,6 +304,11 @@ def parse(content: bytes, body: Mapping[str, Any]) -> Reply | None:
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return None
+
+
+def _plain(text: str) -> str:
+    """A text that files and databases take: without halves of characters and without NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _logprobs(given: Any) -> list[tuple[str, dict[str, float]]]:

@@ -21,6 +21,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from align import jobs
+from align.judge_jobs import KEY_PREFIX, PRIVATE_ENDPOINTS
 from align.tether import tethered
 from plumbline.fleet import claims, devices
 from plumbline.fleet.models import Job
@@ -87,7 +88,7 @@ class Child:
 
 
 def _begin(job: Job, gpus: Sequence[str], output: IO[bytes]) -> subprocess.Popen[bytes] | Forked:
-    environment = child_environment() | devices.environment(gpus)
+    environment = child_environment() | devices.environment(gpus) | asking(job)
     processes = devices.processes(job, gpus)
     if _starts_warm(job, gpus, processes):
         return nursery.start([jobs.MODULES[job.kind], str(job.folder)], output, environment)
@@ -198,6 +199,17 @@ def program(job: Job, processes: int) -> list[str]:
     if processes == 1:
         return plain
     return [sys.executable, "-m", jobs.LAUNCHER, str(processes), *plain[2:]]
+
+
+def asking(job: Job) -> dict[str, str]:
+    """Of a job that asks an endpoint: the one key that it names, and which private addresses may be
+    asked."""
+    asked = job.spec.get("asked")
+    if not isinstance(asked, dict):
+        return {}
+    key = str(asked.get("key_variable", ""))
+    wanted = {PRIVATE_ENDPOINTS} | ({key} if key.startswith(KEY_PREFIX) else set())
+    return {name: value for name, value in os.environ.items() if name in wanted}
 
 
 def child_environment() -> dict[str, str]:

@@ -21,7 +21,7 @@ def in_order(one: UUID, other: UUID) -> Ids:
 
 def chance(q_first: float, q_second: float) -> float:
     """P(first is better) out of both orders."""
-    return (q_first + 1 - q_second) / 2
+    return 0.5 + (q_first - q_second) / 2  # a half exactly where the order alone decides
 
 
 def agree(q_first: float, q_second: float) -> bool:
