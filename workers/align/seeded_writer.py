@@ -1,7 +1,7 @@
 """A writer of reward programs that needs no language model: for tests, the demo and the bench.
 
-Its programs weigh features of an answer's surface and, where a rubric is scored, a few criteria. The
-first ones differ by emphasis; later ones are the good program with its weights moved, away from the
+Its programs weigh features of an answer's surface and, where a rubric is scored, a few criteria.
+The first ones differ by emphasis; later ones are the good program with its weights moved, away from the
 bad one too, and a term added or dropped. The same seed and parents give the same program.
 """
 
@@ -141,8 +141,16 @@ def weights(program: RewardProgram) -> dict[str, float]:
 
 def reply(program: RewardProgram) -> str:
     """As a language model would send it."""
-    rubric = [{"id": one.id, "question": one.question, "anchors": dict(one.anchors)} for one in program.rubric]
-    data = {"kind": program.kind, "code": program.code, "rubric": rubric, "params": dict(program.params)}
+    rubric = [
+        {"id": one.id, "question": one.question, "anchors": dict(one.anchors)}
+        for one in program.rubric
+    ]
+    data = {
+        "kind": program.kind,
+        "code": program.code,
+        "rubric": rubric,
+        "params": dict(program.params),
+    }
     return f"```json\n{json.dumps(data, indent=1)}\n```"
 
 

@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from align import program_diff
 from align.icpl import prompt
-from align.judge_jobs import CALLS, WRITTEN
 from align.jobs import read_rows
+from align.judge_jobs import CALLS, WRITTEN
 from plumbline.evolve import (
     asking,
     checking,
@@ -84,9 +84,7 @@ def begin(evolution: Evolution) -> Generation | None:
         return None
     if last is None:
         return Generation.objects.create(evolution=evolution, number=1)
-    return Generation.objects.create(
-        evolution=evolution, number=last.number + 1, stage=Stage.WRITE
-    )
+    return Generation.objects.create(evolution=evolution, number=last.number + 1, stage=Stage.WRITE)
 
 
 def sample_pool(generation: Generation) -> Stage | None:
@@ -103,8 +101,8 @@ def write(generation: Generation) -> Stage | None:
     valid = writing.valid(generation)
     if len(valid) < min(writing.LEAST, generation.evolution.arms):
         raise ValueError(
-            f"After {generation.programs.count()} calls of the writer only {len(valid)} programs are "
-            f"valid and differ; {writing.LEAST} are needed. The last good program is kept."
+            f"After {generation.programs.count()} calls of the writer only {len(valid)} programs "
+            f"are valid and differ; {writing.LEAST} are needed. The last good program is kept."
         )
     return Stage.ASK
 
@@ -141,15 +139,15 @@ def aggregate(generation: Generation) -> Stage | None:
     if not now.prompts:
         raise ValueError("Nobody ranked anything, so no program is better than another.")
     assert generation.campaign is not None
-    if not now.sure and generation.campaign.closed_at is None:
-        if asking.ask_more(generation, MORE_PROMPTS):
-            return Stage.ASK
+    may_ask = not now.sure and generation.campaign.closed_at is None
+    if may_ask and asking.ask_more(generation, MORE_PROMPTS):
+        return Stage.ASK
     ranking.settle(generation, now)
     return Stage.REPORT
 
 
 def report(generation: Generation) -> Stage | None:
-    """How the good program came about, in a diff and a sentence; what the hidden pairs say of it."""
+    """How the good program came about, in a diff and a sentence; what hidden pairs say of it."""
     good = generation.good
     assert good is not None
     last = telling.before(generation)
@@ -157,7 +155,9 @@ def report(generation: Generation) -> Stage | None:
     if changed and not generation.sentence:
         assert last is not None
         assert last.good is not None
-        generation.difference = program_diff.unified(last.good.reward, good.reward)
+        generation.difference = program_diff.as_text(
+            program_diff.difference(last.good.reward, good.reward)
+        )
         sentence = _sentence(generation, last)
         if sentence is None:
             return None

@@ -1,8 +1,8 @@
 """A generation's picks before people: one comparison a prompt, each different answer one card.
 
 It is a campaign like any other, with its ballot page, its queue and its raters; who picked what is
-nowhere on it. Where a judge ranks instead, it is asked about every pair of a prompt's cards, and its
-ballots are cast under its own name.
+nowhere on it. Where a judge ranks instead, it is asked about every pair of a prompt's cards, and
+its ballots are cast under its own name.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A judge in the raters' place: it is asked about every pair of a prompt's cards, and the order that
-its probabilities give is cast as a ballot of its own account, never as a person's."""
+"""A judge in the raters' place: it is asked about every pair of a prompt's cards, and the order
+that its probabilities give is cast as a ballot of its own account, never as a person's."""
 
 from __future__ import annotations
 

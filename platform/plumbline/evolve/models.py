@@ -37,11 +37,15 @@ class Evolution(models.Model):
     task = models.TextField()  # what is wanted, in words, for the writer
     prompt_set = models.ForeignKey(PromptSet, models.PROTECT, related_name="+")
     prompts = models.ManyToManyField(Prompt, through="PanelPrompt", related_name="+")
-    policy = models.ForeignKey(Policy, models.PROTECT, related_name="+")  # whose answers the pool is
+    policy = models.ForeignKey(
+        Policy, models.PROTECT, related_name="+"
+    )  # whose answers the pool is
     writer = models.CharField(max_length=8, choices=Writer, default=Writer.SEEDED)
     writer_endpoint = models.ForeignKey(Endpoint, models.PROTECT, null=True, related_name="+")
     rubric_endpoint = models.ForeignKey(Endpoint, models.PROTECT, null=True, related_name="+")
-    rater = models.ForeignKey(JudgeVersion, models.PROTECT, null=True, related_name="+")  # or people
+    rater = models.ForeignKey(
+        JudgeVersion, models.PROTECT, null=True, related_name="+"
+    )  # or people
     overlap = models.PositiveSmallIntegerField(default=1)  # rankings wanted of each card set
     arms = models.PositiveSmallIntegerField(default=6)  # programs a generation
     chosen_prompts = models.PositiveSmallIntegerField(default=6)  # ranked each generation
@@ -193,7 +197,9 @@ class Program(models.Model):
     arm = models.PositiveSmallIntegerField()
     attempt = models.PositiveSmallIntegerField()  # calls of the writer for this arm
     emphasis = models.CharField(max_length=12, choices=[(name, name) for name in EMPHASES])
-    program = models.JSONField(null=True)  # of align.programs.RewardProgram; None: none in the reply
+    program = models.JSONField(
+        null=True
+    )  # of align.programs.RewardProgram; None: none in the reply
     sha256 = models.CharField(max_length=64, blank=True)
     status = models.CharField(max_length=15, choices=Status, default=Status.DRAFT)
     good_parent = models.ForeignKey("self", models.PROTECT, null=True, related_name="+")

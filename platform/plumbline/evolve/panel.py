@@ -67,8 +67,8 @@ def draw(evolution: Evolution) -> None:
     hidden = [*heldout, *train[shown:]][: sizes[Role.HIDDEN]]
     if len(train) < shown or len(hidden) < sizes[Role.HIDDEN]:
         raise ValueError(
-            f"{evolution.prompt_set} has {len(train)} training and {len(heldout)} held-out prompts; "
-            f"the session needs {shown} to show and {sizes[Role.HIDDEN]} to hide."
+            f"{evolution.prompt_set} has {len(train)} training and {len(heldout)} held-out "
+            f"prompts; the session needs {shown} to show and {sizes[Role.HIDDEN]} to hide."
         )
     roles = [Role.CHOSEN] * sizes[Role.CHOSEN] + [Role.SPARE] * sizes[Role.SPARE]
     roles += [Role.HIDDEN] * sizes[Role.HIDDEN]
@@ -96,9 +96,7 @@ def sampled(evolution: Evolution) -> bool:
         max_tokens=evolution.max_tokens,
         seed=evolution.seed,
     )
-    job = work.ask(
-        evolution, None, POOL, spec, {jobs.PROMPTS: lambda: rows.prompt_rows(prompts)}
-    )
+    job = work.ask(evolution, None, POOL, spec, {jobs.PROMPTS: lambda: rows.prompt_rows(prompts)})
     if roundjobs.finished(job) is None:
         return False
     rows.import_completions(job, evolution.policy, {one.pk for one in prompts})

@@ -11,7 +11,6 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align import program_diff
-from plumbline.collect import versions
 from plumbline.evolve import pictures, promoting, trials
 from plumbline.evolve.models import Evolution, Pick, Program
 from plumbline.evolve.pages import find
@@ -75,13 +74,12 @@ def compare(request: PlumblineRequest, pk: int) -> HttpResponse:
     left, right = _asked(request, "a", offered, 0), _asked(request, "b", offered, -1)
     context: dict[str, Any] = {"evolution": evolution, "offered": offered, "a": left, "b": right}
     if left is not None and right is not None and left != right:
-        one, other = left.reward, right.reward
-        rubrics = program_diff.rubric_text(one), program_diff.rubric_text(other)
         context |= {
-            "code": list(versions.pieces(one.code, other.code)),
-            "rubric": list(versions.pieces(*rubrics)) if any(rubrics) else [],
-            "params": _params(one.params, other.params),
-            "traces": [(left, pictures.traces(left.report)), (right, pictures.traces(right.report))],
+            "difference": program_diff.difference(left.reward, right.reward),
+            "traces": [
+                (left, pictures.traces(left.report)),
+                (right, pictures.traces(right.report)),
+            ],
             "picks": _picks(left, right),
         }
     return render(request, "evolve/compare.html", context)
@@ -121,10 +119,6 @@ def _asked(
         return by_pk[wanted]
     good = [one for one in offered if one.status == Program.Status.GOOD] or offered
     return good[otherwise] if good else None
-
-
-def _params(one: Any, other: Any) -> list[tuple[str, float | None, float | None]]:
-    return [(name, one.get(name), other.get(name)) for name in sorted({*one, *other})]
 
 
 def _picks(one: Program, other: Program) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ def try_out(program: Program, by: User) -> Experiment:
         samples_per_prompt=4,
         max_tokens=evolution.max_tokens,
         heldout_prompts=min(PROMPTS, heldout),
-        **labels(program),
+        labels=Experiment.Labels.BALLOTS,
     )
 
 

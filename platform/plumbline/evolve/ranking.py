@@ -66,9 +66,7 @@ def settle(generation: Generation, now: arms.Standing) -> None:
         one.report = reports[pk]
         if one.generation_id == generation.pk:
             likes = (generation.good.pk, generation.also_good.pk if generation.also_good else 0)
-            one.status = (
-                Status.GOOD if pk in likes else Status.BAD if pk == bad else Status.NEUTRAL
-            )
+            one.status = Status.GOOD if pk in likes else Status.BAD if pk == bad else Status.NEUTRAL
         one.save(update_fields=["report", "status"])
     generation.figures = {
         **generation.figures,

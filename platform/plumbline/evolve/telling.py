@@ -3,7 +3,6 @@ has them."""
 
 from __future__ import annotations
 
-
 import random
 from collections.abc import Sequence
 

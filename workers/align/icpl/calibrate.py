@@ -111,9 +111,7 @@ def _accurate(heldout: Sequence[Voted]) -> dict[str, Any]:
     right, count = accuracy(heldout)
     low, high = wilson(right, count)
     if count < LEAST_PAIRS:
-        words = (
-            f"Too few: {count} held-out pairs with a human preference, and {LEAST_PAIRS} are needed."
-        )
+        words = f"Too few: {count} held-out pairs with a human preference; {LEAST_PAIRS} are needed."
         if count:
             words += f" So far {right / count:.1%} agree ({low:.1%} to {high:.1%})."
         return _check("agreement with people", None, words)
@@ -138,12 +136,15 @@ def _long(length: float | None) -> dict[str, Any]:
 
 
 def _steady(flips: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
-    turned, count = (sum(column) for column in zip(*flips.values(), strict=True)) if flips else (0, 0)
+    turned = sum(one for one, _ in flips.values())
+    count = sum(of for _, of in flips.values())
     if count < LEAST_NULLS:
         words = f"Too few: {count} comparisons with a change that means nothing, of {LEAST_NULLS}."
         return _check("null changes", None, words)
     each = ", ".join(f"{name} {a} of {b}" for name, (a, b) in flips.items())
-    words = f"{turned / count:.1%} of {count} comparisons turn over when one answer is changed in a "
+    words = (
+        f"{turned / count:.1%} of {count} comparisons turn over when one answer is changed in a "
+    )
     words += f"way that means nothing ({each}); fewer than {MOST_FLIPS:.0%} may."
     return _check("null changes", turned / count < MOST_FLIPS, words)
 

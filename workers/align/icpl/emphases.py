@@ -7,7 +7,7 @@ EMPHASES = {
     "complete": "Reward answers that leave nothing important out.",
     "tone": "Reward the right tone: how the answer speaks to the person.",
     "grounding": "Reward answers that keep to the question and to what is certain.",
-    "structure": "Reward answers whose form helps reading: order, paragraphs, lists where they fit.",
+    "structure": "Reward answers whose form helps reading: order, paragraphs, lists where apt.",
     "free": "Reward whatever you think people will like best here; differ from the obvious.",
 }
 

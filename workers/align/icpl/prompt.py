@@ -33,9 +33,9 @@ A program is one JSON object in a fenced block marked json:
 "anchors": {"1": "...", "3": "...", "5": "..."}, "weight": 1.0}], "params": {"name": 1.0}}
 
 Code defines compute_reward(prompt, response, judge, meta) and returns \
-{"total": float, "components": {name: float}}, where the total is the sum of the components. prompt \
-and response are texts; judge is {criterion id: a whole number from 1 to 5}, scored before your code \
-runs; meta is {"params": your params, "tokens": int, "turns": int}. The code may import re, math, \
+{"total": float, "components": {name: float}}, where the total is the sum of the components. \
+prompt and response are texts; judge is {criterion id: a whole number from 1 to 5}, scored before your \
+code runs; meta is {"params": your params, "tokens": int, "turns": int}. The code may import re, math, \
 json, collections and unicodedata and nothing else, sees no clock, no randomness, no files and no \
 network, and names nothing that begins with two underscores.
 
@@ -49,8 +49,8 @@ named temperature in params for each; |total| stays below 100; at most twelve co
 
 ANALYSIS = """\
 How to read the reports, before you write:
-- The trace of a component is its mean on the answer picked from 1, 2, 4, 8 and 16. One that hardly \
-moves does not steer: rescale it, change its temperature, write it anew or drop it.
+- The trace of a component is its mean on the answer picked from 1, 2, 4, 8 and 16. One that \
+hardly moves does not steer: rescale it, change its temperature, write it anew or drop it.
 - A component with nearly all of the variance drowns the others: rescale it.
 - A component often at its bound tells no answers apart there.
 - tau is its agreement with the order people gave. Near 0 or below, it is wrong or beside the point.
