@@ -1,8 +1,8 @@
 """A writer of reward programs that needs no language model: for tests, the demo and the bench.
 
 Its programs weigh features of an answer's surface and, where a rubric is scored, a few criteria.
-The first ones differ by emphasis; later ones are the good program with its weights moved, away from the
-bad one too, and a term added or dropped. The same seed and parents give the same program.
+The first ones differ by emphasis; later ones are the good program with its weights moved, away from
+the bad one too, and a term added or dropped. The same seed and parents give the same program.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def _accurate(heldout: Sequence[Voted]) -> dict[str, Any]:
     right, count = accuracy(heldout)
     low, high = wilson(right, count)
     if count < LEAST_PAIRS:
-        words = f"Too few: {count} held-out pairs with a human preference; {LEAST_PAIRS} are needed."
+        words = f"Too few: {count} held-out human pairs, and {LEAST_PAIRS} are needed."
         if count:
             words += f" So far {right / count:.1%} agree ({low:.1%} to {high:.1%})."
         return _check("agreement with people", None, words)

@@ -34,10 +34,10 @@ A program is one JSON object in a fenced block marked json:
 
 Code defines compute_reward(prompt, response, judge, meta) and returns \
 {"total": float, "components": {name: float}}, where the total is the sum of the components. \
-prompt and response are texts; judge is {criterion id: a whole number from 1 to 5}, scored before your \
-code runs; meta is {"params": your params, "tokens": int, "turns": int}. The code may import re, math, \
-json, collections and unicodedata and nothing else, sees no clock, no randomness, no files and no \
-network, and names nothing that begins with two underscores.
+prompt and response are texts; judge is {criterion id: a whole number from 1 to 5}, scored before \
+your code runs; meta is {"params": your params, "tokens": int, "turns": int}. The code may import \
+re, math, json, collections and unicodedata and nothing else, sees no clock, no randomness, no \
+files and no network, and names nothing that begins with two underscores.
 
 Output tips:
 - Give every component a name and squash it to a fixed range, for example by exp or tanh, with one \
