@@ -118,6 +118,7 @@ def generation(request: PlumblineRequest, pk: int, number: int) -> HttpResponse:
     context = {
         "evolution": found,
         "generation": row,
+        "title": f"Generation {row.number}",
         "programs": [(one, strength(row, one)) for one in programs],
         "hidden": hidden_share(row),
     }

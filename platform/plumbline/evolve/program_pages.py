@@ -30,6 +30,7 @@ def program(request: PlumblineRequest, pk: int, program: int) -> HttpResponse:
     context = {
         "evolution": evolution,
         "program": row,
+        "title": f"Program {row}",
         "reward": row.reward if row.program else None,
         "traces": pictures.traces(row.report),
         "trials": found,
