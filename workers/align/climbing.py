@@ -46,26 +46,38 @@ class Climb:
         return not self.rung
 
 
-def climb(program: RewardProgram, pool: Sequence[Answer], first: Sandbox, second: Sandbox) -> Climb:
-    """All rungs. The two sandboxes are two processes: both have to say the same."""
+def smoke(program: RewardProgram, sandbox: Sandbox) -> Climb:
+    """The rungs that need no pool: what can be read, and twenty odd answers. The outcomes are those
+    of `SMOKE`, the rubric's scores being made up."""
+    cases = smoke_cases(program)
     if problems := ladder.check(program):
-        return _fallen("static", problems, pool)
-    smoke = [_case(program, one) for one in smoke_cases(program)]
+        return _fallen("static", problems, cases)
     try:
-        outcomes = _run(program, smoke, first)
+        outcomes = _run(program, [_case(program, one) for one in cases], sandbox)
     except Breach as breach:
-        return _fallen("smoke", [f"The program {breach}."], pool)
+        return _fallen("smoke", [f"The program {breach}."], cases)
     problems = [
-        f"Smoke case {name!r}: {one.error}."
-        for name, one in zip(SMOKE, outcomes, strict=True)
+        f"Smoke case {case.id!r}: {one.error}."
+        for case, one in zip(cases, outcomes, strict=True)
         if one.error is not None
     ]
-    if problems:
-        return _fallen("smoke", problems, pool)
+    return Climb(outcomes=outcomes, rung="smoke" if problems else "", problems=tuple(problems))
+
+
+def climb(
+    program: RewardProgram,
+    pool: Sequence[Answer],
+    first: Sandbox,
+    second: Sandbox,
+    smoked: Climb | None = None,
+) -> Climb:
+    """All rungs; `smoked` is what `smoke` said, where it was asked before. The two sandboxes are
+    two processes: both have to say the same."""
+    smoked = smoked or smoke(program, first)
+    if not smoked.valid:
+        return _fallen(smoked.rung, smoked.problems, pool)
     scored = score(program, pool, first)
-    if not scored.valid:
-        return scored
-    return _agreeing(program, smoke, outcomes, pool, scored, second)
+    return _agreeing(program, smoked, pool, scored, second) if scored.valid else scored
 
 
 def score(program: RewardProgram, pool: Sequence[Answer], sandbox: Sandbox) -> Climb:
@@ -91,20 +103,14 @@ def score(program: RewardProgram, pool: Sequence[Answer], sandbox: Sandbox) -> C
 
 
 def _agreeing(
-    program: RewardProgram,
-    smoke: Sequence[Case],
-    said: Sequence[Outcome],
-    pool: Sequence[Answer],
-    scored: Climb,
-    second: Sandbox,
+    program: RewardProgram, smoked: Climb, pool: Sequence[Answer], scored: Climb, second: Sandbox
 ) -> Climb:
     """The rungs above scoring. The second sandbox gets everything in the opposite order."""
     judged = [one for one in pool if _unjudged(one) is None]
-    before = [*said, *(one for one in scored.outcomes if one.total is not None)]
+    cases = [_case(program, one) for one in (*smoke_cases(program), *judged)]
+    before = [*smoked.outcomes, *(one for one in scored.outcomes if one.total is not None)]
     try:
-        after = _run(program, [*smoke, *(_case(program, one) for one in judged)][::-1], second)[
-            ::-1
-        ]
+        after = _run(program, cases[::-1], second)[::-1]
     except Breach as breach:
         return replace(scored, rung="determinism", problems=(f"The program {breach}.",))
     differing = [

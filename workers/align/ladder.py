@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from align.inside.guard import MODULES, NAMES, is_private
+from align.inside.guard import MODULES, NAMES, is_private, rewrite
 from align.programs import Criterion, RewardProgram
 
 KINDS = ("code", "rubric", "hybrid")
@@ -81,7 +81,16 @@ def check_code(code: str) -> list[str]:
     except (ValueError, RecursionError, MemoryError) as error:
         return [f"Line 1: the code is no Python: {error or 'it is nested too deeply'}."]
     found = [f"Line {line}: {what}." for line, what in sorted(set(_walk(tree)))]
-    return found + _signature(tree)
+    return found + _signature(tree) or _unreadable(code)
+
+
+def _unreadable(code: str) -> list[str]:
+    """What keeps the sandbox from reading code that is otherwise well."""
+    try:
+        rewrite(code)
+    except (ValueError, RecursionError, MemoryError) as error:
+        return [f"Line 1: the code cannot be read: {error or 'it is nested too deeply'}."]
+    return []
 
 
 def _walk(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -140,8 +149,10 @@ def _named(node: ast.AST) -> Iterator[str]:
         yield node.arg
     elif isinstance(node, ast.ExceptHandler) and node.name:
         yield node.name
-    elif isinstance(node, ast.alias):
-        yield from (one for one in (node.asname, node.name) if one)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (one.name for one in node.names)
+    elif isinstance(node, ast.alias) and node.asname:
+        yield node.asname
 
 
 def _signature(tree: ast.Module) -> list[str]:

@@ -1,21 +1,22 @@
 """Score answers by reward programs: `python -m align.program_job RUNDIR`.
 
-Reads job.json (a ProgramJob), programs.jsonl and items.jsonl. Rubrics are asked first
-(`align.rubric`), then each program runs in a sandbox. A bad program is an invalid row and never a
-failed job; a machine that cannot wall programs in is a failed job.
+Reads job.json (a ProgramJob), programs.jsonl and items.jsonl. Programs that can be read and run
+have their rubrics asked (`align.rubric_scores`); then each scores the items in sandboxes of its
+own. A bad program is an invalid row and never a failed job; a machine that cannot wall programs in
+is a failed job.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from queue import SimpleQueue
 from typing import Any
 
-from align import climbing, jobs, judging, ladder, programs, rubric, run, walls
+from align import climbing, jobs, judging, programs, rubric, rubric_scores, run, walls
 from align.climbing import Answer, Climb
 from align.judge_jobs import (
     PROGRAM_ITEMS,
@@ -43,61 +44,67 @@ def work(attempt: run.Run) -> dict[str, Any]:
     started = time.monotonic()
     wanted = _programs(attempt)
     items = _items(attempt)
-    with walls.standing() as wall:  # before anybody is paid for a rubric
+    with walls.standing() as wall:
         warnings = [*([wall.warning] if wall.warning else []), *walls.belts()]
         for warning in warnings:
             attempt.log(warning)
-        judged = rubric.ask(attempt, job, [one for one in wanted.values() if _asks(one)], items)
-        climbs = dict(_climbs(attempt, job, wanted, items, judged.levels, wall))
+        smoked: dict[str, Climb] = {}
+        if job.check:  # before anybody is paid for a rubric
+            smoked = _each(
+                attempt, job, wall, wanted, lambda name, box, _: climbing.smoke(wanted[name], box)
+            )
+        asking = [one for name, one in wanted.items() if _asks(one, smoked.get(name))]
+        judged = rubric_scores.ask(attempt, job, asking, items)
+
+        def climb(name: str, first: Sandbox, second: Sandbox) -> Climb:
+            pool = answers(items, wanted[name], judged.levels)
+            if not job.check:
+                return climbing.score(wanted[name], pool, first)
+            return climbing.climb(wanted[name], pool, first, second, smoked[name])
+
+        climbs = _each(attempt, job, wall, wanted, climb)
     return _write(attempt, wanted, items, judged.levels, climbs) | {
-        **judged.spent,
+        **judged.told,
         "walls": "bubblewrap" if wall.bwrap else "limits only",
         "warnings": warnings,
         "seconds": round(time.monotonic() - started, 3),
     }
 
 
-def _climbs(
+def _each(
     attempt: run.Run,
     job: ProgramJob,
-    wanted: Mapping[str, RewardProgram],
-    items: Sequence[ProgramItemRow],
-    levels: rubric.Levels,
     wall: walls.Walls,
-) -> Iterator[tuple[str, Climb]]:
-    """Of each program, in no order; as many at a time as there are cores."""
-    at_once = max(1, min(MOST, len(os.sched_getaffinity(0)), len(wanted)))
-    every = [WalledSandbox(wall, seconds=job.seconds) for _ in range(2 * at_once)]
-    pairs: SimpleQueue[tuple[Sandbox, Sandbox]] = SimpleQueue()
-    for place in range(at_once):
-        pairs.put((every[2 * place], every[2 * place + 1]))
+    names: Collection[str],
+    climb: Callable[[str, Sandbox, Sandbox], Climb],
+) -> dict[str, Climb]:
+    """Of each program, as many at a time as there are cores, each in sandboxes of its own: a
+    program that took one over would find no other there."""
+    at_once = max(1, min(MOST, len(os.sched_getaffinity(0)), len(names)))
+    boxes = {name: [WalledSandbox(wall, seconds=job.seconds) for _ in "12"] for name in names}
 
     def one(name: str) -> tuple[str, Climb]:
-        program = wanted[name]
-        pool = answers(items, program, levels)
-        first, second = pairs.get()
-        try:
-            if job.check:
-                return name, climbing.climb(program, pool, first, second)
-            return name, climbing.score(program, pool, first)
-        finally:
-            pairs.put((first, second))
+        first, second = boxes[name]
+        with first, second:
+            return name, climb(name, first, second)
 
-    # Closed before the threads are waited for: whatever still runs then ends at once.
+    found: dict[str, Climb] = {}
     with ThreadPoolExecutor(at_once) as threads, ExitStack() as closing:
-        for box in every:
+        # Closed before the threads are waited for, so whatever still runs ends at once.
+        for box in itertools.chain.from_iterable(boxes.values()):
             closing.callback(box.close)
         closing.callback(threads.shutdown, wait=False, cancel_futures=True)
-        waiting = {threads.submit(one, name) for name in wanted}
+        waiting = {threads.submit(one, name) for name in names}
         while waiting:
             attempt.check()
             finished, waiting = wait(waiting, timeout=WAKE)
-            yield from (future.result() for future in finished)
-            attempt.progress(len(wanted) - len(waiting), len(wanted), "programs")
+            found.update(future.result() for future in finished)
+            attempt.progress(len(found), len(names), "programs")
+    return found
 
 
 def answers(
-    items: Sequence[ProgramItemRow], program: RewardProgram, levels: rubric.Levels
+    items: Sequence[ProgramItemRow], program: RewardProgram, levels: rubric_scores.Levels
 ) -> list[Answer]:
     """The pool as a program sees it."""
     rubric_hash = rubric.sha256(program) if program.rubric else ""
@@ -120,16 +127,16 @@ def prompt_text(messages: Sequence[Message]) -> str:
     return messages[0]["content"] if len(messages) == 1 else judging.transcript(messages)
 
 
-def _asks(program: RewardProgram) -> bool:
-    """Whether a program's rubric is worth asking: not of one that falls without being run."""
-    return bool(program.rubric) and not ladder.check(program)
+def _asks(program: RewardProgram, smoked: Climb | None) -> bool:
+    """Whether a program's rubric is worth paying for: not of one that has fallen already."""
+    return bool(program.rubric) and (smoked is None or smoked.valid)
 
 
 def _write(
     attempt: run.Run,
     wanted: Mapping[str, RewardProgram],
     items: Sequence[ProgramItemRow],
-    levels: rubric.Levels,
+    levels: rubric_scores.Levels,
     climbs: Mapping[str, Climb],
 ) -> dict[str, Any]:
     rows = _score_rows(wanted, items, levels, climbs)
@@ -159,7 +166,7 @@ def _write(
 def _score_rows(
     wanted: Mapping[str, RewardProgram],
     items: Sequence[ProgramItemRow],
-    levels: rubric.Levels,
+    levels: rubric_scores.Levels,
     climbs: Mapping[str, Climb],
 ) -> Iterator[ProgramScoreRow]:
     for name, program in wanted.items():

@@ -1,8 +1,8 @@
 """Runs reward programs where they can reach nothing: no network, no files, no other process.
 
-Only a job's own process uses this (`align.program_job`); the web process never runs a program. What
-runs behind the walls is `align.inside.driver`; whatever comes out of there is read as if the program
-itself had written it.
+Only a job's own process uses this (`align.program_job`); the web process never runs a program.
+What runs behind the walls is `align.inside.driver`; whatever comes out of there is read as if the
+program itself had written it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 import selectors
 import subprocess
 import time
@@ -101,10 +102,11 @@ class WalledSandbox(Sandbox):
         return None if self._process is None else self._process.pid
 
     def _ask(self, code: str, cases: Sequence[Case]) -> list[Outcome]:
-        request = {"code": code, "cases": [asdict(case) for case in cases]}
+        turn = secrets.token_hex(8)  # so that nothing said beforehand passes for an answer
+        request = {"turn": turn, "code": code, "cases": [asdict(case) for case in cases]}
         try:
             line = self._exchange(json.dumps(request).encode() + b"\n", len(cases))
-            outcomes, breach = read(line, len(cases))
+            outcomes, breach = read(line, turn, len(cases))
         except Breach:
             self._end()
             raise
@@ -146,7 +148,7 @@ def converse(stdin: IO[bytes], stdout: IO[bytes], request: bytes, deadline: floa
             os.set_blocking(pipe.fileno(), False)
             ready.register(pipe, event)
         while not said.endswith(b"\n"):
-            for key, event in ready.select(max(0.0, deadline - time.monotonic())):
+            for _, event in ready.select(max(0.0, deadline - time.monotonic())):
                 if event & selectors.EVENT_WRITE:
                     left = left[_write(stdin, left) :]
                     if not left:
@@ -170,14 +172,16 @@ def _write(pipe: IO[bytes], data: memoryview) -> int:
         raise Breach("ended the process that ran it") from None
 
 
-def read(line: bytes, cases: int) -> tuple[list[Outcome], str | None]:
+def read(line: bytes, turn: str, cases: int) -> tuple[list[Outcome], str | None]:
     """The outcomes that a sandbox told, and the breach that stopped it. Raises Breach for anything
     that `align.inside.driver` does not say."""
     try:
         said = json.loads(line)
+        if said["turn"] != turn:
+            raise ValueError("an answer to nothing that was asked")
         breach = said["breach"]
         outcomes = [_outcome(*one) for one in said["outcomes"]]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise Breach("made its process say what it never says") from None
     if breach is None and len(outcomes) == cases:
         return outcomes, None

@@ -21,7 +21,7 @@ CLONE_THREAD = 0x00010000
 CLONE_NEW = 0x7E020080  # every flag that asks for a namespace
 X32 = 0x40000000
 
-ADDRESSES = 4 << 30  # bytes of address space; most of it is never touched
+ADDRESSES = 1 << 30  # bytes of address space
 CPU = 1800  # seconds that one process may compute; a call's own limit is far below
 FILES = 64
 PROCESSES = 64  # threads count too; root is not held to it, but to the filter

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import pydantic_monty as monty
@@ -19,6 +19,8 @@ from align.inside import confine, guard
 from align.inside.bounds import SAID, read
 
 CALL = "compute_reward(_prompt, _response, _judge, _meta)"
+# Clock, sleep and entropy are asked for from outside the interpreter, as are files; none is given.
+ASKED = monty.OSPolicy(datetime="call_host", random_start="call_host", sleep="call_host")
 PRINTED = 1 << 16  # bytes that one call may print; nobody reads them
 DEEP = 200  # calls within calls
 ALLOCATED = 500  # answers that a worker scores before another takes its place
@@ -31,6 +33,8 @@ class Breach(Exception):
 class Driver:
     def __init__(self, pool: monty.Monty, seconds: float, memory: int) -> None:
         self._pool = pool
+        self._seconds = seconds
+        self._memory = memory
         self._limits = monty.ResourceLimits(
             max_feed_duration_secs=seconds,
             max_turn_duration_secs=seconds,
@@ -41,26 +45,33 @@ class Driver:
         )
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """{"outcomes": one a case, "breach": why the program was stopped or None}: an outcome is
-        [total, components, None, milliseconds] or [None, {}, error, milliseconds]."""
+        """{"turn": the request's, "outcomes": one a case, "breach": why the program was stopped, or
+        None}. An outcome is [total, components, None, milliseconds], or [None, {}, error,
+        milliseconds]."""
+        outcomes, breach = self._outcomes(request["code"], request["cases"])
+        return {"turn": request["turn"], "outcomes": outcomes, "breach": breach}
+
+    def _outcomes(
+        self, code: str, cases: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[list[Any]], str | None]:
         try:
-            text, lines = guard.rewrite(request["code"])
+            text, lines = guard.rewrite(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            return {"outcomes": [], "breach": f"is no Python: {_cut(error)}"}
-        outcomes = []
-        for case in request["cases"]:
+            return [], f"cannot be read: {_cut(error)}"
+        outcomes: list[list[Any]] = []
+        for case in cases:
             started = time.perf_counter()
             try:
                 total, components = read(self._call(text, case))
                 outcome: list[Any] = [total, components, None]
             except Breach as breach:
-                return {"outcomes": outcomes, "breach": str(breach)}
+                return [], str(breach)
             except monty.MontyError as error:
                 outcome = [None, {}, told(error, lines)]
             except Exception as error:  # also of a result that Python cannot hold
                 outcome = [None, {}, _cut(error)]
             outcomes.append([*outcome, round((time.perf_counter() - started) * 1000, 4)])
-        return {"outcomes": outcomes, "breach": None}
+        return outcomes, None
 
     def _call(self, text: str, case: Mapping[str, Any]) -> Any:
         asked: list[str] = []
@@ -70,15 +81,7 @@ class Driver:
             raise PermissionError(f"a program may not use {name}")
 
         try:
-            with self._pool.checkout(
-                limits=self._limits,
-                # Clock, sleep and entropy are asked of `refuse`, as are files and environment.
-                os_policy={
-                    "datetime": "call_host",
-                    "random_start": "call_host",
-                    "sleep": "call_host",
-                },
-            ) as session:
+            with self._pool.checkout(limits=self._limits, os_policy=ASKED) as session:
                 session.feed_run(text, os=refuse, print_callback=monty.CollectString(PRINTED))
                 said = session.feed_run(
                     CALL,
@@ -89,9 +92,11 @@ class Driver:
         except monty.MontyCrashedError as error:
             raise Breach(f"broke the interpreter: {_cut(error)}") from error
         except monty.MontyRuntimeError as error:
-            inner = error.exception()
-            if isinstance(inner, TimeoutError | MemoryError):
-                raise Breach(f"went beyond a limit: {_cut(error)}") from error
+            if isinstance(error.exception(), TimeoutError):
+                raise Breach(f"computed for longer than {self._seconds:g} s") from error
+            if isinstance(error.exception(), MemoryError):
+                most = f"{self._memory >> 20} MiB of memory, or printed more than {PRINTED} bytes"
+                raise Breach(f"wanted more than {most}") from error
             if asked:
                 raise Breach(f"asked for {asked[0]}, which programs may not use") from error
             raise

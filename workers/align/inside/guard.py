@@ -13,9 +13,9 @@ import ast
 MODULES = frozenset({"re", "math", "json", "collections", "unicodedata"})
 NAMES = frozenset(
     {
-        *("eval", "exec", "compile", "open", "input", "breakpoint", "exit", "quit", "help"),
-        *("time", "random", "hash", "id", "object", "type", "super", "memoryview"),
-        *("globals", "locals", "vars", "dir", "setattr", "delattr"),
+        *("eval", "exec", "compile", "open", "input", "breakpoint"),
+        *("time", "random", "hash", "id", "globals", "locals", "vars", "dir"),
+        *("setattr", "delattr"),
     }
 )
 
@@ -29,12 +29,16 @@ def rewrite(code: str) -> tuple[str, dict[int, int]]:
     """The text to run, and which line of `code` each of its lines came from.
 
     An import of another module raises ImportError where it stood, and a name that may not be used
-    NameError. Raises SyntaxError, ValueError, RecursionError or MemoryError for what is no Python.
+    NameError. Raises SyntaxError, ValueError, RecursionError or MemoryError for what is no Python,
+    and ValueError for the rare code that cannot be written anew without changing it.
     """
     tree = ast.fix_missing_locations(_Guard().visit(ast.parse(code)))
     text = ast.unparse(tree)
+    anew = ast.parse(text)
+    if ast.dump(anew) != ast.dump(tree):
+        raise ValueError("its syntax cannot be written in another way")
     lines: dict[int, int] = {}
-    for old, new in zip(ast.walk(tree), ast.walk(ast.parse(text)), strict=False):
+    for old, new in zip(ast.walk(tree), ast.walk(anew), strict=True):
         if isinstance(new, ast.stmt) and isinstance(old, ast.stmt):
             lines.setdefault(new.lineno, old.lineno)
     return text, lines
@@ -49,7 +53,8 @@ class _Guard(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt:
         if node.level or node.module not in MODULES:
-            return _refuse(node, "ImportError", f"{node.module} may not be imported")
+            name = "." * node.level + (node.module or "")
+            return _refuse(node, "ImportError", f"{name} may not be imported")
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
