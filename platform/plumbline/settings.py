@@ -301,7 +301,11 @@ TICK_SECONDS = env_int("TICK_SECONDS", 1)
 # What an hour of a GPU costs, in the currency of each project; "": nobody knows, nothing is priced.
 GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")
 # What else the loop's process looks at, by name because it lies above the loop's layer.
-LOOP_ALSO = ["plumbline.gateway.guarding.Watch", "plumbline.evolve.advance.Watch"]
+LOOP_ALSO = [
+    "plumbline.gateway.guarding.Watch",
+    "plumbline.judges.watch.Watch",
+    "plumbline.evolve.advance.Watch",
+]
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 LOGGING = {

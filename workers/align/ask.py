@@ -19,6 +19,7 @@ from align.judge_jobs import QUESTIONS, REPLIES, AskJob, QuestionRow, ReplyRow
 from align.kept import Kept
 from align.rows import Message
 
+SAMPLE = 300  # characters of the first answer, for a look at it
 ANSWERED = "asked.parts.jsonl"  # one line a finished row
 
 
@@ -50,6 +51,7 @@ def work(attempt: run.Run) -> dict[str, Any]:
         "tokens_out": asker.spent.tokens_out,
         "dollars": round(asker.spent.dollars, 6),
         "stopped": asker.stopped,
+        "sample": next((row["texts"][-1][:SAMPLE] for row in found if row["texts"]), ""),
         "seconds": round(time.monotonic() - started, 3),
     }
 

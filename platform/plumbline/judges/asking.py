@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from align import jobs
 from align.judge_jobs import Asked
-from plumbline.accounts.models import User
+from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Campaign, Completion
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
@@ -54,7 +54,7 @@ def ask(
         return None
     spec, inputs = kind.of(version).job(version, wanted)
     spec = capped(spec, max_dollars, max_tokens)
-    load_own(version, spec)
+    load_own(version.judge.project, spec)
     asked = ({"first": str(one.pk), "second": str(other.pk)} for one, other in wanted)
     with transaction.atomic():
         job = dispatch.submit(version.judge.project, spec, title, {**inputs, PAIRS_ASKED: asked})
@@ -114,11 +114,11 @@ def capped(spec: jobs.Job, max_dollars: float, max_tokens: int) -> jobs.Job:
     return replace(spec, **limits)
 
 
-def load_own(version: JudgeVersion, spec: jobs.Job) -> None:
+def load_own(project: Project, spec: jobs.Job) -> None:
     """Our own engine must have the policy that is to judge; its base model is always there."""
     asked = getattr(spec, "asked", None)
     if isinstance(asked, Asked) and asked.own:
-        policy = Policy.objects.filter(project=version.judge.project, name=asked.model).first()
+        policy = Policy.objects.filter(project=project, name=asked.model).first()
         if policy is not None:
             serving.ensure_loaded(policy)
 

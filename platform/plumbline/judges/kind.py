@@ -114,14 +114,22 @@ def principles(constitution: Constitution) -> list[dict[str, Any]]:
 
 def asked(version: JudgeVersion) -> Asked:
     """Whom a version's job asks: the model that the version froze, at the endpoint's present key
-    and prices. Our own engine is known by an empty address."""
+    and prices. Raises ValueError where the endpoint is retired."""
     endpoint, frozen = version.endpoint, version.settings["endpoint"]
     assert endpoint is not None
-    own = not frozen["url"]
+    if endpoint.retired_at is not None:
+        raise ValueError(f"{endpoint}, which {version} asks, is retired.")
+    return whom(endpoint, frozen["url"], frozen["model"])
+
+
+def whom(endpoint: Endpoint, url: str, model: str) -> Asked:
+    """A model behind an address, by an endpoint's key and prices. Our own engine is known by an
+    empty address."""
+    own = not url
     urls = [f"{one.strip().rstrip('/')}/v1" for one in settings.ENGINE_URL.split(",")]
     return Asked(
-        url=",".join(urls) if own else frozen["url"],
-        model=frozen["model"],
+        url=",".join(urls) if own else url,
+        model=model,
         key_variable=endpoint.key_variable,
         price_in=float(endpoint.price_in),
         price_out=float(endpoint.price_out),

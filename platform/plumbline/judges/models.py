@@ -203,13 +203,15 @@ class Asking(models.Model):
 
 class Revising(models.Model):
     """A job that has answers criticised by a principle and written anew, and what came of it: a
-    comparison of each revised answer with the original in `campaign`, with an AI ballot."""
+    comparison of each revised answer with the original in `campaign`, with an AI ballot. Rounds
+    learn from none of it until a researcher includes it."""
 
     version = models.ForeignKey(JudgeVersion, models.CASCADE, related_name="revisings")
     job = models.OneToOneField(Job, models.CASCADE, related_name="revising")
     campaign = models.ForeignKey(Campaign, models.CASCADE, related_name="+")
     asked_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
     gathered_at = models.DateTimeField(null=True)
+    included_at = models.DateTimeField(null=True)
     cost = models.DecimalField(max_digits=12, decimal_places=6, default=0)
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from plumbline.collect import queue, votes
 from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
 from plumbline.collect.strategy import Picked
+from plumbline.judges.revising import left_out
 from plumbline.loop import retractions
 from plumbline.loop.models import Experiment, Retraction, Round
 
@@ -77,6 +78,8 @@ def offline(experiment: Experiment) -> QuerySet[Comparison]:
 
 def evidence(comparisons: QuerySet[Comparison]) -> QuerySet[Ballot]:
     """The votes that may train a policy or judge one: they stand, on comparisons asked in earnest,
-    neither their voter is excluded nor they are retracted."""
+    neither their voter is excluded nor they are retracted, and they are not of answers that a
+    judge revised, unless somebody included those."""
     said = votes.kept(queue.standing(votes.counted(comparisons)))
+    said = said.filter(~left_out())
     return retractions.without(said, Retraction.objects.filter(undone_at=None))

@@ -1,0 +1,110 @@
+"""Endpoints that judges and writers of programs ask: adding one, asking it a question, retiring it.
+
+What a URL leads to is not looked up here. The worker that asks does that, at every request
+(`align.addresses`), so that nothing can change in between.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from urllib.parse import urlsplit
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from align.judge_jobs import KEY_PREFIX, QUESTIONS, Asked, AskJob, QuestionRow
+from plumbline.accounts.models import Project
+from plumbline.fleet import dispatch
+from plumbline.judges import asking, kind
+from plumbline.judges.models import Check, Endpoint
+
+KEY_NAME = re.compile(KEY_PREFIX + r"[A-Z0-9_]+")
+QUESTION = "Reply with the word ready."
+CHECK_TOKENS = 64
+
+
+def add(
+    project: Project,
+    name: str,
+    url: str,
+    model: str,
+    *,
+    key_variable: str = "",
+    price_in: Decimal = Decimal(0),
+    price_out: Decimal = Decimal(0),
+) -> Endpoint:
+    """Raises ValueError with a sentence for a name that is taken and for whatever cannot work."""
+    if not name.strip():
+        raise ValueError("An endpoint needs a name.")
+    if not model.strip():
+        raise ValueError("An endpoint needs a model: the name that its API knows it by.")
+    if key_variable and not KEY_NAME.fullmatch(key_variable):
+        raise ValueError(
+            f"The key's variable must begin with {KEY_PREFIX} and go on in capitals, digits and "
+            "underscores. It is the variable's name that is kept, never the key."
+        )
+    if price_in < 0 or price_out < 0:
+        raise ValueError("Prices are 0 or more.")
+    try:
+        with transaction.atomic():
+            return Endpoint.objects.create(
+                project=project,
+                name=name.strip()[:80],
+                url=address(url),
+                model=model.strip()[:200],
+                key_variable=key_variable,
+                price_in=price_in,
+                price_out=price_out,
+            )
+    except IntegrityError as error:
+        raise ValueError(f"There is an endpoint called {name.strip()} already.") from error
+
+
+def address(url: str) -> str:
+    """A URL as endpoints keep it: up to and with /v1, or "" for our own engine. Raises ValueError
+    with a sentence for one that no worker would ask."""
+    url = url.strip().rstrip("/")
+    if not url:
+        return ""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("The address must begin with https:// or http://.")
+    if "@" in parts.netloc:
+        raise ValueError("The address must not hold a name or a password; a key has its variable.")
+    if parts.query or parts.fragment or any(sign in url for sign in ", \t\n\\"):
+        raise ValueError("The address must be plain: no spaces, commas, ? or #.")
+    try:
+        known = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        known = False
+    if not known:
+        raise ValueError("The address names no host, or no port that there is.")
+    if parts.path.endswith("/completions"):
+        raise ValueError("Give the address up to and with /v1, without /chat/completions.")
+    if len(url) > 300:
+        raise ValueError("The address is longer than 300 characters.")
+    return url
+
+
+def asked(endpoint: Endpoint) -> Asked:
+    """Whom a job asks, for jobs of an endpoint itself rather than of a judge's version."""
+    return kind.whom(endpoint, endpoint.url, endpoint.model)
+
+
+def check(endpoint: Endpoint) -> Check:
+    """Ask it one question, by a real job. Raises ValueError for one that is retired."""
+    if endpoint.retired_at is not None:
+        raise ValueError(f"{endpoint} is retired.")
+    spec = AskJob(asked=asked(endpoint), max_tokens=CHECK_TOKENS)
+    asking.load_own(endpoint.project, spec)
+    row: QuestionRow = {"id": "check", "messages": [{"role": "user", "content": QUESTION}]}
+    with transaction.atomic():
+        job = dispatch.submit(endpoint.project, spec, f"Check of {endpoint}", {QUESTIONS: [row]})
+        return Check.objects.create(endpoint=endpoint, job=job)
+
+
+def retire(endpoint: Endpoint) -> None:
+    """Nothing asks it any more. What was said stays, and a judge that asked it can be revised to
+    ask another."""
+    Endpoint.objects.filter(pk=endpoint.pk, retired_at=None).update(retired_at=timezone.now())
