@@ -123,7 +123,7 @@ class EvolutionForm(forms.Form):
         self._choose(
             "prompt_set",
             [
-                (pk, f"{one.name}: {one.train} to train on, {one.heldout} held out")  # type: ignore[attr-defined]  # annotated
+                (pk, f"{one.name}: {one.train} to train on, {one.heldout} held out")
                 for pk, one in self.sets.items()
             ],
         )
@@ -145,7 +145,7 @@ class EvolutionForm(forms.Form):
         sizes = [data.get(f"{one}_prompts") for one in ("chosen", "spare", "hidden")]
         if found is not None and None not in sizes:
             chosen, spare, hidden = (int(one or 0) for one in sizes)
-            train, heldout = found.train, found.heldout  # type: ignore[attr-defined]  # annotated
+            train, heldout = found.train, found.heldout
             if train < chosen + spare or train + heldout < chosen + spare + hidden:
                 self.add_error(
                     "prompt_set",

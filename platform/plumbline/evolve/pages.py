@@ -166,7 +166,7 @@ def _stages(now: Generation | None) -> list[tuple[str, str]]:
     if now is None:
         return []
     at = now.failed_at if now.stage == Stage.FAILED else now.stage
-    shown = [one for one in SHOWN if one != Stage.POOL or now.number == 1]
+    shown: list[Stage] = [one for one in SHOWN if one != Stage.POOL or now.number == 1]
     if now.stage in (Stage.DONE, Stage.CANCELLED):
         return [(str(one.label), "done" if now.stage == Stage.DONE else "todo") for one in shown]
     place = shown.index(Stage(at)) if at in shown else 0

@@ -65,7 +65,7 @@ def _built(data: Mapping[str, Any]) -> RewardProgram:
         raise ValueError("The code of a program is a text.")
     rubric = tuple(_criterion(one) for one in _list(data.get("rubric")))
     code = _from_first_statement(code)
-    kind = data.get("kind") or ("hybrid" if code and rubric else "code" if code else "rubric")
+    kind: Any = data.get("kind") or ("hybrid" if code and rubric else "code" if code else "rubric")
     if kind not in ("code", "rubric", "hybrid"):
         raise ValueError(f"The kind of a program is code, rubric or hybrid, not {kind!r}.")
     if kind != "rubric" and not code:
