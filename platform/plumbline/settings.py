@@ -60,6 +60,7 @@ PRODUCTION = env_bool("PLUMBLINE_PRODUCTION", False)
 HOME = Path(env("PLUMBLINE_HOME", str(ROOT / ".plumbline"))).resolve()
 RUNS_DIR = HOME / "runs"  # one folder per job; shared storage when there are several hosts
 SCORES_DIR = HOME / "scores"  # rewards by model and text, shared by all jobs
+RUBRICS_DIR = HOME / "rubrics"  # scores by rubric, judge and text, shared by all jobs
 UPLOADS_DIR = HOME / "uploads"
 
 

@@ -22,7 +22,8 @@ LONG = 20_000  # characters
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One of the pool. `judge`: the rubric's scores; a criterion that got none is None."""
+    """One of the pool. `judge`: the rubric's scores; a criterion that got none is None, and the
+    answer is not scored: `unjudged` says why."""
 
     id: str
     prompt: str
@@ -30,6 +31,7 @@ class Answer:
     tokens: int
     turns: int
     judge: Mapping[str, int | None]
+    unjudged: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,10 +222,9 @@ def _case(program: RewardProgram, answer: Answer) -> Case:
 
 
 def _unjudged(answer: Answer) -> Outcome | None:
-    missing = [name for name, level in answer.judge.items() if level is None]
-    if not missing:
+    if None not in answer.judge.values():
         return None
-    return Outcome(total=None, error=f"the judge gave no score by {', '.join(missing)}")
+    return Outcome(total=None, error=answer.unjudged or "the judge gave no score")
 
 
 def _fallen(rung: str, problems: Sequence[str], pool: Sequence[Answer]) -> Climb:

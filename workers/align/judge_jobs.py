@@ -22,6 +22,11 @@ PROGRAMS_CHECKED = "programs_checked.jsonl"  # ProgramJob out: ProgramCheckedRow
 # Of a program's ladder, in order; "scoring" is where a program falls that is only used.
 RUNGS = ("static", "smoke", "scoring", "determinism", "pool", "speed")
 
+UNASKED = "not scored by the rubric: a cap was met"  # the error of such an answer
+
+# In the workers' environment: "rlimits" runs programs without bubblewrap (`align.walls`).
+SANDBOX = "PLUMBLINE_SANDBOX"
+
 # In the workers' environment: host:port, with commas between, that may be asked though private.
 PRIVATE_ENDPOINTS = "PLUMBLINE_PRIVATE_ENDPOINTS"
 KEY_PREFIX = "PLUMBLINE_ENDPOINT_"  # of the only environment variables that may hold a key

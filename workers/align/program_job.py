@@ -30,6 +30,7 @@ from align.judge_jobs import (
 )
 from align.programs import RewardProgram
 from align.rows import Message
+from align.rubric_scores import Judged
 from align.sandbox import Sandbox, WalledSandbox
 
 MOST = 8  # programs that run at a time
@@ -57,13 +58,13 @@ def work(attempt: run.Run) -> dict[str, Any]:
         judged = rubric_scores.ask(attempt, job, asking, items)
 
         def climb(name: str, first: Sandbox, second: Sandbox) -> Climb:
-            pool = answers(items, wanted[name], judged.levels)
+            pool = answers(items, wanted[name], judged)
             if not job.check:
                 return climbing.score(wanted[name], pool, first)
             return climbing.climb(wanted[name], pool, first, second, smoked[name])
 
         climbs = _each(attempt, job, wall, wanted, climb)
-    return _write(attempt, wanted, items, judged.levels, climbs) | {
+    return _write(attempt, wanted, items, judged, climbs) | {
         **judged.told,
         "walls": "bubblewrap" if wall.bwrap else "limits only",
         "warnings": warnings,
@@ -104,7 +105,7 @@ def _each(
 
 
 def answers(
-    items: Sequence[ProgramItemRow], program: RewardProgram, levels: rubric_scores.Levels
+    items: Sequence[ProgramItemRow], program: RewardProgram, judged: Judged
 ) -> list[Answer]:
     """The pool as a program sees it."""
     rubric_hash = rubric.sha256(program) if program.rubric else ""
@@ -116,7 +117,8 @@ def answers(
             response=item["text"],
             tokens=item["tokens"],
             turns=sum(one["role"] == "user" for one in item["messages"]),
-            judge=levels.get((rubric_hash, item["id"]), unknown),
+            judge=judged.levels.get((rubric_hash, item["id"]), unknown),
+            unjudged=judged.errors.get((rubric_hash, item["id"]), ""),
         )
         for item in items
     ]
@@ -136,10 +138,10 @@ def _write(
     attempt: run.Run,
     wanted: Mapping[str, RewardProgram],
     items: Sequence[ProgramItemRow],
-    levels: rubric_scores.Levels,
+    judged: Judged,
     climbs: Mapping[str, Climb],
 ) -> dict[str, Any]:
-    rows = _score_rows(wanted, items, levels, climbs)
+    rows = _score_rows(wanted, items, judged, climbs)
     jobs.write_rows(attempt.folder / PROGRAM_SCORES, rows)
     jobs.write_rows(
         attempt.folder / PROGRAMS_CHECKED,
@@ -166,11 +168,11 @@ def _write(
 def _score_rows(
     wanted: Mapping[str, RewardProgram],
     items: Sequence[ProgramItemRow],
-    levels: rubric_scores.Levels,
+    judged: Judged,
     climbs: Mapping[str, Climb],
 ) -> Iterator[ProgramScoreRow]:
     for name, program in wanted.items():
-        known = answers(items, program, levels)
+        known = answers(items, program, judged)
         for item, answer, outcome in zip(items, known, climbs[name].outcomes, strict=True):
             yield ProgramScoreRow(
                 program=name,

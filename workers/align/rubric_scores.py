@@ -16,7 +16,7 @@ from typing import Any
 
 from align import askers, chat, rubric, run
 from align.chat import Chat, OverBudget, Refused, Reply
-from align.judge_jobs import Asked, ProgramItemRow, ProgramJob
+from align.judge_jobs import UNASKED, Asked, ProgramItemRow, ProgramJob
 from align.kept import Kept
 from align.programs import Criterion, RewardProgram
 
@@ -30,9 +30,10 @@ Turn = tuple[str, ProgramItemRow]
 
 @dataclass
 class Judged:
-    """`told`: figures for the job's result."""
+    """`errors`: why there are none, where there are none. `told`: figures for the job's result."""
 
     levels: dict[tuple[str, str], Scores] = field(default_factory=dict)
+    errors: dict[tuple[str, str], str] = field(default_factory=dict)
     told: dict[str, Any] = field(default_factory=dict)
 
 
@@ -101,12 +102,16 @@ class Asking:
             raise ValueError(errors[0])
 
     def judged(self) -> Judged:
-        levels: dict[tuple[str, str], Scores] = {}
+        found = Judged()
         for name, item in self._turns:
+            key = self._key(name, item)
             nothing = dict.fromkeys((one.id for one in self._rubrics[name]), None)
-            levels[name, item["id"]] = self._found.get(self._key(name, item), nothing)
+            found.levels[name, item["id"]] = self._found.get(key, nothing)
+            if key not in self._found:
+                error = self._kept.rows[key]["error"] if key in self._kept.rows else UNASKED
+                found.errors[name, item["id"]] = error
         asked = len(self._kept.rows)
-        told = {
+        found.told = {
             "rubric_scores": len(self._found),
             "from_cache": self._known,
             "asked": asked,
@@ -117,7 +122,7 @@ class Asking:
             "dollars": round(self._spent.dollars, 6),
             "stopped": self._stopped,
         }
-        return Judged(levels, told)
+        return found
 
     def _missing(self) -> Iterator[Turn]:
         """Each text once, also where two items have the same."""
@@ -169,7 +174,7 @@ class Asking:
             row["tokens_out"] += reply.tokens_out
             if (scores := rubric.read(reply.text, criteria)) is not None:
                 return row | {"scores": scores}
-        return row | {"error": "The judge's reply, asked for twice, does not score the rubric."}
+        return row | {"error": "the judge's reply, asked for twice, does not score the rubric"}
 
     async def _reply(
         self, client: Chat, criteria: Sequence[Criterion], item: ProgramItemRow, again: bool

@@ -21,21 +21,22 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from align.inside import confine
+from align.judge_jobs import SANDBOX
 
-SWITCH = "PLUMBLINE_SANDBOX"
 SCRATCH = 16 << 20  # bytes of the private /tmp
 PATIENCE = 60.0  # seconds that the walls may take to stand
 FLAGS = ("-s", "-B")
 INSIDE = Path(__file__).with_name("inside")
 DRIVER = "align.inside.driver"
 INSTALL = "install it (Debian and Ubuntu: apt install bubblewrap)"
-ANYWAY = f"or set {SWITCH}=rlimits to run programs without these walls"
+ANYWAY = f"or set {SANDBOX}=rlimits to run programs without these walls"
 
 WRAPPER = """#!{python} -sB
 import sys
 
 sys.path.insert(0, {packages!r})
 from align.inside import confine
+from align.judge_jobs import SANDBOX
 
 confine.become({monty!r}, *sys.argv[1:])
 """
@@ -82,9 +83,9 @@ def standing(environment: Mapping[str, str] | None = None) -> Iterator[Walls]:
     Raises ValueError saying what to install, where bubblewrap is missing or may not make
     namespaces and nobody switched it off.
     """
-    wish = (os.environ if environment is None else environment).get(SWITCH, "bubblewrap")
+    wish = (os.environ if environment is None else environment).get(SANDBOX, "bubblewrap")
     if wish not in ("bubblewrap", "rlimits"):
-        raise ValueError(f"{SWITCH} is {wish!r}; it can be bubblewrap or rlimits")
+        raise ValueError(f"{SANDBOX} is {wish!r}; it can be bubblewrap or rlimits")
     with tempfile.TemporaryDirectory(prefix="plumbline-sandbox-") as name:
         folder = Path(name)
         walls = limits_only(folder) if wish == "rlimits" else bubblewrap(folder)
@@ -128,7 +129,7 @@ def limits_only(folder: Path) -> Walls:
         packages=packages,
         wrapper=str(wrapper),
         environment={"PYTHONPATH": packages},
-        warning=f"{SWITCH}=rlimits: programs run without bubblewrap. They can start no process and"
+        warning=f"{SANDBOX}=rlimits: programs run without bubblewrap. They can start no process and"
         " open no connection, but files that this account may read are not hidden from one that"
         " breaks out of its interpreter",
     )

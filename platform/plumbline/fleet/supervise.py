@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
 from align import jobs
-from align.judge_jobs import KEY_PREFIX, PRIVATE_ENDPOINTS
+from align.judge_jobs import KEY_PREFIX, PRIVATE_ENDPOINTS, SANDBOX
 from align.tether import tethered
 from plumbline.fleet import claims, devices
 from plumbline.fleet.models import Job
@@ -37,6 +37,7 @@ BAD_JOB = 2  # the child's exit status when retrying cannot help
 
 # What a child gets of the environment; everything else, secrets among it, stays here.
 PASSED = {"HOME", "LANG", "PATH", "PYTHONPATH", "TERM", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"}
+PASSED |= {SANDBOX}
 PASSED_PREFIXES = ("CUDA_", "LC_", "LD_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "PYTORCH_", "TORCH_")
 
 Leaving = Callable[[], bool]

@@ -114,7 +114,7 @@ def _version(
         number=number,
         settings=frozen,
         sha256=digest(judge.kind, frozen),
-        endpoint=parts.endpoint if ENDPOINT in made.needs else None,
+        endpoint=parts.endpoint if ENDPOINT in frozen else None,
         reward_model=parts.reward_model if REWARD_MODEL in made.needs else None,
         created_by=by,
     )
