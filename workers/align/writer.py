@@ -8,19 +8,17 @@ problem stands beside it. Nothing that was written is run here.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from align import chat, jobs, run, seeded_writer
+from align import askers, chat, jobs, run, seeded_writer
 from align.icpl import replies
 from align.judge_jobs import CALLS, WRITTEN, CallRow, WriteJob, WrittenRow
+from align.kept import Kept
 from align.programs import RewardProgram, from_json, to_json
 from align.rows import Message
 
-KEPT = "written.partial.jsonl"
+PARTS = "written.partial.jsonl"
 
 
 def work(attempt: run.Run) -> dict[str, Any]:
@@ -29,28 +27,24 @@ def work(attempt: run.Run) -> dict[str, Any]:
     if not isinstance(job, WriteJob):
         raise ValueError(f"align.writer does write jobs, not {job.kind} jobs")
     calls: list[Any] = list(jobs.read_rows(attempt.folder / CALLS))
-    kept = _kept(attempt.folder / KEPT)
-    with (attempt.folder / KEPT).open("a", encoding="utf-8") as out:
+    with Kept(attempt.folder / PARTS) as kept:
+        missing = [call for call in calls if call["id"] not in kept.rows]
 
         def keep(row: WrittenRow) -> None:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-            kept[row["id"]] = row
-            attempt.progress(len(kept), len(calls), "replies")
+            kept.add({"key": row["id"], **row})
+            attempt.progress(len(kept.rows), len(calls), "replies")
 
-        missing = [call for call in calls if call["id"] not in kept]
         if job.asked is None:
             for call in missing:
                 attempt.check()
                 keep(seeded(call, job.rubric))
         else:
             asyncio.run(_ask(attempt, job, missing, keep))
-    rows = [kept[call["id"]] for call in calls]
+    rows = [kept.rows[call["id"]] for call in calls]
     if rows and all(row["error"] for row in rows):
         raise ValueError(f"The writer answered no call. {rows[0]['error']}")
     jobs.write_rows(attempt.folder / WRITTEN, rows)
-    (attempt.folder / KEPT).unlink(missing_ok=True)
+    kept.path.unlink(missing_ok=True)
     return {
         "replies": len(rows),
         "programs": sum(row["program"] is not None for row in rows),
@@ -95,39 +89,38 @@ def merged(messages: Sequence[Message]) -> list[Message]:
 
 
 async def _ask(
-    attempt: run.Run, job: WriteJob, calls: Sequence[CallRow], keep: Callable[[WrittenRow], None]
+    attempt: run.Run,
+    job: WriteJob,
+    calls: Sequence[CallRow],
+    keep: Callable[[WrittenRow], None],
 ) -> None:
     assert job.asked is not None
-
-    async def one(endpoint: chat.Chat, call: CallRow) -> None:
-        attempt.check()
-        error, reply = "", chat.Reply("")
-        try:
-            reply = await endpoint.ask(
-                merged(call["messages"]),
-                temperature=job.temperature if call["wants"] == "program" else 0.0,
-                max_tokens=job.max_tokens,
-                seed=call["seed"],
-            )
-        except chat.Refused as refused:
-            error = str(refused)
-        except chat.OverBudget as over:
-            error = f"Not asked: {over}."
-        row = _row(call, "", None, "") if error else read(call, reply.text)
-        if reply.finish_reason == "length" and row["program"] is None and row["problem"]:
-            row["problem"] = f"The reply was cut off at {job.max_tokens} tokens."
-        row |= {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "error": error}
-        keep(row)
-
     async with chat.connect(job.asked) as endpoint:
-        tasks = [asyncio.create_task(one(endpoint, call)) for call in calls]
-        try:
-            for task in asyncio.as_completed(tasks):
-                await task
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+
+        async def some(turns: Iterator[CallRow]) -> None:
+            for call in turns:
+                keep(await _one(endpoint, job, call))
+
+        await askers.share(attempt, calls, job.asked.concurrency, some)
+
+
+async def _one(endpoint: chat.Chat, job: WriteJob, call: CallRow) -> WrittenRow:
+    """One call's reply. What the endpoint will not do is that call's trouble alone."""
+    try:
+        reply = await endpoint.ask(
+            merged(call["messages"]),
+            temperature=job.temperature if call["wants"] == "program" else 0.0,
+            max_tokens=job.max_tokens,
+            seed=call["seed"],
+        )
+    except chat.Refused as refused:
+        return {**_row(call, "", None, ""), "error": str(refused)}
+    except chat.OverBudget as over:
+        return {**_row(call, "", None, ""), "error": f"Not asked: {over}."}
+    row = read(call, reply.text)
+    if reply.finish_reason == "length" and row["problem"]:
+        row["problem"] = f"The reply was cut off at {job.max_tokens} tokens. {row['problem']}"
+    return {**row, "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out}
 
 
 def _row(call: CallRow, reply: str, program: RewardProgram | None, problem: str) -> WrittenRow:
@@ -140,18 +133,6 @@ def _row(call: CallRow, reply: str, program: RewardProgram | None, problem: str)
         "tokens_out": 0,
         "error": "",
     }
-
-
-def _kept(path: Path) -> dict[str, WrittenRow]:
-    """What an earlier attempt left; a line that was being written when it died goes."""
-    if not path.is_file():
-        return {}
-    lines = path.read_bytes().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n")]
-    rows: list[Any] = [json.loads(line) for line in whole]
-    with path.open("r+b") as file:
-        file.truncate(sum(map(len, whole)))
-    return {row["id"]: row for row in rows}
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def spec(evolution: Evolution) -> ProgramJob:
     endpoint = evolution.rubric_endpoint
     return ProgramJob(
         asked=work.endpoint(endpoint) if endpoint else None,
-        cache=str(settings.SCORES_DIR / "rubrics") if endpoint else None,
+        cache=str(settings.RUBRICS_DIR) if endpoint else None,
     )
 
 

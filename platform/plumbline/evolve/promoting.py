@@ -14,6 +14,7 @@ from plumbline.policies.models import Deployment
 
 Status = Program.Status
 KIND = "program"
+PROMPTS = 64  # of a round that a program labels, and as many held-out ones
 
 
 def latest(program: Program) -> Trial | None:
@@ -33,7 +34,7 @@ def promote(program: Program, name: str, by: User) -> JudgeVersion:
             program.generation.evolution.project,
             name,
             KIND,
-            {"temperature": trial.temperature},
+            {"temperature": min(max(trial.temperature, 1e-6), 1000.0)},
             program=program.program,
             endpoint=program.generation.evolution.rubric_endpoint,
             by=by,
@@ -67,7 +68,7 @@ def try_out(program: Program, by: User) -> Experiment:
         project=evolution.project, name__startswith=f"{evolution.name}: program"[:70]
     ).count()
     again = f" ({number + 1})" if number else ""
-    return Experiment.objects.create(
+    made = Experiment.objects.create(
         project=evolution.project,
         name=f"{evolution.name[:50]}: program {program} judges{again}",
         created_by=by,
@@ -79,8 +80,8 @@ def try_out(program: Program, by: User) -> Experiment:
         samples_per_prompt=4,
         max_tokens=evolution.max_tokens,
         heldout_prompts=min(PROMPTS, heldout),
-        labels=Experiment.Labels.BALLOTS,
+        labels=Experiment.Labels.JUDGE,
+        slice_percent=0,
     )
-
-
-PROMPTS = 64
+    made.labellers.set([program.judge.judge])
+    return made

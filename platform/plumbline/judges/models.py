@@ -256,3 +256,7 @@ class Check(models.Model):
 
     def __str__(self) -> str:
         return f"check of {self.endpoint}"
+
+
+from plumbline.judges.calibration_models import Attack as Attack  # noqa: E402  # for Django
+from plumbline.judges.calibration_models import Calibration as Calibration  # noqa: E402

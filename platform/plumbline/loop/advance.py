@@ -23,6 +23,7 @@ from plumbline.fleet import claims
 from plumbline.loop import (
     autopilot,
     blending,
+    calibrating,
     campaigns,
     checkpoints,
     decisions,
@@ -31,6 +32,7 @@ from plumbline.loop import (
     history,
     holdout,
     inspection,
+    judging,
     labelling,
     picking,
     rebuilding,
@@ -51,6 +53,7 @@ def tick() -> None:
     """One look at everything: lost jobs go back to their queue, rounds move, new rounds begin."""
     claims.sweep()
     inspection.collect()
+    calibrating.collect()
     active = Experiment.objects.filter(state=Experiment.State.ACTIVE)
     for round in Round.objects.exclude(stage__in=OVER).filter(experiment__in=active):
         advance(round)
@@ -77,6 +80,7 @@ def advance(round: Round) -> None:
 
 def choose_prompts(round: Round) -> Stage | None:
     """Training prompts the experiment has seen least often, in an order its seed fixes."""
+    judging.pin(round)
     if round.replays is not None:
         return rebuilding.replay(round)
     experiment = round.experiment
@@ -280,8 +284,7 @@ def evaluate(round: Round) -> Stage | None:
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
         rows.import_scores(job, model)
-    by_people = round.experiment.judge == Experiment.Judge.PEOPLE
-    if by_people and not evaluation.people_have_judged(round):
+    if not evaluation.judged(round):
         return None
     if round.experiment.blend and not blending.score(round):
         return None

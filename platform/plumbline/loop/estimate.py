@@ -19,7 +19,7 @@ from plumbline.accounts.models import Project
 from plumbline.collect import throughput
 from plumbline.collect.models import Campaign
 from plumbline.loop import speeds
-from plumbline.loop.models import Experiment, RoundStage, Stage
+from plumbline.loop.models import FRESH, JUDGED, Experiment, RoundStage, Stage
 from plumbline.loop.speeds import NOTHING, Range
 
 HOUR = 3600.0
@@ -87,12 +87,15 @@ def of_a_round(values: Mapping[str, Any]) -> Work:
     """Units of a round, from the form's values. Pairs of answers that are all alike ask nobody, so
     votes are at most what is said, and may be a good part less."""
     prompts, samples = values["prompts_per_round"], _drawn(values)
-    fresh = values["labels"] == Experiment.Labels.PEOPLE
+    fresh = values["labels"] in FRESH
     compared = values["prompts_compared"] or prompts
     heldout, overlap = values["heldout_prompts"], values["overlap"]
     by_model = values["pairs_from"] == Experiment.Pairs.REWARD_MODEL
-    by_people = values["judge"] == Experiment.Judge.PEOPLE
-    asked = compared * overlap * fresh + heldout * overlap * by_people
+    least, asked = (heldout * overlap * one for one in _face_offs(values))
+    least += 0.6 * compared * overlap * fresh * _seen(values)[0]
+    asked += compared * overlap * fresh * _seen(values)[1]
+    if values["labels"] in JUDGED and values.get("votes_at_most"):
+        asked = min(asked, values["votes_at_most"] + heldout * overlap * _face_offs(values)[1])
     units: dict[str, list[tuple[str, Range]]] = {"sample": [], "score": [], "reward": []}
     if fresh:
         units["sample"].append(("Answers to training prompts", _exactly(prompts * samples)))
@@ -100,7 +103,7 @@ def of_a_round(values: Mapping[str, Any]) -> Work:
     units["score"].append(("Judging held-out answers", Range(2 * heldout, 3 * heldout)))
     if by_model:
         units["score"].append(("Scoring samples", _exactly(prompts * samples)))
-    if by_model or not by_people:
+    if by_model or values["judge"] == Experiment.Judge.REWARD_MODEL:
         copies = 1 + int(values.get("reward_folds") or 0)
         epochs = int(values.get("reward_epochs") or 1)
         rows = compared if fresh else prompts
@@ -111,7 +114,27 @@ def of_a_round(values: Mapping[str, Any]) -> Work:
     most = prompts * each if by_model else compared * (overlap if not fresh else 1)
     factor = replayed.get(values.get("replay", "none"), 1.0) * values["epochs"]
     units["train"] = [("Training the policy", Range(0.6 * most * factor, most * factor))]
-    return Work(Range(0.6 * asked, asked), units)
+    return Work(Range(min(least, asked), asked), units)
+
+
+def _seen(values: Mapping[str, Any]) -> tuple[float, float]:
+    """The share of the comparisons that people see, at least and at most: where judges label, the
+    random slice, and where they sort, whatever they are not sure of."""
+    slice_ = float(values.get("slice_percent") or 0) / 100
+    if values["labels"] == Experiment.Labels.JUDGE:
+        return slice_, slice_
+    return (slice_, 1.0) if values["labels"] == Experiment.Labels.TRIAGE else (1.0, 1.0)
+
+
+def _face_offs(values: Mapping[str, Any]) -> tuple[float, float]:
+    """The share of the face-offs that people judge, at least and at most; answers that are alike
+    are asked of nobody."""
+    if values["judge"] == Experiment.Judge.PEOPLE:
+        return 0.6, 1.0
+    if values["judge"] == Experiment.Judge.JUDGE:
+        share = float(values.get("face_off_percent") or 0) / 100
+        return 0.6 * share, share
+    return 0.0, 0.0
 
 
 def _exactly(amount: float) -> Range:
@@ -171,7 +194,9 @@ def _votes(votes: Range, values: Mapping[str, Any]) -> Part:
         return Part("Votes", NOTHING, "Nobody is asked: ballots that are there are read.")
     compared = values["prompts_compared"] or values["prompts_per_round"]
     asked = f"{compared} comparisons × {values['overlap']} × {values['rounds_wanted']} rounds"
-    if values["labels"] != Experiment.Labels.PEOPLE:
+    if values["labels"] in JUDGED:
+        asked = f"{asked}, of which people see what judges leave them"
+    if values["labels"] not in FRESH:
         asked = "The evaluation's face-offs"
     elif values["judge"] == Experiment.Judge.PEOPLE:
         asked += ", and the evaluations' face-offs"
@@ -191,7 +216,7 @@ def _labelling(project: Project, votes: Range, values: Mapping[str, Any]) -> Par
         amount = Range(votes.low * A_VOTE.low, votes.high * A_VOTE.high)
         source = "Rough: one person at work, 15 to 60 s a vote; more people take less."
     minutes = values.get("deadline_minutes") or 0
-    if minutes and values["labels"] == Experiment.Labels.PEOPLE:
+    if minutes and values["labels"] in FRESH:
         most = minutes * 60.0 * values["rounds_wanted"]
         amount = Range(min(amount.low, most), min(amount.high, most))
         source += " No round waits beyond its deadline."

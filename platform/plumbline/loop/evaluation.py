@@ -18,6 +18,7 @@ from plumbline.collect import queue, votes
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.collect.strategy import Picked
 from plumbline.loop import campaigns, gates, rounds, rows
+from plumbline.loop import face_offs as face_offs_of_judge
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.loop.winrate import WinRate
 from plumbline.policies.models import Policy, RewardModel
@@ -93,7 +94,8 @@ def face_offs(round: Round) -> Iterator[tuple[int, list[Completion]]]:
     assert round.policy_out is not None
     theirs = {a.prompt_id: a for a in answers(round, opponents(round)["current"])}
     for mine in answers(round, round.policy_out):
-        if mine.text != theirs[mine.prompt_id].text:
+        other = theirs[mine.prompt_id]
+        if mine.text != other.text and face_offs_of_judge.drawn(round, mine, other):
             yield mine.prompt_id, [mine, theirs[mine.prompt_id]]
 
 
@@ -113,6 +115,24 @@ def people_have_judged(round: Round) -> bool:
     return True
 
 
+def judged(round: Round) -> bool:
+    """Whether people and judges have said what they are asked; true where neither is."""
+    by = round.experiment.judge
+    if by == Experiment.Judge.PEOPLE:
+        return people_have_judged(round)
+    if by != Experiment.Judge.JUDGE:
+        return True
+    assert round.policy_out is not None
+    mine = {a.prompt_id: a for a in answers(round, round.policy_out)}
+    theirs = {
+        against: {a.prompt_id: a for a in answers(round, opponent)}
+        for against, opponent in opponents(round).items()
+    }
+    # People are asked at once, so that they and the judge work at the same time.
+    by_people = not round.experiment.face_off_percent or people_have_judged(round)
+    return face_offs_of_judge.asked(round, mine, theirs) and by_people
+
+
 def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
     """One Evaluation row per opponent; recording twice leaves the same rows."""
     assert round.policy_out is not None
@@ -126,6 +146,8 @@ def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
             if against != "current":
                 continue  # people compare the candidate with what is deployed, nothing else
             won = _by_people(round, identical=_identical(mine, theirs))
+        elif round.experiment.judge == Experiment.Judge.JUDGE:
+            won = face_offs_of_judge.outcome(round, against, mine, theirs)
         else:
             won = by_scores(mine, theirs, scores)
         low, high = won.interval()
@@ -158,11 +180,7 @@ def gate(round: Round) -> dict[str, Any]:
     metrics = round.policy_out.metrics
     return gates.record(
         gates.checks(
-            against_current=WinRate(
-                wins=against_current.wins,
-                ties=against_current.ties,
-                losses=against_current.losses,
-            ),
+            against_current=face_offs_of_judge.of_row(against_current),
             gate_win_rate=experiment.gate_win_rate,
             kl=against_current.kl,
             gate_kl=experiment.gate_kl,

@@ -9,12 +9,15 @@ from django import forms
 from align.knobs import Knob
 
 
-def number(label: str, help: str, *, least: int, most: int, unit: str = "") -> forms.IntegerField:
+def number(
+    label: str, help: str, *, least: int, most: int, unit: str = "", required: bool = True
+) -> forms.IntegerField:
     """A whole-number field whose bounds are told in a sentence."""
     say = f"{label} must be between {least} and {most}."
     return forms.IntegerField(
         label=f"{label} ({unit})" if unit else label,
         help_text=help,
+        required=required,
         min_value=least,
         max_value=most,
         error_messages={

@@ -24,10 +24,11 @@ from align.pairing import RULES
 from plumbline.accounts.models import Project, User
 from plumbline.collect import selection
 from plumbline.collect.models import Campaign, Prompt, PromptSet
-from plumbline.loop import examples, refusals, rewarding
+from plumbline.judges.models import Judge
+from plumbline.loop import examples, judge_refusals, refusals, rewarding
 from plumbline.loop.fields import knob_field
 from plumbline.loop.launch import Settings
-from plumbline.loop.models import Experiment
+from plumbline.loop.models import FRESH, Experiment
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy
 
@@ -39,6 +40,7 @@ REWARD = {"reward_learning_rate": "learning_rate", "reward_epochs": "epochs"}
 APART = {
     *(*OPTIMISER, *WEIGHTS, *REWARD, *rewarding.ENSEMBLE, *rewarding.LABELS),
     *("start", "soup_with", "prompt_set", "asked_as", "reward_objective", "agreement"),
+    *("labellers", "evaluator"),
 }  # not plain columns
 USUAL_PROMPTS = 64
 
@@ -83,6 +85,8 @@ def like(experiment: Experiment) -> dict[str, Any]:
         "soup_with": str(experiment.soup_with_id or ""),
         "prompt_set": str(experiment.prompt_set_id),
         "asked_as": str(experiment.asked_as_id or ""),
+        "labellers": [str(one.pk) for one in experiment.labellers.order_by("pk")],
+        "evaluator": str(experiment.evaluator_id or ""),
     }
 
 
@@ -116,6 +120,9 @@ class ExperimentForm(Settings):
         }
         self.campaigns = {
             str(one.pk): one for one in Campaign.objects.filter(project=project, purpose="train")
+        }
+        self.judges = {
+            str(one.pk): one for one in Judge.objects.filter(project=project, retired_at=None)
         }
         trained = Policy.objects.filter(project=project).exclude(weights=Policy.Weights.BASE)
         self.policies = {str(one.pk): one for one in trained}
@@ -161,6 +168,11 @@ class ExperimentForm(Settings):
         prompts = self.sets.get(data.get("prompt_set", ""))
         for name, sentence in refusals.of(self.project, data, prompts):
             self.add_error(name, sentence)
+        for name in judge_refusals.NUMBERS:
+            if data.get(name) is None and name not in self.errors:  # left empty: as it comes
+                data[name] = judge_refusals.usual(name)
+        for name, sentence in judge_refusals.of(data, self.judges):
+            self.add_error(name, sentence)
         self._clean_knobs(data)
         self.clean_reward(data)
         asked_as = self.campaigns.get(data.get("asked_as", ""))
@@ -182,7 +194,7 @@ class ExperimentForm(Settings):
         weights = {name: data[name] for name in WEIGHTS}
         reward = {field: data[name] for name, field in REWARD.items()}
         with transaction.atomic():
-            return Experiment.objects.create(
+            made = Experiment.objects.create(
                 project=self.project,
                 created_by=user,
                 algorithm=data["algorithm"],
@@ -191,12 +203,15 @@ class ExperimentForm(Settings):
                 soup_with=self.policies.get(data["soup_with"]),
                 prompt_set=self.sets[data["prompt_set"]],
                 asked_as=self.campaigns.get(data["asked_as"]),
+                evaluator=self.judges.get(data["evaluator"]),
                 weights={**weights, "alpha": 2 * data["rank"]},
                 optimiser={name: data[name] for name in OPTIMISER},
                 reward_optimiser={**reward, "micro_batch_tokens": data["micro_batch_tokens"]},
                 **self.reward_columns(),
                 **plain,
             )
+            made.labellers.set([self.judges[pk] for pk in data["labellers"]])
+            return made
 
     def _offer(self) -> None:
         """The choices that depend on the project and on what is installed."""
@@ -206,6 +221,9 @@ class ExperimentForm(Settings):
         self._choose("soup_with", [("", "None"), *trained])
         asked = [(pk, one.name) for pk, one in self.campaigns.items()]
         self._choose("asked_as", [("", "None: they compare, without guidelines"), *asked])
+        named = [(pk, one.name) for pk, one in self.judges.items()]
+        self._choose("labellers", named)
+        self._choose("evaluator", [("", "None"), *named])
         self._choose(
             "prompt_set",
             [
@@ -230,7 +248,7 @@ class ExperimentForm(Settings):
             if field.name in self.fields and field.has_default()
         }
         defaults |= seam(jobs.Optimiser(), jobs.Weights(), jobs.Optimiser())
-        defaults |= rewarding.initial()
+        defaults |= rewarding.initial() | {"labellers": []}
         served = Deployment.objects.filter(project=self.project, alias=serving.CURRENT).first()
         if served is not None and str(served.policy_id) in self.policies:
             defaults["start"] = str(served.policy_id)
@@ -285,7 +303,7 @@ class ExperimentForm(Settings):
                 "two.",
             )
         plan = algorithm.draws(data.get("samples_per_prompt", 2), data.get("temperature", 1.0))
-        if data.get("labels") == Experiment.Labels.PEOPLE:
+        if data.get("labels") in FRESH:
             self._check_temperatures(algorithm, plan, data.get("other_temperature"))
             if sum(draws.n for draws in plan) < len(algorithm.roles):
                 self.add_error(

@@ -8,16 +8,19 @@ from django.db import transaction
 from django.utils import timezone
 
 from plumbline.collect import queue
-from plumbline.loop import campaigns, rewarding, rounds, rows
+from plumbline.loop import campaigns, rewarding, rounds, rows, triaging
 from plumbline.loop.models import Round, Stage
 
 
 def label(round: Round) -> Stage | None:
-    """Wait for people (or the deadline, or a researcher who has seen enough), then freeze."""
+    """Wait for people (or the deadline, or a researcher who has seen enough) and for the judges,
+    then freeze."""
     experiment, campaign = round.experiment, round.campaign
     if campaign is None:
         ballots = campaigns.evidence(campaigns.offline(experiment).filter(prompt__rounds=round))
     else:
+        if not triaging.go_on(round):
+            return None
         ballots = campaigns.evidence(campaign.comparisons.all())
         minutes = experiment.deadline_minutes
         opened = campaign.created_at
@@ -26,7 +29,8 @@ def label(round: Round) -> Stage | None:
             return None
         rounds.close_labels(round)
     with transaction.atomic():
-        frozen = list(ballots)
+        triaging.cast(round)
+        frozen = triaging.kept(round, ballots)
         round.ballots.set(frozen)
         round.ballots_sha256 = rows.ballots_digest(frozen)
         round.save(update_fields=["ballots_sha256"])

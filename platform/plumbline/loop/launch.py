@@ -59,7 +59,43 @@ class Settings(RewardSettings):
     labels = forms.ChoiceField(
         label="Who decides",
         choices=Experiment.Labels.choices,
-        help_text="Ballots a prompt set already has need no new votes: an offline round.",
+        help_text="Ballots a prompt set already has need no new votes: an offline round. A judge's "
+        "word is calibrated, and people see a random slice of what it labels.",
+    )
+    labellers = forms.MultipleChoiceField(
+        label="Judges that label",
+        required=False,
+        help_text="Where AI judges label; several are mixed, by weights fitted to people's votes.",
+    )
+    slice_percent = number(
+        "Random slice, in percent",
+        "Of the comparisons that judges label, people see so many, drawn blindly: what they say "
+        "keeps the judges honest.",
+        least=0,
+        most=100,
+        required=False,
+    )
+    judge_errors = number(
+        "Errors of the judges, in percent, at most",
+        "Where judges and people share the work: how often people may contradict what a judge is "
+        "believed on. The confidence from which that holds is taken from people's votes.",
+        least=1,
+        most=50,
+        required=False,
+    )
+    judge_dollars = real(
+        "Dollars a judge and round, at most",
+        "What a judge that met its cap has not judged goes to people. 0 is no cap.",
+        least=0,
+        most=1e6,
+        required=False,
+    )
+    votes_at_most = number(
+        "People's votes a judged round, at most",
+        "The most uncertain comparisons first; what is left goes to nobody. 0 is no cap.",
+        least=0,
+        most=1_000_000,
+        required=False,
     )
     asked_as = forms.ChoiceField(
         label="People are asked as in",
@@ -191,7 +227,19 @@ class Settings(RewardSettings):
     judge = forms.ChoiceField(
         label="Judged by",
         choices=Experiment.Judge.choices,
-        help_text="Which of two answers is better: by a reward model's scores, or blind by people.",
+        help_text="Which of two answers is better: by a reward model's scores, blind by people, or "
+        "by a judge of another family than those that label.",
+    )
+    evaluator = forms.ChoiceField(
+        label="Judge that evaluates", required=False, help_text="Where an AI judge does."
+    )
+    face_off_percent = number(
+        "People judge, in percent",
+        "Of an AI judge's face-offs with the current policy. From ten votes on the win rate is "
+        "corrected by them, with an honest interval.",
+        least=0,
+        most=100,
+        required=False,
     )
     gate_win_rate = real(
         "Win rate to clear",
@@ -235,6 +283,11 @@ class Settings(RewardSettings):
             "Who compares the answers, and how votes become training pairs.",
             (
                 "labels",
+                "labellers",
+                "slice_percent",
+                "judge_errors",
+                "judge_dollars",
+                "votes_at_most",
                 "asked_as",
                 "prompts_compared",
                 "selection",
@@ -275,6 +328,14 @@ class Settings(RewardSettings):
         (
             "Evaluation and gate",
             "What a candidate must show before it may be promoted.",
-            ("heldout_prompts", "judge", "gate_win_rate", "gate_kl", "autopilot"),
+            (
+                "heldout_prompts",
+                "judge",
+                "evaluator",
+                "face_off_percent",
+                "gate_win_rate",
+                "gate_kl",
+                "autopilot",
+            ),
         ),
     )

@@ -22,6 +22,8 @@ class Experiment(models.Model):
     class Labels(models.TextChoices):
         PEOPLE = "people", "People compare fresh answers"
         BALLOTS = "ballots", "Ballots the prompt set already has"
+        JUDGE = "judge", "An AI judge; people see a random slice"
+        TRIAGE = "judge_and_people", "An AI judge where it is sure, people elsewhere"
 
     class Pairs(models.TextChoices):
         VOTES = "votes", "The voted pairs"
@@ -30,6 +32,7 @@ class Experiment(models.Model):
     class Judge(models.TextChoices):
         REWARD_MODEL = "reward_model", "The round's reward model"
         PEOPLE = "people", "A blind vote by people"
+        JUDGE = "judge", "An AI judge that labels nothing"
 
     class Reference(models.TextChoices):
         INITIAL = "initial", "The experiment's first policy"
@@ -69,7 +72,16 @@ class Experiment(models.Model):
     other_temperature = models.FloatField(null=True)  # of half of the policy's answers
     max_tokens = models.PositiveIntegerField(default=96)
     # Labels.
-    labels = models.CharField(max_length=10, choices=Labels, default=Labels.PEOPLE)
+    labels = models.CharField(max_length=16, choices=Labels, default=Labels.PEOPLE)
+    labellers = models.ManyToManyField("judges.Judge", related_name="+")  # whose mix labels
+    slice_percent = models.PositiveSmallIntegerField(
+        default=10
+    )  # people see, whatever a judge says
+    judge_errors = models.PositiveSmallIntegerField(
+        default=10
+    )  # percent, where a judge is believed
+    judge_dollars = models.FloatField(default=0.0)  # a round and judge, at most; 0: no cap
+    votes_at_most = models.PositiveIntegerField(default=0)  # of people, a judged round; 0: no cap
     asked_as = models.ForeignKey(  # whose guidelines, questions and criteria round 1 takes over
         Campaign, models.SET_NULL, null=True, blank=True, related_name="+"
     )
@@ -105,6 +117,8 @@ class Experiment(models.Model):
     # Evaluation and the gate.
     heldout_prompts = models.PositiveIntegerField(default=64)
     judge = models.CharField(max_length=12, choices=Judge, default=Judge.REWARD_MODEL)
+    evaluator = models.ForeignKey("judges.Judge", models.PROTECT, null=True, related_name="+")
+    face_off_percent = models.PositiveSmallIntegerField(default=0)  # of a judge's, people see too
     gate_win_rate = models.FloatField(default=0.5)  # the interval against current must clear this
     gate_kl = models.FloatField(default=100.0)  # nats to the base, at most
     autopilot = models.BooleanField(default=False)  # promote by itself when the gate passes
@@ -117,6 +131,15 @@ class Experiment(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def judged(self) -> bool:
+        """Whether AI judges label."""
+        return self.labels in JUDGED
+
+
+JUDGED = (Experiment.Labels.JUDGE, Experiment.Labels.TRIAGE)
+FRESH = (Experiment.Labels.PEOPLE, *JUDGED)  # of answers that the round draws
 
 
 class Stage(models.TextChoices):
@@ -294,6 +317,8 @@ class Evaluation(models.Model):
 from plumbline.loop.decision_models import Decision as Decision  # noqa: E402  # for Django
 from plumbline.loop.decision_models import Rebuild as Rebuild  # noqa: E402
 from plumbline.loop.decision_models import Retraction as Retraction  # noqa: E402
+from plumbline.loop.judge_models import RoundJudge as RoundJudge  # noqa: E402
+from plumbline.loop.judge_models import Sent as Sent  # noqa: E402
 from plumbline.loop.looking_models import (  # noqa: E402  # for Django, which looks here
     Inspection as Inspection,
 )

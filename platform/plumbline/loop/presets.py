@@ -89,6 +89,9 @@ def in_words(field: forms.Field, value: Any) -> str:
         return "on" if value not in (None, False, "", "False", "off") else "off"
     if value in (None, ""):
         return "none"
+    if isinstance(field, forms.MultipleChoiceField):
+        named = {str(key): str(label) for key, label in field.widget.choices}
+        return ", ".join(sorted(named.get(str(one), "none") for one in value)) or "none"
     if isinstance(field, forms.ChoiceField):
         labels = {str(key): str(label) for key, label in field.widget.choices}
         return labels.get(str(value), "none")

@@ -16,7 +16,7 @@ from plumbline.accounts.models import Project
 from plumbline.collect import asking, selection
 from plumbline.collect.models import Campaign, Comparison, PromptSet
 from plumbline.loop import campaigns
-from plumbline.loop.models import Experiment
+from plumbline.loop.models import FRESH, Experiment
 
 Found = Iterator[tuple[str, str]]
 
@@ -48,7 +48,7 @@ def of_questions(
     """(field, sentence) where people would not be asked for what is to be learned from. `data` has
     the objective's knobs as `reward_knobs`."""
     asks = asked_as.asks if asked_as is not None else [asking.COMPARE]
-    fresh = data.get("labels") == Experiment.Labels.PEOPLE
+    fresh = data.get("labels") in FRESH
     if fresh and asking.COMPARE not in asks and data.get("pairs_from") == Experiment.Pairs.VOTES:
         yield "asked_as", f"{asked_as} does not ask which answer is better; no pair would be voted."
     reward_model = Experiment.Pairs.REWARD_MODEL
@@ -76,7 +76,7 @@ def _rated(prompts: PromptSet) -> bool:
 
 
 def _answers(data: Mapping[str, Any]) -> Found:
-    if data.get("labels") == Experiment.Labels.PEOPLE:
+    if data.get("labels") in FRESH:
         if data.get("samples_per_prompt", 2) < 2:
             yield "samples_per_prompt", "A comparison needs at least two answers to each prompt."
         if data.get("temperature") == 0:

@@ -17,14 +17,15 @@ from django.db import transaction
 from align import jobs
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import PromptSet
-from plumbline.loop import autopilot, forms, rounds
+from plumbline.loop import autopilot, forms, judge_names, rounds
 from plumbline.loop.forms import OPTIMISER, REWARD, WEIGHTS, ExperimentForm
 from plumbline.loop.models import Autopilot, Experiment
 from plumbline.policies import serving
 from plumbline.policies.models import Policy
 
 FORMAT = 1
-NAMED = ("start", "soup_with", "prompt_set", "asked_as")  # told by name, not by a row's id
+# Told by name, not by a row's id.
+NAMED = ("start", "soup_with", "prompt_set", "asked_as", "labellers", "evaluator")
 SEAMS: dict[str, type[Any]] = {
     "weights": jobs.Weights,
     "optimiser": jobs.Optimiser,
@@ -63,6 +64,8 @@ def write(experiment: Experiment) -> dict[str, Any]:
             "sha256": prompts_sha256(experiment.prompt_set),
         },
         "asked_as": experiment.asked_as.name if experiment.asked_as else None,
+        "labellers": [judge_names.told(one) for one in experiment.labellers.order_by("pk")],
+        "evaluator": judge_names.told(experiment.evaluator) if experiment.evaluator else None,
         "autopilot": autopilot.settings(experiment, pilot) if pilot else None,
     }
 
@@ -138,6 +141,7 @@ def _rows(told: Mapping[str, Any], form: ExperimentForm, anyway: bool) -> dict[s
         "start": _weights(told.get("start") or {}, form, anyway, wrong),
         "soup_with": _weights(told.get("soup_with") or {}, form, anyway, wrong),
         "asked_as": "",
+        **judge_names.found(told, form.judges, anyway, wrong),
     }
     if campaign := told.get("asked_as"):
         ids = [pk for pk, one in form.campaigns.items() if one.name == campaign]

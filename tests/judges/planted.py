@@ -1,0 +1,135 @@
+"""People with a known taste, and judges with known faults, on answers of known worth."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.utils import timezone
+
+from align.measure.antisymmetric import dlen
+from align.measure.pairs import sigmoid
+from plumbline.accounts.models import Project, User
+from plumbline.collect.models import (
+    Ballot,
+    Campaign,
+    Candidate,
+    Comparison,
+    Completion,
+    Prompt,
+    PromptSet,
+)
+from plumbline.judges import verdicts
+from plumbline.judges.kind import Said
+from plumbline.judges.models import Judge, JudgeVersion
+
+
+@dataclass
+class Ground:
+    """Comparisons of two answers each; `worth` is people's log-odds for the first."""
+
+    campaign: Campaign
+    comparisons: list[Comparison] = field(default_factory=list)
+    worth: dict[int, float] = field(default_factory=dict)
+
+    answers: list[Completion] = field(default_factory=list)
+
+    def pairs(self) -> list[tuple[Comparison, Completion, Completion]]:
+        both = zip(self.answers[::2], self.answers[1::2], strict=True)
+        return [(one, *pair) for one, pair in zip(self.comparisons, both, strict=True)]
+
+
+def people(count: int) -> list[User]:
+    there = User.objects.count()
+    return [User.objects.create_user(username=f"person-{there + n}") for n in range(count)]
+
+
+def ground(project: Project, count: int, voters: list[User], seed: int = 0) -> Ground:
+    """So many comparisons, each voted on by everybody by its own worth."""
+    draw = random.Random(f"ground {seed}")
+    prompts = PromptSet.objects.create(project=project, name=f"Ground {seed}")
+    campaign = Campaign.objects.create(
+        project=project, name=f"Ground {seed}", overlap=max(1, len(voters))
+    )
+    made = Ground(campaign)
+    asked, answers, comparisons, slots, ballots = [], [], [], [], []
+    for number in range(count):
+        text = f"Question {number} of {seed}?"
+        key = hashlib.sha256(text.encode()).hexdigest()
+        messages = [{"role": "user", "content": text}]
+        asked.append(Prompt(set=prompts, messages=messages, digest=key))
+    Prompt.objects.bulk_create(asked)
+    for prompt in asked:
+        for side in "ab":
+            words = " ".join(draw.choices(["more", "words", "here"], k=draw.randint(3, 30)))
+            answers.append(Completion(prompt=prompt, text=f"{side} {words}", origin="test"))
+        comparisons.append(Comparison(campaign=campaign, prompt=prompt))
+    Completion.objects.bulk_create(answers)
+    Comparison.objects.bulk_create(comparisons)
+    now = timezone.now()
+    for at, comparison in enumerate(comparisons):
+        slots += [
+            Candidate(comparison=comparison, completion=answers[2 * at + slot], slot=slot)
+            for slot in (0, 1)
+        ]
+        made.worth[comparison.pk] = draw.gauss(0, 1.5)
+        for seat, user in enumerate(voters):
+            first = draw.random() < sigmoid(made.worth[comparison.pk])
+            ballots.append(
+                Ballot(
+                    comparison=comparison,
+                    annotator=user,
+                    seat=seat,
+                    shown=[0, 1],
+                    claimed_at=now,
+                    expires_at=now + timedelta(minutes=9),
+                    cast_at=now,
+                    outcome="ranked",
+                    ranking=[[0], [1]] if first else [[1], [0]],
+                )
+            )
+    Candidate.objects.bulk_create(slots)
+    Ballot.objects.bulk_create(ballots)
+    made.comparisons, made.answers = comparisons, answers
+    return made
+
+
+def judge(project: Project, name: str = "Planted", number: int = 1) -> JudgeVersion:
+    account = User.objects.filter(username=f"judge-{name}").first() or User.objects.create_user(
+        username=f"judge-{name}", kind=User.Kind.AI
+    )
+    made, _ = Judge.objects.get_or_create(
+        project=project, name=name, defaults={"kind": "reward_model", "account": account}
+    )
+    return JudgeVersion.objects.create(
+        judge=made, number=number, settings={"planted": number}, sha256=f"{number:064x}"
+    )
+
+
+def says(
+    version: JudgeVersion,
+    made: Ground,
+    *,
+    sharp: float = 1.0,
+    length: float = 0.0,
+    position: float = 0.0,
+    noise: float = 0.0,
+    seed: int = 0,
+    silent: Callable[[int], bool] = lambda at: False,
+) -> None:
+    """Store what a judge with these faults says: its log-odds are `sharp` times people's, plus
+    `length` times dlen, plus noise, plus `position` for whichever answer is shown first."""
+    draw = random.Random(f"judge {seed}")
+    said = []
+    for at, (comparison, one, other) in enumerate(made.pairs()):
+        if silent(at):
+            said.append(Said(one.pk, other.pk, None, None, error="It said nothing."))
+            continue
+        odds = sharp * made.worth[comparison.pk] + length * dlen(one.text, other.text)
+        odds += draw.gauss(0, noise) if noise else 0.0
+        q_first, q_second = sigmoid(odds + position), sigmoid(position - odds)
+        said.append(Said(one.pk, other.pk, q_first, q_second))
+    verdicts.store(version, said)
