@@ -53,8 +53,8 @@ def retire(program: Program) -> None:
 
 
 def try_out(program: Program, by: User) -> Experiment:
-    """One short LoRA round of DPO from what is served, labelled by the program alone and gated like
-    any other. Raises ValueError where the program is no judge."""
+    """One short LoRA round of DPO from what is served, labelled by the program alone, then judged
+    blind by people and gated like any other. Raises ValueError where the program is no judge."""
     if program.judge is None or program.status != Status.ACTIVE:
         raise ValueError("Make the program a judge first; a round pins the judge that labels it.")
     evolution = program.generation.evolution
@@ -82,6 +82,7 @@ def try_out(program: Program, by: User) -> Experiment:
         heldout_prompts=min(PROMPTS, heldout),
         labels=Experiment.Labels.JUDGE,
         slice_percent=0,
+        judge=Experiment.Judge.PEOPLE,  # whoever labels does not evaluate
     )
     made.labellers.set([program.judge.judge])
     return made
