@@ -90,7 +90,9 @@ def test_shares_of_variance_sum_to_one_and_tau_follows_people():
     assert traces.agreement({"x": [1, 2]}, [Shown("x", {0: 0, 1: 0})])["rankings"] == 0
 
 
-PROGRAM = RewardProgram(kind="code", code="def compute_reward(prompt, response, judge, meta):\n    1")
+PROGRAM = RewardProgram(
+    kind="code", code="def compute_reward(prompt, response, judge, meta):\n    1"
+)
 OTHER = RewardProgram(kind="code", code="# the other one", params={"w": 2.0})
 
 

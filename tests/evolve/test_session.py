@@ -74,7 +74,9 @@ def test_a_session_killed_in_every_stage_ends_with_the_same_programs(
     assert Program.objects.filter(generation__evolution=again).count() == len(programs(evolution))
 
 
-HOSTILE = '{"code": "import os\\ndef compute_reward(prompt, response, judge, meta):\\n    return 1"}'
+HOSTILE = (
+    '{"code": "import os\\ndef compute_reward(prompt, response, judge, meta):\\n    return 1"}'
+)
 ENDLESS = (
     '{"code": "def compute_reward(prompt, response, judge, meta):\\n'
     '    raise ValueError(\\"on purpose\\")"}'

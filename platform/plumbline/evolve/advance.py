@@ -29,7 +29,7 @@ from plumbline.evolve import (
     work,
     writing,
 )
-from plumbline.evolve.models import OVER, Evolution, Generation, Stage
+from plumbline.evolve.models import OVER, Evolution, Generation, Program, Stage
 from plumbline.fleet.models import Job
 from plumbline.policies import serving
 
@@ -95,6 +95,8 @@ def sample_pool(generation: Generation) -> Stage | None:
 
 def write(generation: Generation) -> Stage | None:
     """A program for every arm that lacks one, while calls are left; then on with what is valid."""
+    if generation.programs.filter(status=Program.Status.DRAFT).exists():
+        return Stage.CHECK  # stored before the process died
     todo = writing.wanted(generation)
     if todo:
         return Stage.CHECK if writing.written(generation, todo) else None
@@ -135,6 +137,8 @@ def rank(generation: Generation) -> Stage | None:
 
 def aggregate(generation: Generation) -> Stage | None:
     """Good and bad; or more prompts, while the first two are not told apart and some are left."""
+    if asking.pending(generation):
+        return Stage.ASK  # decided before the process died
     now = ranking.standing(generation)
     if not now.prompts:
         raise ValueError("Nobody ranked anything, so no program is better than another.")

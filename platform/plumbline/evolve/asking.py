@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from plumbline.collect import queue
-from plumbline.collect.models import Campaign, Comparison, Completion
+from plumbline.collect.models import Campaign, Completion
 from plumbline.collect.origins import ICPL
 from plumbline.collect.strategy import Picked
 from plumbline.evolve import checking, judging, panel
@@ -120,6 +120,13 @@ def close(campaigns_: Iterable[Campaign | None]) -> None:
             Campaign.objects.filter(pk=one.pk, closed_at=None).update(closed_at=now)
 
 
+def pending(generation: Generation) -> bool:
+    """Whether comparisons were decided on that the campaign does not have yet."""
+    assert generation.campaign is not None
+    there = set(generation.campaign.comparisons.values_list("prompt_id", flat=True))
+    return any(prompt not in there for prompt, _ in _decided(generation))
+
+
 def cards(generation: Generation) -> dict[int, dict[Any, list[int]]]:
     """By prompt, each picked answer with the programs that picked it, in the order of arms."""
     arms = [one.pk for one in checking.contenders(generation)]
@@ -132,19 +139,24 @@ def cards(generation: Generation) -> dict[int, dict[Any, list[int]]]:
 
 def _card_sets(generation: Generation) -> int:
     """Comparisons that the campaign has, the missing ones added."""
-    campaign, evolution = generation.campaign, generation.evolution
+    campaign = generation.campaign
     assert campaign is not None
     there = set(campaign.comparisons.values_list("prompt_id", flat=True))
-    shown = [one for one in evolution.panel.all() if one.role != Role.HIDDEN]
-    by_prompt = cards(generation)
-    for one in shown[: generation.asked_prompts]:
-        picked = by_prompt.get(one.prompt_id, {})
-        if one.prompt_id in there or len(picked) < 2:
+    for prompt, picked in _decided(generation):
+        if prompt in there:
             continue
         answers = list(Completion.objects.filter(pk__in=picked).order_by("draw", "pk"))
-        random.Random(f"{generation.pk}:{one.prompt_id}").shuffle(answers)
+        random.Random(f"{generation.pk}:{prompt}").shuffle(answers)
         why = {"source": ICPL, "generation": generation.number, "selection_biased": True}
-        picked_now = Picked(tuple(answers), 1.0, why)
-        campaigns.compare(campaign, one.prompt_id, picked_now, ICPL)
-        there.add(one.prompt_id)
-    return Comparison.objects.filter(campaign=campaign).count()
+        campaigns.compare(campaign, prompt, Picked(tuple(answers), 1.0, why), ICPL)
+        there.add(prompt)
+    return len(there)
+
+
+def _decided(generation: Generation) -> list[tuple[int, list[Any]]]:
+    """Prompts whose picks are to be ranked, and their different answers; prompts to which all
+    programs pick the same are left out."""
+    shown = [one for one in generation.evolution.panel.all() if one.role != Role.HIDDEN]
+    by_prompt = cards(generation)
+    asked = [one.prompt_id for one in shown[: generation.asked_prompts]]
+    return [(one, list(by_prompt[one])) for one in asked if len(by_prompt.get(one, {})) > 1]
