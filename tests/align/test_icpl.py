@@ -33,7 +33,7 @@ def test_the_arm_that_wins_most_is_first_and_a_tie_is_half_a_win_either_way():
 
 
 def test_strengths_are_the_likeliest_under_the_ridge():
-    """Two arms, three wins to one: at the optimum 4 p - 3 = ridge * s / ... with s = -s'."""
+    """Two arms, three wins to one: the slope of the likelihood and the ridge is 0 there."""
     told = [ranked([1], [2], prompt=str(n)) for n in range(3)] + [ranked([2], [1], prompt="x")]
     found = arms.strengths(told, [1, 2])
     gap = found[1] - found[2]

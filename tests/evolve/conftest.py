@@ -135,9 +135,9 @@ def run(evolution: Evolution, user: User | None = None, until: str = "") -> Evol
         if evolution.over or (until and latest is not None and latest.stage == until):
             return evolution
         ranked = rank_everything(user, evolution) if user is not None else 0
-        if not worked and not ranked and latest is not None and latest.stage == "rank":
-            if user is None:
-                return evolution
+        waits = latest is not None and latest.stage == "rank"
+        if user is None and not worked and not ranked and waits:
+            return evolution
     raise AssertionError(f"the session goes in circles: {latest} {latest and latest.stage}")
 
 

@@ -192,7 +192,7 @@ def test_a_judge_ranks_as_itself_and_a_rubric_is_scored(evolution_of, scripted, 
         said = body["messages"][-1]["content"]
         if schema and "integer" in json.dumps(schema):
             names = schema["json_schema"]["schema"]["properties"]
-            return json.dumps({name: 5 if "Thank" in said else 2 for name in names})
+            return json.dumps(dict.fromkeys(names, 5 if "Thank" in said else 2))
         return "5"
 
     _, endpoint = scripted(judged)
