@@ -47,7 +47,8 @@ BOMBS = [
     Hostile(
         "endless loop that swallows its end",
         inside(
-            "while True:\n    try:\n        while True:\n            pass\n    except BaseException:\n        pass"
+            "while True:\n    try:\n        while True:\n            pass\n"
+            "    except BaseException:\n        pass"
         ),
         BREACH,
         False,

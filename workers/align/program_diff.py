@@ -123,7 +123,7 @@ def _rubric(old: tuple[Criterion, ...], new: tuple[Criterion, ...]) -> Iterator[
 
 def _fields(one: Criterion | None, other: Criterion | None) -> Iterator[tuple[str, str, str]]:
     before, after = _flat(one), _flat(other)
-    for name in [*before, *(name for name in after if name not in before)]:
+    for name in sorted({*before, *after}):
         if before.get(name, "") != after.get(name, ""):
             yield name, before.get(name, ""), after.get(name, "")
 

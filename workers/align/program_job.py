@@ -91,9 +91,9 @@ def _each(
 
     found: dict[str, Climb] = {}
     with ThreadPoolExecutor(at_once) as threads, ExitStack() as closing:
-        # Closed before the threads are waited for, so whatever still runs ends at once.
+        # Stopped before the threads are waited for, so whatever still runs ends at once.
         for box in itertools.chain.from_iterable(boxes.values()):
-            closing.callback(box.close)
+            closing.callback(box.stop)
         closing.callback(threads.shutdown, wait=False, cancel_futures=True)
         waiting = {threads.submit(one, name) for name in names}
         while waiting:

@@ -17,6 +17,7 @@ from align.programs import Criterion, RewardProgram
 from align.rows import Message
 
 LEVELS = (1, 2, 3, 4, 5)
+LONGEST = 4000  # characters at a reply's end that are read
 
 SYSTEM = """You score one answer to the last turn of a conversation by a rubric. Give every \
 criterion a whole number from 1 to 5, each by itself: 1 is worst, 5 is best, and where it says \
@@ -95,7 +96,7 @@ def schema(rubric: Sequence[Criterion]) -> dict[str, Any]:
 
 def read(text: str, rubric: Sequence[Criterion]) -> dict[str, int] | None:
     """The scores in a reply: its last JSON object with every criterion and nothing else."""
-    text = judging.own_words(text)
+    text = judging.own_words(text)[-LONGEST:]
     decoder = json.JSONDecoder()
     wanted = {one.id for one in rubric}
     at, found = text.find("{"), None

@@ -97,9 +97,9 @@ class Asking:
                 max(1, self._asked.concurrency),
                 lambda turns: self._ask(client, turns),
             )
-        errors = [row["error"] for row in self._kept.rows.values() if row["error"]]
-        if errors and not self._found:
-            raise ValueError(errors[0])
+        refused = [row["error"] for row in self._kept.rows.values() if row["refused"]]
+        if refused and len(refused) == len(self._kept.rows):  # then it is no answer's fault
+            raise ValueError(refused[0])
 
     def judged(self) -> Judged:
         found = Judged()
@@ -162,14 +162,15 @@ class Asking:
     async def _score(
         self, client: Chat, criteria: Sequence[Criterion], item: ProgramItemRow
     ) -> dict[str, Any]:
-        row: dict[str, Any] = {"scores": None, "tokens_in": 0, "tokens_out": 0, "error": ""}
+        row: dict[str, Any] = {"scores": None, "tokens_in": 0, "tokens_out": 0}
+        row |= {"refused": False, "error": ""}
         for again in (False, True):
             try:
                 reply = await self._reply(client, criteria, item, again)
             except Refused as refused:
                 if refused.status not in askers.UNFIT:
                     raise
-                return row | {"error": str(refused)}
+                return row | {"refused": True, "error": str(refused)}
             row["tokens_in"] += reply.tokens_in
             row["tokens_out"] += reply.tokens_out
             if (scores := rubric.read(reply.text, criteria)) is not None:

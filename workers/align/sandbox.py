@@ -13,6 +13,7 @@ import os
 import secrets
 import selectors
 import subprocess
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,8 @@ class WalledSandbox(Sandbox):
         self._seconds = seconds
         self._memory = memory
         self._process: subprocess.Popen[bytes] | None = None
-        self._closed = False
+        self._starting = threading.Lock()
+        self._stopped = False
 
     def score(self, code: str, cases: Sequence[Case]) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -93,9 +95,15 @@ class WalledSandbox(Sandbox):
         return outcomes
 
     def close(self) -> None:
-        """For good, also from another thread: whoever waits for an outcome gets a Breach."""
-        self._closed = True
+        self.stop()
         self._end()
+
+    def stop(self) -> None:
+        """For good, from another thread: whoever waits for an outcome gets a Breach."""
+        with self._starting:
+            self._stopped = True
+            if self._process is not None:
+                walls.end(self._process)
 
     @property
     def pid(self) -> int | None:
@@ -122,13 +130,14 @@ class WalledSandbox(Sandbox):
         return converse(process.stdin, process.stdout, request, deadline)
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._closed:
-            raise Breach("was stopped with its sandbox")
         if self._process is not None and self._process.poll() is not None:
             self._end()
-        if self._process is None:
-            self._process = self._wall.start(self._seconds, self._memory)
-        return self._process
+        with self._starting:
+            if self._stopped:
+                raise Breach("was stopped with its sandbox")
+            if self._process is None:
+                self._process = self._wall.start(self._seconds, self._memory)
+            return self._process
 
     def _end(self) -> None:
         process, self._process = self._process, None

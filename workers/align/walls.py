@@ -36,7 +36,6 @@ import sys
 
 sys.path.insert(0, {packages!r})
 from align.inside import confine
-from align.judge_jobs import SANDBOX
 
 confine.become({monty!r}, *sys.argv[1:])
 """
@@ -137,13 +136,18 @@ def limits_only(folder: Path) -> Walls:
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """The process and all that it started; returns when it is gone."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    end(process)
     process.wait()
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):  # of what a broken pipe still held
                 pipe.close()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill, and leave the pipes to whoever reads them."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def monty_binary() -> str:

@@ -67,16 +67,23 @@ FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     "pidfd_getfd": (438, 438),
     "memfd_create": (319, 279),
 }
-STARTING: dict[str, tuple[int | None, int | None]] = {
+ALONE: dict[str, tuple[int | None, int | None]] = {  # of a process that needs no other
     "fork": (57, None),
     "vfork": (58, None),
     "execveat": (322, 281),
+    "kill": (62, 129),
+    "tkill": (200, 130),
+    "tgkill": (234, 131),
+    "rt_sigqueueinfo": (129, 138),
+    "rt_tgsigqueueinfo": (297, 240),
+    "pidfd_send_signal": (424, 424),
 }
 CLONE, CLONE3 = (56, 220), (435, 435)
 
 
 def confine(*, alone: bool) -> None:
-    """Of this process and all that it starts. `alone`: it may have threads but start nothing."""
+    """Of this process and all that it starts. `alone`: it may have threads, but start no process
+    and send no signal."""
     for what, most in (
         (resource.RLIMIT_CPU, CPU),
         (resource.RLIMIT_AS, ADDRESSES),
@@ -112,7 +119,7 @@ def program(machine: str, *, alone: bool) -> bytes:
     code = [_load(4), _jump(0x15, architecture, 1, 0), _give(KILL), _load(0)]
     if machine == "x86_64":
         code += [_jump(0x35, X32, 0, 1), _give(KILL)]
-    calls = FORBIDDEN | (STARTING if alone else {})
+    calls = FORBIDDEN | (ALONE if alone else {})
     for numbers in calls.values():
         number = numbers[column]
         if number is not None:
