@@ -5,9 +5,9 @@ with noise. ICPL runs with the seeded writer, without a language model; beside i
 models given the same number of rankings of as many answers: the product's own reward model on the
 demo's base, and one that is linear in the very features that tastes are made of. `agreement` is the
 share of held-out pairs that are ordered as the taste orders them, after `stated` rankings; `ratio`,
-by baseline, is the rankings that it needs to reach what ICPL reaches then, over ICPL's: above 1 ICPL
-needs fewer, and null the baseline never reached it. Whoever wins is reported; `met` is 1 where no
-baseline needs fewer, on any kind of taste.
+by baseline, is the rankings that it needs to reach what ICPL reaches then, over ICPL's: above 1
+ICPL needs fewer, and null the baseline never reached it. Whoever wins is reported; `met` is 1 where
+no baseline needs fewer, on any kind of taste.
 """
 
 from __future__ import annotations
