@@ -60,9 +60,6 @@ def session(request: PlumblineRequest, pk: int) -> HttpResponse:
         "progress": queue.tally(now.campaign) if now and now.campaign else None,
         "cards": _cards(now) if now else [],
         "hidden": queue.tally(found.hidden_campaign) if found.hidden_campaign else None,
-        "comparable": Program.objects.filter(generation__evolution=found, scores__isnull=False)
-        .distinct()
-        .count(),
     }
     partial = request.htmx and request.htmx.target == "session"
     return render(request, "evolve/session.html" + ("#live" if partial else ""), context)
