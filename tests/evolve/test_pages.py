@@ -141,7 +141,7 @@ def test_two_programs_are_compared(client_for, alice, session):
 
 def test_the_tree_and_its_list_show_the_same(client_for, alice, session, evolution_of):
     said = client_for(alice).get(f"{HOME}{session.pk}/lineage/").content.decode()
-    assert said.count("<circle") == said.count("<li><a") == 4
+    assert said.count('class="name"') == said.count("<li><a") == 4
     empty = evolution_of(name="Other", pooled=False)
     assert "No programs yet" in client_for(alice).get(f"{HOME}{empty.pk}/lineage/").content.decode()
     assert "Nothing to compare" in (
