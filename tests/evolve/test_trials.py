@@ -81,6 +81,7 @@ def test_a_program_that_agrees_with_people_becomes_a_judge_and_labels_a_round(
     assert winner.status == Program.Status.CANDIDATE_JUDGE
 
     version = promoting.promote(winner, "Kind and plain", alice)
+    version.refresh_from_db()
     assert version.judge.kind == "program"
     assert version.settings["program"] == winner.program
     assert version.settings["knobs"]["temperature"] == pytest.approx(trial.temperature)
