@@ -307,6 +307,9 @@ LOOP_ALSO = [
     "plumbline.judges.watch.Watch",
     "plumbline.evolve.advance.Watch",
 ]
+# host:port, with commas between: endpoints of judges that workers may ask though they are at
+# private addresses. Our own engine needs no entry.
+PRIVATE_ENDPOINTS = env("PLUMBLINE_PRIVATE_ENDPOINTS")
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 LOGGING = {

@@ -100,7 +100,18 @@ def test_the_chances_of_the_letters_are_the_verdict_and_a_tie_counts_half():
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", ":", "...", "**:**", "Thought process:", "Let's solve this step by step.", "👍"],
+    [
+        "",
+        " ",
+        ":",
+        "...",
+        "**:**",
+        "Thought process:",
+        "Let's solve this step by step.",
+        "👍",
+        "Solution",
+        "解",
+    ],
 )
 def test_an_answer_without_words_loses_to_one_with_words(text):
     assert judging.without_asking(pair(text, "Bamboo."))[:2] == (0.0, 1.0)

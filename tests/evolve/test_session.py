@@ -84,15 +84,14 @@ ENDLESS = (
 
 
 @pytest.fixture
-def scripted(project, monkeypatch):
+def scripted(project, settings):
     """`scripted(answer)`: an endpoint of the project that answers a request's body so."""
     open_ones = []
 
     def make(answer):
         stub = Scripted(answer)
         open_ones.append(stub)
-        places = ",".join(one.place for one in open_ones)
-        monkeypatch.setenv("PLUMBLINE_PRIVATE_ENDPOINTS", places)
+        settings.PRIVATE_ENDPOINTS = ",".join(one.place for one in open_ones)
         made = Endpoint.objects.create(
             project=project, name=f"Model {len(open_ones)}", url=stub.url, model="m"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Collection
 
 import httpx
@@ -38,11 +39,15 @@ def allowed(listed: str) -> frozenset[str]:
 
 class Guarded(httpx.AsyncBaseTransport):
     """Sends requests to public addresses, and to the hosts and ports of `private`. A name is
-    resolved once a request; Host header, certificate and SNI stay those of the name."""
+    resolved once a request; Host header, certificate and SNI stay those of the name. `trusted`:
+    authorities other than the usual ones."""
 
-    def __init__(self, private: Collection[str] = ()) -> None:
+    def __init__(
+        self, private: Collection[str] = (), trusted: ssl.SSLContext | None = None
+    ) -> None:
         self._private = frozenset(private)
-        self._inner = httpx.AsyncHTTPTransport(trust_env=False)
+        verify = httpx.create_ssl_context(trust_env=False) if trusted is None else trusted
+        self._inner = httpx.AsyncHTTPTransport(verify=verify, trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Raises Forbidden where the name leads to a private address that is not allowed."""

@@ -72,24 +72,25 @@ or [[{two}>>{one}]], where >> is much better and > slightly better."""
 REPLIES = {"tokens": IN_TOKENS, "schema": IN_JSON, "marker": IN_MARKER}
 REMINDER = "\n\nReply in exactly that form; the last reply could not be read."
 
-# What of the wording is the code's and not a job's: known by its hash, which versions keep.
-WORDING = hashlib.sha256(json.dumps([GUIDANCE, PRINCIPLE, REPLIES, REMINDER]).encode()).hexdigest()[
-    :12
-]
-
-LETTERS = ("A", "B", "C")
-RANDOM_LETTERS = "DFGHJKLMNPQRSUVWXYZ"  # without what reads as an article, a grade or a tie
-NONCE = 16  # hexadecimal digits
-EDGE = 1e-4  # of probabilities whose log-odds are averaged
 # How a reply begins before it says anything. A judge can be led to prefer these to an answer
 # (arXiv:2507.08794), so an answer that is no more than one of them is taken to hold no words.
 OPENERS = re.compile(
     r"(?:the |my |let's |here is |here's )?(?:thought process|thoughts?|reasoning|analysis|"
     r"solution|answer|response|explanation|final answer|step by step|"
     r"solve this(?: problem)? step by step|"
-    r"think step by step)[.:…]*",
+    r"think step by step|respuesta|解|かいせつ)[.:…]*",
     re.IGNORECASE,
 )
+
+# What of the wording is the code's and not a job's: known by its hash, which versions keep.
+WORDING = hashlib.sha256(
+    json.dumps([GUIDANCE, PRINCIPLE, REPLIES, REMINDER, OPENERS.pattern]).encode()
+).hexdigest()[:12]
+
+LETTERS = ("A", "B", "C")
+RANDOM_LETTERS = "DFGHJKLMNPQRSUVWXYZ"  # without what reads as an article, a grade or a tie
+NONCE = 16  # hexadecimal digits
+EDGE = 1e-4  # of probabilities whose log-odds are averaged
 
 
 @dataclass(frozen=True)

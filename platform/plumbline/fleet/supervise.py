@@ -209,8 +209,8 @@ def asking(job: Job) -> dict[str, str]:
     if not isinstance(asked, dict):
         return {}
     key = str(asked.get("key_variable", ""))
-    wanted = {PRIVATE_ENDPOINTS} | ({key} if key.startswith(KEY_PREFIX) else set())
-    return {name: value for name, value in os.environ.items() if name in wanted}
+    keys = {k: v for k, v in os.environ.items() if k == key and k.startswith(KEY_PREFIX)}
+    return keys | {PRIVATE_ENDPOINTS: str(settings.PRIVATE_ENDPOINTS)}
 
 
 def child_environment() -> dict[str, str]:

@@ -23,7 +23,7 @@ class Change:
 
 def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
     """Settings that are not the same; None stands for one that is not there."""
-    old, new = dict(flat(before)), dict(flat(after))
+    old, new = dict(_settings(before)), dict(_settings(after))
     names = [*old, *(name for name in new if name not in old)]
     return [
         _change(name, old.get(name), new.get(name))
@@ -45,6 +45,12 @@ def flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
                 yield from flat(row, f"{called} {one.get('id', number + 1)}")
         else:
             yield called, value
+
+
+def _settings(version: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """A version's settings, its knobs beside the rest."""
+    yield from flat(version.get("knobs", {}))
+    yield from flat({name: value for name, value in version.items() if name != "knobs"})
 
 
 def _change(name: str, before: Any, after: Any) -> Change:

@@ -42,7 +42,7 @@ class Asking(Kind):
         0.0, "Of the reply, where it is words; 0 takes the likeliest.", at_least=0, at_most=2
     )
     max_tokens: int = knob(1024, "Tokens of a reply in words, at most.", at_least=16, at_most=32768)
-    seed: int = knob(0, "Of nonces, labels and sampled words.", at_least=0, at_most=2**31)
+    seed: int = knob(0, "Of nonces, labels and sampled words.", at_least=0, at_most=1_000_000)
 
     def freeze(self, parts: Parts) -> dict[str, Any]:
         if self.slight > self.clear:

@@ -15,6 +15,7 @@ from plumbline.judges.models import Asking, JudgeVersion, Revising
 log = logging.getLogger(__name__)
 
 EVERY = 1.0  # seconds
+AFTER_TROUBLE = 30.0
 
 
 class Watch:
@@ -26,24 +27,24 @@ class Watch:
     def look(self) -> None:
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + EVERY
-        settle()
+        trouble = settle()
+        self._next = time.monotonic() + (AFTER_TROUBLE if trouble else EVERY)
 
 
 def settle(version: JudgeVersion | None = None) -> int:
     """Gather every ended job that is not gathered, of one version or all, and cast its ballots; how
-    many jobs. One whose folder cannot be read is logged and left for the next look."""
+    many could not be stored, which is logged and tried again at the next look."""
     done = Job.State.SUCCEEDED
     askings = Asking.objects.filter(gathered_at=None, job__state=done)
     revisings = Revising.objects.filter(gathered_at=None, job__state=done)
     if version is not None:
         askings, revisings = askings.filter(version=version), revisings.filter(version=version)
-    count = 0
+    trouble = 0
     for one in askings.select_related("job", "version__judge", "campaign"):
-        count += _safely(one)
+        trouble += not _safely(one)
     for two in revisings.select_related("job"):
-        count += _safely(two)
-    return count
+        trouble += not _safely(two)
+    return trouble
 
 
 def finish(one: Asking) -> None:
@@ -54,7 +55,7 @@ def finish(one: Asking) -> None:
             casting.cast(one.version, casting.open_pairs(one.campaign))
 
 
-def _safely(one: Asking | Revising) -> int:
+def _safely(one: Asking | Revising) -> bool:
     try:
         if isinstance(one, Asking):
             finish(one)
@@ -62,5 +63,5 @@ def _safely(one: Asking | Revising) -> int:
             revising.gather(one)
     except (OSError, ValueError, KeyError) as error:
         log.error("%s: what it said could not be stored: %s", one.job, error)
-        return 0
-    return 1
+        return False
+    return True
