@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -36,7 +37,7 @@ HYBRID = RewardProgram(
 def answers(project):
     prompts = PromptSet.objects.create(project=project, name="set")
     prompt = Prompt.objects.create(
-        prompt_set=prompts, messages=[{"role": "user", "content": "Hello?"}], digest="d"
+        set=prompts, messages=[{"role": "user", "content": "Hello?"}], digest="d"
     )
     return [
         Completion.objects.create(prompt=prompt, text="word " * place, draw=place)
@@ -44,13 +45,13 @@ def answers(project):
     ]
 
 
-def worked(job: Job, monkeypatch=None, **environment: str) -> None:
+def worked(job: Job, **environment: str) -> None:
     """The job's program, as a worker runs it."""
     done = subprocess.run(
         [sys.executable, "-m", jobs.MODULES[job.kind], str(job.folder)],
         capture_output=True,
         text=True,
-        env={**__import__("os").environ, **environment},
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
     job.state, job.result = Job.State.SUCCEEDED, json.loads((job.folder / jobs.RESULT).read_text())
@@ -177,9 +178,17 @@ def test_what_a_cap_leaves_unasked_is_asked_by_the_next_job(project, answers):
         version = judges.make(
             project, "Kind", "program", {}, endpoint=endpoint, program=to_json(HYBRID)
         )
-        pairs = [(answers[3], answers[0]), (answers[1], answers[2])]
-        for max_tokens, new in ((1, 0), (0, 2)):
+        many = [
+            Completion.objects.create(prompt=answers[0].prompt, text=f"word {place}", draw=place)
+            for place in range(10, 40)  # more than are asked at a time
+        ]
+        pairs = list(zip(many[::2], many[1::2], strict=True))
+        stored = []
+        for max_tokens in (1, 0):
             job = asking.ask(version, pairs, "Asked", max_tokens=max_tokens)
             worked(job, PLUMBLINE_PRIVATE_ENDPOINTS=server.place)
-            assert asking.gather(version, job) == new
+            stored.append(asking.gather(version, job))
+    assert stored[0] < 15
+    assert sum(stored) == 15
+    assert len(server.bodies) == 30, "no answer is paid for twice"
     assert {row.p for row in Verdict.objects.all()} == {0.5}

@@ -24,6 +24,7 @@ from align.inside import confine
 from align.judge_jobs import SANDBOX
 
 SCRATCH = 16 << 20  # bytes of the private /tmp
+TURNS = 3  # tries to make them stand
 PATIENCE = 60.0  # seconds that the walls may take to stand
 FLAGS = ("-s", "-B")
 INSIDE = Path(__file__).with_name("inside")
@@ -86,9 +87,15 @@ def standing(environment: Mapping[str, str] | None = None) -> Iterator[Walls]:
     if wish not in ("bubblewrap", "rlimits"):
         raise ValueError(f"{SANDBOX} is {wish!r}; it can be bubblewrap or rlimits")
     with tempfile.TemporaryDirectory(prefix="plumbline-sandbox-") as name:
-        folder = Path(name)
-        walls = limits_only(folder) if wish == "rlimits" else bubblewrap(folder)
-        _try(walls)
+        for turn in range(TURNS):  # a machine out of breath is not one that cannot
+            folder = Path(name) / str(turn)
+            folder.mkdir()
+            walls = limits_only(folder) if wish == "rlimits" else bubblewrap(folder)
+            if not (why := _try(walls)):
+                break
+            _bound.cache_clear()
+        else:
+            raise ValueError(_cannot(walls, why))
         yield walls
 
 
@@ -157,8 +164,8 @@ def monty_binary() -> str:
     return found
 
 
-def _try(walls: Walls) -> None:
-    """Raises ValueError, unless the interpreter's place can be reached and left again."""
+def _try(walls: Walls) -> str:
+    """What keeps the interpreter's place from being reached and left again; "" where nothing."""
     command = [walls.wrapper, "--version"]
     process = walls.popen(command, stderr=subprocess.PIPE)
     try:
@@ -168,15 +175,18 @@ def _try(walls: Walls) -> None:
     finally:
         kill(process)
     if process.returncode == 0 and said:
-        return
-    why = " ".join(errors.decode(errors="replace").split())[-300:] or "it said nothing"
-    if walls.bwrap:
-        raise ValueError(
-            f"bubblewrap cannot wall programs in here ({why}): allow unprivileged user namespaces"
-            f" (kernel.unprivileged_userns_clone=1, and in a container a seccomp profile that"
-            f" permits them), {ANYWAY}"
-        )
-    raise ValueError(f"the interpreter of programs does not start: {why}")
+        return ""
+    return " ".join(errors.decode(errors="replace").split())[-600:] or "it said nothing"
+
+
+def _cannot(walls: Walls, why: str) -> str:
+    if not walls.bwrap:
+        return f"the interpreter of programs does not start: {why}"
+    return (
+        f"bubblewrap cannot wall programs in here ({why}): allow unprivileged user namespaces"
+        f" (kernel.unprivileged_userns_clone=1, and in a container a seccomp profile that permits"
+        f" them), {ANYWAY}"
+    )
 
 
 def _wrapper(folder: Path, python: str, packages: str, monty: str) -> Path:
