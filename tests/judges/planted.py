@@ -47,8 +47,11 @@ def people(count: int) -> list[User]:
     return [User.objects.create_user(username=f"person-{there + n}") for n in range(count)]
 
 
-def ground(project: Project, count: int, voters: list[User], seed: int = 0) -> Ground:
-    """So many comparisons, each voted on by everybody by its own worth."""
+def ground(
+    project: Project, count: int, voters: list[User], seed: int = 0, spread: float = 1.5
+) -> Ground:
+    """So many comparisons, each voted on by everybody by its own worth; of a large spread people
+    are mostly of one mind."""
     draw = random.Random(f"ground {seed}")
     prompts = PromptSet.objects.create(project=project, name=f"Ground {seed}")
     campaign = Campaign.objects.create(
@@ -75,7 +78,7 @@ def ground(project: Project, count: int, voters: list[User], seed: int = 0) -> G
             Candidate(comparison=comparison, completion=answers[2 * at + slot], slot=slot)
             for slot in (0, 1)
         ]
-        made.worth[comparison.pk] = draw.gauss(0, 1.5)
+        made.worth[comparison.pk] = draw.gauss(0, spread)
         for seat, user in enumerate(voters):
             first = draw.random() < sigmoid(made.worth[comparison.pk])
             ballots.append(
@@ -133,3 +136,31 @@ def says(
         q_first, q_second = sigmoid(odds + position), sigmoid(position - odds)
         said.append(Said(one.pk, other.pk, q_first, q_second))
     verdicts.store(version, said)
+
+
+def vote(made: Ground, user: User, *, right: float = 1.0, seed: int = 0) -> int:
+    """Somebody votes on everything that is asked of people: for the answer of more worth, but for
+    so many mistakes. How many ballots were cast."""
+    draw = random.Random(f"votes {seed}")
+    done = set(user.ballots.values_list("comparison_id", flat=True))
+    asked = made.campaign.comparisons.filter(retired_at=None).order_by("-priority", "pk")
+    now, rows = timezone.now(), []
+    for number, comparison in enumerate(asked):
+        first = (made.worth[comparison.pk] > 0) == (draw.random() < right)
+        if comparison.pk in done:
+            continue
+        rows.append(
+            Ballot(
+                comparison=comparison,
+                annotator=user,
+                seat=0,
+                shown=[0, 1],
+                claimed_at=now,
+                expires_at=now + timedelta(minutes=9),
+                cast_at=now + timedelta(milliseconds=number),
+                outcome="ranked",
+                ranking=[[0], [1]] if first else [[1], [0]],
+            )
+        )
+    Ballot.objects.bulk_create(rows)
+    return len(rows)

@@ -108,11 +108,9 @@ def bases(version: JudgeVersion) -> list[Pair]:
     row = version.calibrations.filter(finished_at__isnull=False, error="").first()
     if row is None:
         return []
-    decided = [
-        one for one in calibration.rows_of(row) if one.p is not None and one.p != 0.5
-        and one.consistent
-    ]  # fmt: skip
-    decided.sort(key=lambda one: (one.group, one.comparison))
+    # What it says in both orders alike comes first; a judge may have little of that.
+    decided = [one for one in calibration.rows_of(row) if one.p is not None and one.p != 0.5]
+    decided.sort(key=lambda one: (not one.consistent, one.group, one.comparison))
     decided = decided[:MOST_BASES]
     answers = calibration.texts(decided)
     found = []

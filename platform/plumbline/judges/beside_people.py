@@ -21,7 +21,7 @@ from align.measure.trust import threshold
 from plumbline.judges.evidence import Row
 
 BINS = 15
-RESAMPLES = 200
+RESAMPLES = 100
 LEAST_FITTED, LEAST_HELDOUT, LEAST_SLICE = 10, 20, 10  # pairs
 ENOUGH = 200  # held-out pairs, from which a judge's accuracy is known to within 7 points
 BETTER = 0.55  # what the lower end of its accuracy should lie above, then

@@ -13,7 +13,7 @@ from plumbline.accounts.models import User
 from plumbline.fleet.models import Job
 from plumbline.lab import asked as asking
 from plumbline.lab import curves as drawing
-from plumbline.lab import decided, reproducing, timeline
+from plumbline.lab import decided, reproducing, round_judges, timeline
 from plumbline.lab.jobs import curves_response
 from plumbline.lab.samples import samples
 from plumbline.loop import forecast, resuming, rounds
@@ -131,6 +131,7 @@ def _live(found: Round, asked: list[RoundJob]) -> dict[str, Any]:
         "experiment": found.experiment,
         **_times(found, stages, asked),
         "under_way": timeline.under_way(found, asked),
+        "judged": round_judges.panel(found),
         "asked": asked,
         "errors": [o.job for o in asked if o.job.error and o.job.state != Job.State.SUCCEEDED],
     }

@@ -29,6 +29,8 @@ PURPOSES = {
     "validate": "Compare checkpoints",
     "answers": "Held-out answers",
     "judge": "Judge answers",
+    "judging": "Judge comparisons",
+    "evaluating": "Judge face-offs",
     "objective": "Score by an objective",
 }
 
