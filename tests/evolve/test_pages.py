@@ -137,6 +137,10 @@ def test_two_programs_are_compared(client_for, alice, session):
     csv = page.get(f"{HOME}{session.pk}/programs.csv").content.decode()
     assert csv.startswith("program,status,sha256,component,best of 1")
     assert ",total," in csv
+    report = {**one.report, "components": {"=1+1": one.report["components"]["brevity"]}}
+    Program.objects.filter(pk=one.pk).update(report=report)
+    csv = page.get(f"{HOME}{session.pk}/programs.csv").content.decode()
+    assert ",'=1+1," in csv
 
 
 def test_the_tree_and_its_list_show_the_same(client_for, alice, session, evolution_of):

@@ -100,8 +100,14 @@ def download(request: PlumblineRequest, pk: int) -> HttpResponse:
             by_n = dict(trace.values)
             points = [by_n.get(n, "") for n in (1, 2, 4, 8, 16)]
             told = [trace.figures.get(name) for name in names]
-            writer.writerow([f"'{one}", one.status, one.sha256, trace.name, *points, *told])
+            name = _harmless(trace.name)
+            writer.writerow([f"'{one}", one.status, one.sha256, name, *points, *told])
     return response
+
+
+def _harmless(name: str) -> str:
+    """A component's name, which a model wrote, so that no spreadsheet runs it."""
+    return f"'{name}" if name[:1] in "=+-@\t\r" else name
 
 
 def _programs(evolution: Evolution) -> QuerySet[Program]:
