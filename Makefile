@@ -3,7 +3,8 @@
 #   make test     the test suite, on SQLite and, where it is installed, on PostgreSQL
 #   make check    linters, types, layers, migrations, deployment checks
 #   make bench    what is measured: NAME=align, train, reward, round, memory, push, reward_quality,
-#                 overopt, swap, collect, labels, gateway, programs or relatives [QUICK=1]; prints JSON
+#                 overopt, swap, collect, labels, gateway, programs, relatives or icpl [QUICK=1]; prints
+#                 JSON
 #   make engine   vLLM in an environment of its own, for `make demo ENGINE=vllm`
 #   make up       production's processes, by docker compose
 # Settings given as NAME=value (PORT=8010, ENGINE=vllm, ONCE=1, BASE=folder, STRICT=1, PLUMBLINE_HOME=

@@ -113,6 +113,17 @@ TABLE: dict[str, dict[str, str]] = {
     "imports": {"GET": RESEARCHER, "POST": RESEARCHER},
     "import-file": {"GET": RESEARCHER, "POST": RESEARCHER},
     "import-undo": {"POST": RESEARCHER},
+    # evolve
+    "evolutions": {"GET": RESEARCHER},
+    "evolution-new": {"GET": RESEARCHER, "POST": RESEARCHER},
+    "evolution": {"GET": RESEARCHER},
+    "evolution-step": {"POST": RESEARCHER},
+    "evolution-compare": {"GET": RESEARCHER},
+    "evolution-lineage": {"GET": RESEARCHER},
+    "evolution-generation": {"GET": RESEARCHER},
+    "evolution-csv": {"GET": RESEARCHER},
+    "evolution-program": {"GET": RESEARCHER},
+    "evolution-program-step": {"POST": RESEARCHER},
     # lab
     "my-work": {"GET": ANNOTATOR},
     "experiments": {"GET": RESEARCHER},

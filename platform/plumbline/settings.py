@@ -304,10 +304,14 @@ TICK_SECONDS = env_int("TICK_SECONDS", 1)
 # What an hour of a GPU costs, in the currency of each project; "": nobody knows, nothing is priced.
 GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")
 # What else the loop's process looks at, by name because it lies above the loop's layer.
+LOOP_ALSO = [
+    "plumbline.gateway.guarding.Watch",
+    "plumbline.judges.watch.Watch",
+    "plumbline.evolve.advance.Watch",
+]
 # host:port, with commas between: endpoints of judges that workers may ask though they are at
 # private addresses. Our own engine needs no entry.
 PRIVATE_ENDPOINTS = env("PLUMBLINE_PRIVATE_ENDPOINTS")
-LOOP_ALSO = ["plumbline.gateway.guarding.Watch", "plumbline.judges.watch.Watch"]
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 LOGGING = {

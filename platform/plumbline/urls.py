@@ -18,6 +18,7 @@ urlpatterns = [
     ),
     path("p/<slug:project>/data/", include("plumbline.transfer.urls")),
     path("p/<slug:project>/lab/", include("plumbline.lab.urls")),
+    path("p/<slug:project>/evolve/", include("plumbline.evolve.urls")),
     path("p/<slug:project>/routing/", include("plumbline.gateway.routing_urls")),
     path("p/<slug:project>/chat/", include("plumbline.gateway.chat_urls")),
     path("p/<slug:project>/usage/", include("plumbline.gateway.urls")),

@@ -23,6 +23,7 @@ from align.judge_jobs import AskJob as AskJob
 from align.judge_jobs import CompareJob as CompareJob
 from align.judge_jobs import JudgeJob as JudgeJob
 from align.judge_jobs import ProgramJob as ProgramJob
+from align.judge_jobs import WriteJob as WriteJob
 from align.labels import Labels
 from align.rows import SCHEMA as SCHEMA
 from align.rows import ComparisonRow as ComparisonRow
@@ -248,6 +249,7 @@ Job = (
     | FitJob
     | RelevanceJob
     | PoolJob
+    | WriteJob
 )
 KINDS: dict[str, type[Job]] = {job.kind: job for job in get_args(Job)}
 
@@ -268,6 +270,7 @@ MODULES = {
     "fit": "align.fitting",
     "relevance": "align.gpu.relevance",
     "pool": "align.pooling",
+    "write": "align.writer",
 }
 QUEUES = {
     kind: "gpu" if module.startswith("align.gpu.") else "cpu" for kind, module in MODULES.items()

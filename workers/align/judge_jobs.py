@@ -11,6 +11,8 @@ from align.rows import SCHEMA, Message
 PAIRS = "pairs.jsonl"  # JudgeJob, CompareJob in: PairRow
 VERDICTS = "verdicts.jsonl"  # both out: VerdictRow; pairs that a cap left unasked have none
 QUESTIONS = "questions.jsonl"  # AskJob in: QuestionRow
+CALLS = "calls.jsonl"  # WriteJob in: CallRow
+WRITTEN = "written.jsonl"  # WriteJob out: WrittenRow
 REPLIES = "replies.jsonl"  # AskJob out: ReplyRow
 PROGRAMS = "programs.jsonl"  # ProgramJob in: ProgramRow
 PROGRAM_ITEMS = "items.jsonl"  # ProgramJob in: ProgramItemRow
@@ -117,6 +119,46 @@ class CompareJob:
     reward_model: str  # a committed weights folder of a RewardJob
     max_length: int = 1024
     schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class WriteJob:
+    """Ask a writer for a reward program for every row of calls.jsonl (`align.writer`). asked: a
+    chat endpoint; None: the seeded writer, which needs no model. rubric: whether programs may have
+    one."""
+
+    kind: ClassVar[str] = "write"
+    asked: Asked | None = None
+    rubric: bool = False
+    temperature: float = 1.0
+    max_tokens: int = 4096
+    schema: int = SCHEMA
+
+
+class CallRow(TypedDict):
+    """`wants`: a program, or one sentence on how `good[0]` became `good[1]`. `good` and `bad` are
+    programs as JSON; a model reads of them what `messages` say."""
+
+    id: str
+    messages: list[Message]
+    emphasis: str
+    good: list[dict[str, Any]]
+    bad: dict[str, Any] | None
+    seed: int
+    wants: Literal["program", "sentence"]
+
+
+class WrittenRow(TypedDict):
+    """`reply`: as it came. `program`: None where there is none in it, and `problem` says why.
+    `error`: why there is no reply."""
+
+    id: str
+    reply: str
+    program: dict[str, Any] | None
+    problem: str
+    tokens_in: int
+    tokens_out: int
+    error: str
 
 
 @dataclass(frozen=True, kw_only=True)

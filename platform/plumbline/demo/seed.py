@@ -16,6 +16,7 @@ from plumbline.accounts import keys
 from plumbline.accounts.models import ApiKey, Membership, Project, Role, Scope, User
 from plumbline.collect.live.settings import Live
 from plumbline.collect.models import Campaign, Prompt, PromptSet
+from plumbline.evolve.models import Evolution
 from plumbline.loop.models import Experiment
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment
@@ -33,6 +34,10 @@ At first both sides are the base model. Once the experiment has promoted a polic
 one, and you do not learn which. Your votes here measure; they train nothing.
 """
 KEY_NAME = "Demo app"
+SESSION = "What makes a good answer here"
+SESSION_TASK = """\
+Answers to short questions about everyday things: true, brief and friendly, in plain words.
+"""
 
 
 def project() -> Project:
@@ -121,6 +126,25 @@ def live(demo: Project, questions: PromptSet) -> Campaign:
             "asks": ["compare", "mark"],
             "reasons": ["Friendlier", "Clearer", "Says more"],
             "live": Live(second=base, prompts=questions.pk, max_tokens=96).json,
+        },
+    )
+    return made
+
+
+def evolution(demo: Project, questions: PromptSet) -> Evolution:
+    """A session of reward programs by the seeded writer, ranked by the simulated raters."""
+    made, _ = Evolution.objects.get_or_create(
+        project=demo,
+        name=SESSION,
+        defaults={
+            "created_by": User.objects.get(username="rosa"),
+            "task": SESSION_TASK,
+            "prompt_set": questions,
+            "policy": serving.base_policy(demo),
+            "overlap": len(raters.PANEL),
+            "max_tokens": 96,
+            "generations_wanted": 3,
+            "hidden_prompts": 20,
         },
     )
     return made

@@ -19,9 +19,8 @@ from align import algorithms, jobs
 from align.algorithm import Algorithm
 from align.algorithm import Example as Made
 from align.pairing import Answer, Judged, Mark, Vote
-from plumbline.collect import votes
+from plumbline.collect import origins, votes
 from plumbline.collect.models import Completion, Prompt
-from plumbline.collect.origins import CLIENT_TEXT
 from plumbline.judges.models import Score
 from plumbline.loop import history, rows
 from plumbline.loop.agreement import Members
@@ -195,9 +194,10 @@ def _votes(round: Round) -> Known:
         for completion in slots:
             known.add(completion)
         ties = votes.tie_shares(ballots)
+        counts = origins.weight(comparison.strategy)
         for i, j, p, weight in votes.preferences(ballots):
             known.said.setdefault(comparison.prompt_id, []).append(
-                (slots[i].pk, slots[j].pk, p, weight, ties[i, j])
+                (slots[i].pk, slots[j].pk, p, counts * weight, ties[i, j])
             )
         bad, judged_by = votes.bad_shares(ballots)
         if bad:
@@ -210,7 +210,7 @@ def _votes(round: Round) -> Known:
 def taught(round: Round) -> Q:
     """Imported answers to the round's prompts, for an algorithm that learns from them unvoted. What
     client apps sent is no such thing."""
-    unvoted = Q(prompt__rounds=round, policy=None) & ~Q(origin=CLIENT_TEXT)
+    unvoted = Q(prompt__rounds=round, policy=None) & ~Q(origin=origins.CLIENT_TEXT)
     return unvoted & rows.known_to(round)
 
 

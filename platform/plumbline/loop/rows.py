@@ -13,7 +13,7 @@ from typing import Any, cast
 from django.db.models import Q, Subquery
 
 from align import jobs
-from plumbline.collect import scales, votes
+from plumbline.collect import origins, scales, votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet.models import Job
 from plumbline.judges.models import Score
@@ -71,7 +71,8 @@ def comparison_rows(
             by_part.setdefault(bool(holdout.part(prompt, ballot, apart)), []).append(ballot)
         for heldout, some in by_part.items():
             told = [(one, ratings.of(one, comparison.campaign)) for one in some]
-            said = votes.preferences(some)
+            counts = origins.weight(comparison.strategy)
+            said = [(i, j, p, counts * n) for i, j, p, n in votes.preferences(some)]
             if not said and not any(rated for _, rated in told):
                 continue  # all bad: an absolute judgement, which no preference can hold
             yield {

@@ -157,6 +157,8 @@ class Demo:
         self._wait("the engine", lambda: healthy(settings.ENGINE_PORT, "/health"))
         seed.deployment(demo)
         seed.live(demo, questions)
+        if not self._once:
+            seed.evolution(demo, questions)
         experiment = seed.experiment(demo, questions) if self._wants_experiment() else None
         for queue in ("cpu", "gpu"):
             self._stack.command(f"worker-{queue}", "worker", queue)
