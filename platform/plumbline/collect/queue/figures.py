@@ -126,6 +126,7 @@ def _able(campaign: Campaign) -> QuerySet[Membership]:
         Q(paused_at__isnull=False) | Q(excluded_at__isnull=False) | Q(left_at__isnull=False)
     )
     members = Membership.objects.filter(project=campaign.project_id)
+    members = members.exclude(user__kind=User.Kind.AI)  # a judge is never asked by the queue
     if campaign.invited_only:
         members = members.filter(user__in=here.values("user"))
     return members.exclude(user__in=out.values("user"))
