@@ -43,6 +43,9 @@ def test_the_button_measures_and_the_page_tells(researcher, project) -> None:
     assert "Question" in page.partition("Where it and people differ")[2]
     row = Calibration.objects.get()
     assert row.created_by is not None
+    listed = researcher.get(reverse("judges", args=[project.slug])).content.decode()
+    assert url(project, version) in listed
+    assert f"{row.figures['agreement']['judge']['value']:.1%}"[:2] in listed
     csv = researcher.get(url(project, version, "judge-curve")).content.decode().splitlines()
     assert csv[0] == "curve,sure,right,votes"
     assert {line.partition(",")[0] for line in csv[1:]} == {"raw", "calibrated"}

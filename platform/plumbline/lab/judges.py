@@ -12,7 +12,7 @@ from django.db.models import Count, Q, Sum
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from plumbline.judges import changes, judges, kind
+from plumbline.judges import calibration, changes, judges, kind
 from plumbline.judges.models import Asking, Judge, JudgeVersion, Revising, Verdict
 from plumbline.lab.judge_forms import JudgeForm, elsewhere, offered
 from plumbline.permissions import PlumblineRequest
@@ -20,7 +20,8 @@ from plumbline.permissions import PlumblineRequest
 
 @dataclass(frozen=True)
 class Line:
-    """A judge in the list; `title` is its kind's."""
+    """A judge in the list; `title` is its kind's, `agreement` its share with people's majority with
+    `low` and `high`, where the current version is calibrated."""
 
     judge: Judge
     version: JudgeVersion
@@ -28,6 +29,7 @@ class Line:
     verdicts: int
     null: int
     cost: Decimal
+    agreement: Mapping[str, float] | None
 
 
 def judge_list(request: PlumblineRequest) -> HttpResponse:
@@ -46,7 +48,9 @@ def line(judge: Judge) -> Line:
     for rows in (Asking.objects.all(), Revising.objects.all()):
         spent += rows.filter(version__judge=judge).aggregate(cost=Sum("cost"))["cost"] or 0
     current = judges.current(judge)
-    return Line(judge, current, title(judge), counts["all"], counts["null"], spent)
+    beside = calibration.newest(current)
+    agreement = beside.figures["agreement"]["judge"] if beside else None
+    return Line(judge, current, title(judge), counts["all"], counts["null"], spent, agreement)
 
 
 def title(judge: Judge) -> str:
