@@ -44,6 +44,14 @@ def test_votes_of_weight_one_are_the_plain_count():
     assert sure["preferences"] == [(0, 1, 0.8, 1.0)]
 
 
+def test_votes_of_a_row_weigh_what_the_row_says():
+    rated = vote([[0], [1]], ratings=[(0, "clear", 1.0)])
+    found = row(rated, vote([[1], [0]]), counts=0.5)
+    assert found["preferences"] == [(0, 1, 0.5, 1.0)]
+    assert [weight for _, weight in found["rankings"]] == [0.5, 0.5]
+    assert found["ratings"] == [(0, "clear", 1.0, 0.5)]
+
+
 def test_ai_votes_count_less_and_the_newest_round_more():
     votes = [vote([[0], [1]], human=False, age=1), vote([[1], [0]], age=0), vote([[1], [0]], age=2)]
     weigh = labels.weigher(Labels(machines=0.5, newest=3.0), {})

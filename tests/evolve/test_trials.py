@@ -136,6 +136,7 @@ def test_rankings_of_picks_train_at_half_their_weight(evolution_of, rater):
     told = list(rows.comparison_rows(ballots))
     assert told
     assert {weight for row in told for *_, weight in row["preferences"]} == {origins.ICPL_WEIGHT}
+    assert {row["counts"] for row in told} == {origins.ICPL_WEIGHT}
     for comparison in generation.campaign.comparisons.all():
         assert comparison.why["source"] == "icpl"
         assert comparison.why["selection_biased"] is True

@@ -87,7 +87,8 @@ def count(row: Mapping[str, Any], weigh: Weigh) -> dict[str, Any]:
     """A comparison's votes as preferences, their details, rankings and ratings.
 
     weigh: a vote -> how much it counts, and whether it is turned around. With all votes at 1 the
-    preferences are the plain count. A row without votes keeps the preferences it has.
+    preferences are the plain count. A row without votes keeps the preferences it has; votes of a
+    row that says what they `count` weigh that much of it.
     """
     votes = row.get("votes")
     if votes is None:
@@ -97,6 +98,7 @@ def count(row: Mapping[str, Any], weigh: Weigh) -> dict[str, Any]:
     ratings: dict[tuple[int, str], list[tuple[float, float]]] = defaultdict(list)
     for vote in votes:
         weight, turned = weigh(vote)
+        weight *= row.get("counts", 1.0)
         groups = vote["ranking"][::-1] if turned else vote["ranking"]
         if groups:
             rankings.append((groups, weight))

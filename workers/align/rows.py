@@ -89,6 +89,7 @@ class ComparisonRow(TypedDict):
     preferences: list[tuple[int, int, float, float]]  # (i, j, P(i > j), weight)
     heldout: bool
     votes: NotRequired[list[VoteRow]]
+    counts: NotRequired[float]  # what each vote counts, where it is not 1
     ratings: NotRequired[list[tuple[int, str, float, float]]]  # (response, criterion, 0-1, weight)
 
 

@@ -75,7 +75,7 @@ def comparison_rows(
             said = [(i, j, p, counts * n) for i, j, p, n in votes.preferences(some)]
             if not said and not any(rated for _, rated in told):
                 continue  # all bad: an absolute judgement, which no preference can hold
-            yield {
+            row: jobs.ComparisonRow = {
                 "id": f"{comparison.pk}:heldout" if heldout else str(comparison.pk),
                 "messages": prompt.messages,
                 "responses": [response_row(slot.completion) for slot in comparison.slots.all()],
@@ -87,6 +87,7 @@ def comparison_rows(
                     if rated or one.outcome == Ballot.Outcome.RANKED
                 ],
             }
+            yield row if counts == 1 else {**row, "counts": counts}
 
 
 def vote_row(ballot: Ballot, rated: list[tuple[int, str, float]]) -> jobs.VoteRow:
