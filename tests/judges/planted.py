@@ -22,9 +22,12 @@ from plumbline.collect.models import (
     Prompt,
     PromptSet,
 )
+from plumbline.fleet.models import Job
 from plumbline.judges import verdicts
 from plumbline.judges.kind import Said
 from plumbline.judges.models import Judge, JudgeVersion
+from plumbline.loop.models import Experiment, Round, RoundJob
+from plumbline.policies.models import Policy, RewardModel
 
 
 @dataclass
@@ -100,15 +103,46 @@ def ground(
     return made
 
 
-def judge(project: Project, name: str = "Planted", number: int = 1) -> JudgeVersion:
+def judge(
+    project: Project,
+    name: str = "Planted",
+    number: int = 1,
+    kind: str = "reward_model",
+    reward_model: RewardModel | None = None,
+) -> JudgeVersion:
     account = User.objects.filter(username=f"judge-{name}").first() or User.objects.create_user(
         username=f"judge-{name}", kind=User.Kind.AI
     )
     made, _ = Judge.objects.get_or_create(
-        project=project, name=name, defaults={"kind": "reward_model", "account": account}
+        project=project, name=name, defaults={"kind": kind, "account": account}
     )
     return JudgeVersion.objects.create(
-        judge=made, number=number, settings={"planted": number}, sha256=f"{number:064x}"
+        judge=made,
+        number=number,
+        settings={"planted": number},
+        sha256=f"{number:064x}",
+        reward_model=reward_model,
+    )
+
+
+def trained(project: Project, made: Ground) -> RewardModel:
+    """A reward model that a round made of these votes."""
+    start = Policy.objects.create(
+        project=project, name="start", weights=Policy.Weights.BASE, base_model="base"
+    )
+    experiment = Experiment.objects.create(
+        project=project, name="Taught", algorithm="dpo", start=start,
+        prompt_set=made.campaign.comparisons.first().prompt.set,
+    )  # fmt: skip
+    round = Round.objects.create(experiment=experiment, number=1, policy_in=start)
+    round.ballots.set(Ballot.objects.filter(comparison__campaign=made.campaign))
+    job = Job.objects.create(
+        project=project, kind="reward", queue="gpu", title="taught", spec={},
+        state=Job.State.SUCCEEDED, result={"sha256": "5" * 64},
+    )  # fmt: skip
+    RoundJob.objects.create(round=round, purpose="reward", job=job)
+    return RewardModel.objects.create(
+        project=project, name="taught", path="/nowhere", sha256="5" * 64, ballots_used=60
     )
 
 

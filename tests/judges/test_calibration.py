@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from django.utils import timezone
 
+from align import fitting
 from plumbline.accounts.models import User
+from plumbline.collect import origins
 from plumbline.collect.models import Ballot, Enrolment
 from plumbline.judges import attacking, beside_people, calibration, evidence
 from plumbline.judges.models import Calibration
-from plumbline.loop import calibrating, retractions
+from plumbline.loop import calibrating, holdout, retractions
 from tests.judges import planted
 
 pytestmark = pytest.mark.django_db
@@ -67,7 +69,7 @@ def test_a_judge_that_guesses_does_not_pass(project) -> None:
 def test_too_few_votes_give_a_sentence_and_no_figure(project) -> None:
     made = planted.ground(project, 12, planted.people(1))
     version = planted.judge(project)
-    with pytest.raises(ValueError, match="Nobody has voted"):
+    with pytest.raises(ValueError, match="nobody has voted"):
         calibration.begin(version, Ballot.objects.none())
     planted.says(version, made)
     row = calibrating.calibrate(version)
@@ -178,3 +180,24 @@ def test_attacks_need_a_calibration_and_go_where_the_judge_sees_a_loser(project)
     assert len(pairs) == 44
     assert len(pairs[0][0].text) == len(pairs[1][0].text)
     assert pairs[0][0].pk != pairs[1][0].pk
+
+
+def test_no_judge_is_measured_by_what_it_learned_from(project) -> None:
+    made = planted.ground(project, 60, planted.people(1))
+    version = planted.judge(project)
+    every = set(calibrating.unseen(version).values_list("pk", flat=True))
+    assert len(every) == 60
+    model = planted.trained(project, made)
+    taught = planted.judge(project, name="Taught", reward_model=model)
+    left = calibrating.unseen(taught).select_related("comparison__prompt")
+    assert 0 < len(left) < 20
+    assert all(holdout.of_prompt(one.comparison.prompt) for one in left)
+    programmed = planted.judge(project, name="Program", kind="program")
+    made.campaign.comparisons.filter(pk=made.campaign.comparisons.first().pk).update(
+        strategy=origins.ICPL
+    )
+    assert calibrating.unseen(programmed).count() == 59
+    weighed = planted.judge(project, name="Weighed", kind="features")
+    for one in calibrating.unseen(weighed).select_related("comparison__prompt"):
+        prompt = one.comparison.prompt
+        assert holdout.of_prompt(prompt) or fitting.held_out(prompt.digest)

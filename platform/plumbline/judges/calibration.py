@@ -42,7 +42,10 @@ def begin(
     """
     chosen = some(ballots, most)
     if not chosen:
-        raise ValueError("Nobody has voted yet: there is nothing to compare the judge with.")
+        raise ValueError(
+            "There is nothing to compare the judge with: nobody has voted on anything that it has "
+            "not learned from."
+        )
     with transaction.atomic():
         row, fresh = Calibration.objects.get_or_create(
             version=version,

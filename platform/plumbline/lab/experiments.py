@@ -123,7 +123,7 @@ def _settings(found: Experiment) -> list[tuple[str, list[tuple[str, Any]]]]:
         "soup_with": found.soup_with.name if found.soup_with else "none",
         "replay": found.get_replay_display(),
         "judge": found.get_judge_display(),
-        "labellers": ", ".join(one.name for one in found.labellers.all()) or "none",
+        "labellers": ", ".join(one.name for one in found.who_labels) or "none",
         "evaluator": found.evaluator.name if found.evaluator else "none",
         "agreement": found.get_agreement_display(),
     }

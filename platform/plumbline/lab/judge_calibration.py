@@ -65,7 +65,8 @@ def page(request: PlumblineRequest, judge: int) -> HttpResponse:
         "busy": under_way is not None or (attack is not None and attack.finished_at is None),
         "form": Ask(initial={"most": calibration.MOST, "max_dollars": 0}),
         "attempt": Attempt(initial={"attacks": 0, "max_dollars": 0}),
-        "votes": calibrating.ballots(request.project).count(),
+        "votes": calibrating.unseen(version).count(),
+        "every": calibrating.ballots(request.project).count(),
     }
     if done is not None:
         context |= _figures(done)

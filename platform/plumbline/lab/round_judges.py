@@ -7,7 +7,7 @@ from typing import Any
 
 from plumbline.judges import triage
 from plumbline.loop import judging, triaging
-from plumbline.loop.models import Round
+from plumbline.loop.models import Experiment, Round
 
 WORDS = {
     (triage.PEOPLE, triage.RANDOM): "to people, as the random slice",
@@ -25,6 +25,9 @@ WORDS = {
 
 def panel(round: Round) -> dict[str, Any] | None:
     """None of a round without judges."""
+    by_judge = round.experiment.judge == Experiment.Judge.JUDGE
+    if not (round.experiment.judged or by_judge):
+        return None
     judges = list(
         round.judges.select_related("version__judge", "calibration").defer("calibration__rows")
     )

@@ -85,7 +85,7 @@ def like(experiment: Experiment) -> dict[str, Any]:
         "soup_with": str(experiment.soup_with_id or ""),
         "prompt_set": str(experiment.prompt_set_id),
         "asked_as": str(experiment.asked_as_id or ""),
-        "labellers": [str(one.pk) for one in experiment.labellers.order_by("pk")],
+        "labellers": [str(one.pk) for one in experiment.who_labels],
         "evaluator": str(experiment.evaluator_id or ""),
     }
 

@@ -8,6 +8,7 @@ from django.db.models import Q
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Ballot, Campaign, Completion, Prompt, PromptSet
 from plumbline.fleet.models import Job
+from plumbline.judges import models as judges
 from plumbline.policies.models import Policy, RewardModel
 
 
@@ -136,6 +137,11 @@ class Experiment(models.Model):
     def judged(self) -> bool:
         """Whether AI judges label."""
         return self.labels in JUDGED
+
+    @property
+    def who_labels(self) -> list[judges.Judge]:
+        """The judges whose mix labels; nobody asks the database where people label."""
+        return list(self.labellers.order_by("pk")) if self.judged else []
 
 
 JUDGED = (Experiment.Labels.JUDGE, Experiment.Labels.TRIAGE)

@@ -64,7 +64,7 @@ def write(experiment: Experiment) -> dict[str, Any]:
             "sha256": prompts_sha256(experiment.prompt_set),
         },
         "asked_as": experiment.asked_as.name if experiment.asked_as else None,
-        "labellers": [judge_names.told(one) for one in experiment.labellers.order_by("pk")],
+        "labellers": [judge_names.told(one) for one in experiment.who_labels],
         "evaluator": judge_names.told(experiment.evaluator) if experiment.evaluator else None,
         "autopilot": autopilot.settings(experiment, pilot) if pilot else None,
     }
