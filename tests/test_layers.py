@@ -88,3 +88,16 @@ def test_the_environment_is_read_in_settings_alone():
         if path.name not in ("settings.py", "chat.py") and "os.environ.get" in path.read_text()
     ]
     assert not readers
+
+
+def test_no_test_is_left_out_of_both_halves_of_the_suite():
+    """`make test` runs what needs no database, and browsers, on PostgreSQL's side alone; engines and
+    chaos on SQLite's. A mark for the other side would run them nowhere."""
+    elsewhere = {"align": "sqlite", "browser": "sqlite", "engine": "postgres", "chaos": "postgres"}
+    lost = [
+        str(path.relative_to(ROOT))
+        for folder, side in elsewhere.items()
+        for path in (ROOT / "tests" / folder).rglob("*.py")
+        if f"pytest.mark.{side}" in path.read_text()
+    ]
+    assert not lost

@@ -14,7 +14,6 @@ from align.programs import Criterion, RewardProgram
 from align.sandbox import Outcome, Sandbox, WalledSandbox
 from tests.align.hostile import inside
 
-pytestmark = pytest.mark.sqlite  # no database is asked
 CRITERIA = tuple(
     Criterion(id=name, question=f"Is it {name}?", weight=weight)
     for name, weight in (("kind", 2.0), ("clear", 1.0), ("right", 1.0))

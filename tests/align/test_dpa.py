@@ -86,7 +86,6 @@ def test_an_algorithm_without_directions_leaves_prompts_as_they_are() -> None:
     assert joined[0]["content"] == "Be kind.\n\nWeigh your answer so: quality=100, words=0"
 
 
-@pytest.mark.sqlite
 def test_a_trained_policys_answers_grow_longer_as_the_direction_turns(
     rundir: Rundir, tiny_base: Path
 ) -> None:

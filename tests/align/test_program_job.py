@@ -27,7 +27,6 @@ from align.programs import Criterion, RewardProgram, to_json
 from tests.align.hostile import inside
 from tests.scripted import Scripted
 
-pytestmark = pytest.mark.sqlite  # no database is asked
 CRITERIA = tuple(Criterion(id=name, question=f"Is it {name}?") for name in ("kind", "good", "new"))
 GOOD = RewardProgram(
     kind="code",

@@ -246,7 +246,6 @@ def test_a_program_without_a_rubric_asks_nobody(tmp_path, scripted):
     assert scripted.bodies == []
 
 
-@pytest.mark.sqlite
 def test_our_own_engine_is_asked_in_its_own_format(tmp_path, engine, monkeypatch):
     """What the tiny model says is no score, but it says it over the real wire."""
     monkeypatch.setattr(rubric_scores, "TOKENS", 24)  # its context is short

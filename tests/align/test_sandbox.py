@@ -18,7 +18,6 @@ from align import sandbox, walls
 from align.sandbox import Breach, Case, WalledSandbox
 from tests.align.hostile import CLOCKS, READS, Hostile, inside
 
-pytestmark = pytest.mark.sqlite  # no database is asked
 LENGTH = inside(
     "return {'total': len(response) * meta['params']['a'], 'components': {'n': len(response)}}"
 )

@@ -14,7 +14,6 @@ from align.sandbox import Breach, Case, WalledSandbox
 from tests.align.canaries import SECRET, watched
 from tests.align.hostile import CORPUS, inside
 
-pytestmark = pytest.mark.sqlite  # no database is asked
 GOOD = inside("return {'total': meta['params']['a'], 'components': {'n': len(response)}}")
 CASE = Case(prompt="p", response="four", meta={"params": {"a": 0.5}, "tokens": 1, "turns": 1})
 

@@ -23,7 +23,6 @@ from align.sandbox import Case, WalledSandbox
 from tests.align.canaries import SECRET, VARIABLE, watched
 from tests.align.hostile import inside
 
-pytestmark = pytest.mark.sqlite  # no database is asked
 GOOD = inside("return {'total': 1.0, 'components': {}}")
 
 
