@@ -171,7 +171,9 @@ def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_screen(
         page = browse(dana, width=width, dark=dark)
         for name, address in pages.items():
             assert page.goto(address).status == 200, name
-            page.evaluate("for (const one of document.querySelectorAll('main details')) one.open = true")
+            page.evaluate(
+                "for (const one of document.querySelectorAll('main details')) one.open = true"
+            )
             if wrong := faults(page):
                 found[name, width] = wrong
             if page.evaluate("document.documentElement.scrollWidth > innerWidth"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,9 @@ def work() -> Callable[[], list[Job]]:
         return done
 
     return run
+
+
+@pytest.fixture
+def bubble():
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed (apt: bubblewrap)")

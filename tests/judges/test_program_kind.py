@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -114,12 +113,6 @@ def test_probability_is_sigma_of_the_difference_over_the_temperature(project, an
         assert said.q_second == 1 - said.q_first, "the order in which they are shown is nothing"
     (turned,) = kind.of(version).said(version, job, [(answers[0], answers[3])])
     assert abs(turned.q_first + one.q_first - 1) < 1e-12
-
-
-@pytest.fixture
-def bubble():
-    if shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed (apt: bubblewrap)")
 
 
 @pytest.mark.usefixtures("bubble")

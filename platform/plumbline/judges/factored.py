@@ -1,7 +1,8 @@
 """What judges by factors have in common: single answers are measured, and values are compared.
 
-A factor is read off the text (`align.factors`), is the score of a reward model ("reward"), or the
-mean of people's ratings by a criterion ("rating:NAME", as they stand when the judge is asked).
+A factor is read off the text (`align.factors`), is the score of a reward model ("reward"), the
+mean of people's ratings by a criterion ("rating:NAME", as they stand when the judge is asked), or
+told by a reward program: a criterion of its rubric or a component (`judges.program_parts`).
 Values are of answers, never of pairs, so both orders say the same by construction.
 """
 
@@ -21,7 +22,7 @@ from plumbline.accounts.models import Project
 from plumbline.collect import scales
 from plumbline.collect.models import Ballot, Candidate, Completion
 from plumbline.fleet.models import Job
-from plumbline.judges import kind
+from plumbline.judges import kind, program_parts, programs
 from plumbline.judges.kind import Inputs, Kind, Pair, Parts
 from plumbline.judges.models import JudgeVersion, Score
 from plumbline.policies.models import RewardModel
@@ -41,6 +42,8 @@ class Factored(Kind):
         super().__post_init__()
         if REWARD in self.factors():
             object.__setattr__(self, "needs", frozenset({kind.REWARD_MODEL}))
+        elif program_parts.of(self.factors()):
+            object.__setattr__(self, "needs", frozenset({kind.PROGRAM}))
 
     def factors(self) -> list[str]:
         raise NotImplementedError
@@ -48,10 +51,18 @@ class Factored(Kind):
     def freeze(self, parts: Parts) -> dict[str, Any]:
         for name in self.factors():
             check(name)
-        return super().freeze(parts)
+        told = program_parts.of(self.factors())
+        if told and REWARD in self.factors():
+            raise ValueError(
+                "One job asks a judge: a program's parts and a reward model's score do not mix."
+            )
+        frozen = super().freeze(parts)
+        return programs.freeze(frozen, parts) if told else frozen
 
     def job(self, version: JudgeVersion, pairs: Sequence[Pair]) -> tuple[jobs.Job, Inputs]:
         answers = {answer.pk: answer for pair in pairs for answer in pair}
+        if program_parts.of(self.factors()):
+            return programs.job(version, answers.values())
         items = {jobs.ITEMS: (item_row(one) for one in answers.values())}
         model = version.reward_model
         if REWARD not in self.factors():
@@ -67,27 +78,32 @@ class Factored(Kind):
     def values(self, job: Job, pairs: Sequence[Pair]) -> dict[UUID, Values]:
         """Each answer's factors once its job is done; None where it has none."""
         rewards: Mapping[str, float | None] = {}
+        measured: Mapping[str, Mapping[str, float]] = {}
         told: Mapping[str, Mapping[str, float]] = {}
         if REWARD in self.factors():
             found = jobs.read_rows(job.folder / jobs.SCORES)
             rewards = {row["id"]: row["reward"] for row in found}
+        elif program_parts.of(self.factors()):
+            told = program_parts.scored(job, self.factors())
         else:
             found = jobs.read_rows(job.folder / FACTORS)
-            told = {row["id"]: row["values"] for row in found}
+            measured = {row["id"]: row["values"] for row in found}
         answers = {answer.pk: answer for pair in pairs for answer in pair}
         rated = ratings(answers, self.factors())
         values = {}
         for key, answer in answers.items():
-            read = told.get(str(key)) or read_off(answer)
-            both = {**read, **rated.get(key, {}), REWARD: rewards.get(str(key))}
-            values[key] = {name: both.get(name) for name in self.factors()}
+            read = measured.get(str(key)) or read_off(answer)
+            known: Values = {**read, **told.get(str(key), {}), **rated.get(key, {})}
+            known[REWARD] = rewards.get(str(key))
+            values[key] = {name: known.get(name) for name in self.factors()}
         return values
 
 
 def check(name: str) -> None:
     """Raises ValueError for a factor that is none."""
     rating = name.startswith(RATING) and name.removeprefix(RATING).isidentifier()
-    if not (name in factors.FACTORS or name == REWARD or rating):
+    part = program_parts.split(name) is not None
+    if not (name in factors.FACTORS or name == REWARD or rating or part):
         raise ValueError(f"There is no factor called {name}.")
 
 
@@ -97,6 +113,8 @@ def title(name: str) -> str:
         return "Reward model's score"
     if name.startswith(RATING):
         return f"People's rating: {name.removeprefix(RATING).replace('_', ' ')}"
+    if name.startswith(program_parts.PART):
+        return program_parts.title(name)
     return factors.FACTORS[name].title if name in factors.FACTORS else name
 
 
@@ -108,7 +126,8 @@ def offered(project: Project) -> list[str]:
     found = [*factors.FACTORS]
     if RewardModel.objects.filter(project=project).exists():
         found.append(REWARD)
-    return found + [f"{RATING}{name}" for name in sorted(criteria)]
+    found += [f"{RATING}{name}" for name in sorted(criteria)]
+    return found + program_parts.offered(project)
 
 
 def buffer(project: Project, names: Sequence[str], model: RewardModel | None) -> list[Values]:
@@ -128,9 +147,11 @@ def stored(
 ) -> dict[UUID, Values]:
     """The factors of answers as far as they are known without a job."""
     rated, rewards = ratings(answers, names), _scores(answers, model if REWARD in names else None)
+    told = program_parts.stored(list(answers), names)
     found = {}
     for key, answer in answers.items():
-        both: Values = {**read_off(answer), **rated.get(key, {}), REWARD: rewards.get(key)}
+        both: Values = {**read_off(answer), **rated.get(key, {}), **told.get(key, {})}
+        both[REWARD] = rewards.get(key)
         found[key] = {name: both.get(name) for name in names}
     return found
 

@@ -18,7 +18,7 @@ from plumbline.collect import votes
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
-from plumbline.judges import factored, judges
+from plumbline.judges import factored, judges, program_parts
 from plumbline.judges.models import Judge, JudgeVersion
 from plumbline.policies.models import RewardModel
 
@@ -50,7 +50,17 @@ def make_hierarchy(
         "levels": hierarchy.to_json(levels),
         "margins": hierarchy.deltas(levels, found),
     }
-    return judges.make(project, name, "hierarchy", settings, reward_model=reward_model, by=by)
+    told = program_parts.parts(program_parts.source(project, names))
+    return judges.make(
+        project,
+        name,
+        "hierarchy",
+        settings,
+        endpoint=told.endpoint,
+        program=told.program,
+        reward_model=reward_model,
+        by=by,
+    )
 
 
 def begin(
@@ -69,6 +79,7 @@ def begin(
         factored.check(name)
     if not signs:
         raise ValueError("Choose at least one factor.")
+    program_parts.source(project, signs)  # refuses parts of two programs
     rows = list(compared(project, list(signs), reward_model, left_out))
     if len(rows) < LEAST:
         raise ValueError(
@@ -131,16 +142,23 @@ def adopt(
     if not isinstance(spec, FitJob) or job.state != Job.State.SUCCEEDED or not job.result:
         raise ValueError(f"{job.title} has found no weights.")
     found = job.result
-    told = ("accuracy", "accuracy_low", "accuracy_high", "log_loss", "heldout", "fitted_on")
+    figures = ("accuracy", "accuracy_low", "accuracy_high", "log_loss", "heldout", "fitted_on")
     settings = {
         **{part: found[part] for part in ("weights", "scales", "intervals")},
         "signs": dict(spec.signs),
-        "measured": {part: found[part] for part in told} | {"job": str(job.pk)},
+        "measured": {part: found[part] for part in figures} | {"job": str(job.pk)},
     }
     there = Judge.objects.filter(project=project, name=name.strip(), kind="features").first()
+    told = program_parts.parts(program_parts.source(project, spec.signs))
+    from_what: dict[str, Any] = {
+        "endpoint": told.endpoint,
+        "program": told.program,
+        "reward_model": reward_model,
+        "by": by,
+    }
     if there is not None:
-        return judges.revise(there, settings, reward_model=reward_model, by=by)
-    return judges.make(project, name, "features", settings, reward_model=reward_model, by=by)
+        return judges.revise(there, settings, **from_what)
+    return judges.make(project, name, "features", settings, **from_what)
 
 
 def _people(page: Sequence[Comparison]) -> dict[int, list[Ballot]]:

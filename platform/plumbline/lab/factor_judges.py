@@ -21,7 +21,7 @@ from align.factor_jobs import FitJob
 from align.hierarchy import Level
 from plumbline.collect.models import Completion
 from plumbline.fleet.models import Job
-from plumbline.judges import factored, fits, judges, previews
+from plumbline.judges import factored, fits, judges, previews, program_parts
 from plumbline.judges.models import Judge
 from plumbline.loop import holdout
 from plumbline.permissions import PlumblineRequest
@@ -247,6 +247,8 @@ def _what(name: str) -> str:
         return factors.FACTORS[name].what
     if name == factored.REWARD:
         return "What the chosen reward model says of it."
+    if name.startswith(program_parts.PART):
+        return "What a reward program says of it: a criterion of its rubric, or a component."
     return "The mean of people's ratings, as they stand when the judge is asked."
 
 

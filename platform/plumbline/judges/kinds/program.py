@@ -10,19 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from django.conf import settings
-
-from align import jobs, ladder, rubric
-from align.judge_jobs import PROGRAM_SCORES, UNASKED, ProgramJob
+from align import jobs
+from align.judge_jobs import PROGRAM_SCORES, UNASKED
 from align.knobs import knob
-from align.programs import RewardProgram, from_json, to_json
 from plumbline.fleet.models import Job
 from plumbline.judges import kind, programs
 from plumbline.judges.kind import Inputs, Kind, Pair, Parts, Said
 from plumbline.judges.kinds.reward_model import sigmoid
 from plumbline.judges.models import JudgeVersion
-
-ID = "judge"  # the program's name inside a job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,32 +38,12 @@ class ByProgram(Kind):
 
     def freeze(self, parts: Parts) -> dict[str, Any]:
         """The program is refused where its ladder's first rung refuses it."""
-        frozen = super().freeze(parts)
-        program = read(frozen[kind.PROGRAM])
-        if problems := ladder.check(program):
-            raise ValueError(f"The program cannot be used. {' '.join(problems)}")
-        frozen[kind.PROGRAM] = to_json(program)
-        if not program.rubric:
-            return frozen
-        if parts.endpoint is None:
-            raise ValueError("The program has a rubric; its judge needs an endpoint to ask.")
-        frozen[kind.ENDPOINT] = {"url": parts.endpoint.url, "model": parts.endpoint.model}
-        return {**frozen, "wording": rubric.WORDING}
+        return programs.freeze(super().freeze(parts), parts)
 
     def job(self, version: JudgeVersion, pairs: Sequence[Pair]) -> tuple[jobs.Job, Inputs]:
         """Raises ValueError where the code words a rubric's question differently by now."""
-        program = read(version.settings[kind.PROGRAM])
-        if program.rubric and version.settings["wording"] != rubric.WORDING:
-            raise ValueError(
-                f"{version} was made when rubrics were worded differently. Revise the judge."
-            )
-        spec = ProgramJob(
-            asked=kind.asked(version) if program.rubric else None,
-            cache=str(settings.RUBRICS_DIR),
-            check=False,
-        )
         answers = {answer.pk: answer for pair in pairs for answer in pair}
-        return spec, programs.inputs({ID: program}, answers.values())
+        return programs.job(version, answers.values())
 
     def said(self, version: JudgeVersion, job: Job, pairs: Sequence[Pair]) -> Iterator[Said]:
         """Nothing of pairs with an answer whose rubric a cap left unasked."""
@@ -92,10 +67,3 @@ class ByProgram(Kind):
                     "rubric": [row["judge"] for row in rows],
                 },
             )
-
-
-def read(data: Any) -> RewardProgram:
-    try:
-        return from_json(data)
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"That is no reward program: {error}.") from None
