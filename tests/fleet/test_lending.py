@@ -196,7 +196,7 @@ def test_a_killed_worker_leaves_no_engine_asleep(lender: EngineProcess, fleet: F
     assert Loan.objects.count() == 1
     fleet.kill(worker)
     fleet.worker("cpu", **with_it)
-    wait_until(lambda: not Loan.objects.exists())
+    wait_until(lambda: not Loan.objects.exists(), seconds=120)
     assert not engines.asleep()
     assert said(ask(lender))
 
