@@ -53,6 +53,13 @@ class EngineProcess:
             self.process.wait()
             self.process = None
 
+    def unload_all(self) -> None:
+        with httpx.Client(base_url=self.url, trust_env=False, timeout=280) as http:
+            served = http.get("/v1/models").raise_for_status().json()["data"]
+            for name in [one["id"] for one in served if one["id"] != "base"]:
+                gone = http.post("/v1/unload_lora_adapter", json={"lora_name": name})
+                assert gone.status_code in (200, 404), gone.text
+
     def _answers(self) -> bool:
         try:
             return httpx.get(self.url + "/health", trust_env=False, timeout=2).is_success
@@ -61,13 +68,20 @@ class EngineProcess:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
-    """One engine for the whole session; for tests that do not harm it."""
+def _engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     pytest.importorskip("torch")
     running = EngineProcess(tmp_path_factory.mktemp("engine") / "engine.log")
     running.start()
     yield running
     running.kill()
+
+
+@pytest.fixture
+def engine(_engine: EngineProcess) -> Iterator[EngineProcess]:
+    """One engine for the whole session, for tests that do not harm it. What a test loads it need
+    not unload: the next one finds the base alone."""
+    yield _engine
+    _engine.unload_all()
 
 
 @pytest.fixture

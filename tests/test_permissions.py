@@ -10,6 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from plumbline.permissions import PUBLIC, SIGNED_IN, TABLE, allows
 
+pytestmark = pytest.mark.sqlite
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # A value for each converter; no row has these, so a request that gets in answers 404 or a form.
 SAMPLES = {

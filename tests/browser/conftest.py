@@ -57,30 +57,60 @@ def chromium():
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
 
 
-@pytest.fixture
-def site(shared_db: Path | None, tmp_path: Path) -> Iterator[str]:  # noqa: F811
-    """The pages, served by granian on the test's database."""
-    if shared_db is not None:
-        database = f"sqlite:///{shared_db}"
-    else:
-        database = f"postgresql://postgres@/{connection.settings_dict['NAME']}"
-    port = free_port()
-    command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port)]
-    log = tmp_path / "web.log"
-    with log.open("wb") as out:
-        server = subprocess.Popen(
-            [*command, "--blocking-threads", "4", "plumbline.wsgi:application"],
-            env={**os.environ, "DATABASE_URL": database},
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
+class Servers:
+    """The pages, served by granian. One process serves all tests of a file that share a database,
+    for most of what such a test takes would be its start."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: dict[str, tuple[subprocess.Popen[bytes], str]] = {}
+
+    def of(self, database: str) -> str:
+        if database not in self._running or self._running[database][0].poll() is not None:
+            self._running[database] = self._start(database)
+        return self._running[database][1]
+
+    def _start(self, database: str) -> tuple[subprocess.Popen[bytes], str]:
+        port = free_port()
+        command = [sys.executable, "-m", "granian", "--interface", "wsgi", "--port", str(port)]
+        log = self._folder / f"web-{port}.log"
+        with log.open("wb") as out:
+            server = subprocess.Popen(
+                [*command, "--blocking-threads", "4", "plumbline.wsgi:application"],
+                env={**os.environ, "DATABASE_URL": database},
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
         _wait(f"http://127.0.0.1:{port}/health/", server, log)
-        yield f"http://127.0.0.1:{port}"
-    finally:
+        return server, f"http://127.0.0.1:{port}"
+
+    def stop(self, database: str) -> None:
+        server, _ = self._running.pop(database)
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+    def stop_all(self) -> None:
+        for database in list(self._running):
+            self.stop(database)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    running = Servers(tmp_path_factory.mktemp("web"))
+    yield running
+    running.stop_all()
+
+
+@pytest.fixture
+def site(shared_db: Path | None, servers: Servers) -> Iterator[str]:  # noqa: F811
+    """Where the pages are served, on the test's database."""
+    if shared_db is None:
+        yield servers.of(f"postgresql://postgres@/{connection.settings_dict['NAME']}")
+        return
+    database = f"sqlite:///{shared_db}"  # each test has a file of its own
+    yield servers.of(database)
+    servers.stop(database)
 
 
 @pytest.fixture

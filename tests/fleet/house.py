@@ -131,7 +131,7 @@ class Fleet:
                 process.wait()
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 40) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"

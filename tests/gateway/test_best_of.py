@@ -24,6 +24,8 @@ from tests.fleet.house import Redis, redis  # noqa: F401  # a fixture
 from tests.gateway.test_limits import in_redis, limit, soon  # noqa: F401  # a fixture
 from tests.ports import free_port
 
+pytestmark = pytest.mark.sqlite
+
 openai = pytest.importorskip("openai")
 pytest.importorskip("torch")
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]

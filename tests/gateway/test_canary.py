@@ -15,6 +15,7 @@ from plumbline.policies import engines, routes, serving, trials
 from plumbline.policies.models import Deployment, Flip, RouteChange
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
+pytestmark = pytest.mark.sqlite
 PAGE = "/p/alpha/routing/"
 
 

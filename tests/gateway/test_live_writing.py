@@ -17,6 +17,7 @@ from plumbline.collect.queue import Verdict
 from tests.collect.live_ground import live_campaign
 from tests.faulty_engine import FaultyEngine
 
+pytestmark = pytest.mark.sqlite
 FIRST_BETTER = Verdict(outcome="ranked", ranking=[[0], [1]], strength=2)
 
 

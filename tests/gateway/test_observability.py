@@ -26,6 +26,7 @@ from tests.fleet.house import Redis, redis  # noqa: F401  # a fixture
 from tests.ports import free_port
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
+pytestmark = pytest.mark.sqlite
 BODY = {"model": "current", "messages": ASK, "max_tokens": 20, "temperature": 0}
 FORWARDED = {"x-forwarded-for": "203.0.113.7"}
 

@@ -23,6 +23,7 @@ from plumbline.policies.models import Deployment, Loan
 from tests.comparisons import open_campaign
 
 ASK: Any = [{"role": "user", "content": "What is the capital of France?"}]
+pytestmark = pytest.mark.sqlite
 AGREED = {"consent_train": True}
 
 

@@ -16,7 +16,7 @@ from plumbline.loop import advance, autopilot, reproduce, rounds
 from plumbline.loop.models import Experiment, PilotDecision, Round, Stage
 from tests.loop.conftest import run_jobs, vote_on_everything
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.sqlite]
 ROOT = Path(__file__).resolve().parents[2]
 
 
