@@ -168,7 +168,7 @@ def fleet(transactional_db, project, tmp_path, monkeypatch) -> Iterator[Fleet]:
 def ended() -> Callable[..., None]:
     """`ended(job, ...)`: wait until all of them are over."""
 
-    def wait(*rows: Any, seconds: float = 40) -> None:
+    def wait(*rows: Any, seconds: float = 120) -> None:
         for row in rows:
             wait_until(lambda row=row: row.refresh_from_db() or row.over, seconds)
 
