@@ -97,7 +97,7 @@ def enough(program: Program) -> None:
     one = program.confirmations.filter(finished_at=None).select_related("campaign").first()
     if one is None or one.campaign is None:
         raise ValueError("No confirmation waits for votes.")
-    Campaign.objects.filter(pk=one.campaign_id, closed_at=None).update(closed_at=timezone.now())
+    Campaign.objects.filter(pk=one.campaign.pk, closed_at=None).update(closed_at=timezone.now())
 
 
 def must_stand(program: Program) -> None:

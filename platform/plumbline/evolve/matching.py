@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from align.icpl import calibrate, traces
+from align.measure.confounds import kendall
 from plumbline.collect.models import Completion
 from plumbline.evolve import checking, panel
 from plumbline.evolve.models import Evolution, Generation, PanelPrompt, ProgramScore
@@ -106,7 +107,7 @@ def shown(said: Sequence[tuple[int, dict[Any, int]]]) -> dict[str, Any]:
     for _, places in said:
         keys = sorted(places, key=str)
         told = [float(lengths[key]) for key in keys]
-        found = traces.kendall(told, [-float(places[key]) for key in keys])
+        found = kendall(told, [-float(places[key]) for key in keys])
         agree, scale = agree + found[0], scale + found[1]
         ratios.append(max(told) / min(told))
     return {
