@@ -118,6 +118,7 @@ def test_a_winner_is_confirmed_on_fresh_answers_before_it_judges(session, rater,
     said = page.get(f"{HOME}{session.pk}/programs/{program.pk}/").content.decode()
     assert "Its picks won" in said
     version = promoting.promote(program, "Brief", alice)
+    version.refresh_from_db()
     assert version.settings["program"] == program.program
     assert promoting.try_out(program, alice).labellers.get() == version.judge
     assert trials.human_pairs(program) == [], "what confirms it is no proof of a trial"

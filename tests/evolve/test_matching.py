@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from align import seeded_writer
+from plumbline.collect.models import Completion
 from plumbline.evolve import asking, checking, matching, ranking
 from tests.evolve import laboratory
 from tests.evolve.conftest import rank_everything
@@ -106,7 +107,10 @@ def test_programs_that_do_not_go_by_length_are_not_matched_unless_it_is_asked(ev
 
 
 def test_where_too_few_prompts_are_left_cards_are_of_any_length_and_it_is_said(evolution_of):
-    evolution = evolution_of(matching="always", pool_size=2)
+    evolution = evolution_of(matching="always", pool_size=4)
+    for one in Completion.objects.all():  # each twice as long as the one before
+        one.token_ids = [0] * 2**one.draw
+        one.save(update_fields=["token_ids"])
     generation = long_winded(evolution)
     matching.decide(generation)
     assert generation.length_ratio is None
