@@ -139,6 +139,7 @@ TABLE: dict[str, dict[str, str]] = {
     "factor-weights-adopt": {"POST": RESEARCHER},
     "confidence": {"GET": RESEARCHER, "POST": RESEARCHER},
     "confidence-gather": {"POST": RESEARCHER},
+    "tastes-new": {"GET": RESEARCHER, "POST": RESEARCHER},
     "pool-new": {"GET": RESEARCHER, "POST": RESEARCHER},
     "relevance-new": {"GET": RESEARCHER, "POST": RESEARCHER},
     "judges": {"GET": RESEARCHER},

@@ -48,6 +48,44 @@ def test_directions_stay_within_their_angle_on_either_side() -> None:
     assert min(one["words"] for one in found) < -0.5 < 0.5 < max(one["words"] for one in found)
 
 
+def test_directions_of_many_attributes_are_unit_vectors_within_the_angle_and_point_anywhere() -> (
+    None
+):
+    names = ("quality", "words", "headings", "list_items")
+    found = [directions.drawn(names, 45, str(n)) for n in range(600)]
+    for one in found:
+        assert list(one) == list(names), "the order in which they are written"
+        assert math.hypot(*one.values()) == pytest.approx(1)
+        assert one["quality"] >= math.sqrt(0.5) - 1e-9
+    for name in names[1:]:
+        values = [one[name] for one in found]
+        assert abs(sum(values) / len(values)) < 0.05
+        assert min(values) < -0.4 < 0.4 < max(values)
+    mean = sum(math.degrees(math.acos(one["quality"])) for one in found) / len(found)
+    assert 28 < mean < 36, "as likely everywhere on the cap, which is wider far from its middle"
+    assert directions.drawn(names, 0, "x")["quality"] == 1
+
+
+def test_four_attributes_choose_and_are_written_in_their_order() -> None:
+    four = DPA(second="words", third="list_items", fourth="headings", directions=16, angle=90.0)
+    assert four.attributes == ("quality", "words", "list_items", "headings")
+    prompt = judged(("a", 2.0), ("- a\n- b", 0.0), ("# a", 1.0), ("a b c d", 0.5))
+    made = four.examples(prompt, "max_min", 0)
+    rewards = four.rewards(prompt, [0, 1, 2, 3])
+    assert len({one.answers["chosen"] for one in made}) > 1
+    for one in made:
+        v = dict(zip(four.attributes, one.facts.values(), strict=True))
+        assert tuple(one.facts) == four.written
+        assert one.answers == {"chosen": directions.best(v, rewards)}
+        line = four.conversation([{"role": "user", "content": "q"}], one.facts)[0]["content"]
+        assert line == directions.write(v)
+        assert list(directions.read(line) or {}) == list(four.attributes)
+    with pytest.raises(ValueError, match="different factors"):
+        DPA(second="words", third="words")
+    with pytest.raises(ValueError, match="must be one of"):
+        DPA(second="question_repeated")  # no prompt's text is judged, so it would always be 0
+
+
 def judged(*answers: tuple[str, float]) -> Judged:
     return Judged("p", tuple(
         Answer(text, text, len(text.split()), False, score) for text, score in answers

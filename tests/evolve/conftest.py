@@ -14,7 +14,7 @@ import pytest
 from align import jobs
 from plumbline.accounts.models import Membership, Project, User
 from plumbline.collect import queue
-from plumbline.collect.models import Completion, Prompt, PromptSet
+from plumbline.collect.models import Campaign, Completion, Prompt, PromptSet
 from plumbline.evolve import advance, panel
 from plumbline.evolve.models import Evolution, EvolutionJob, Generation
 from plumbline.fleet.models import Job
@@ -60,6 +60,7 @@ def evolution_of(
         usual = {
             **{"name": "Kind answers", "task": "Answers that are kind and brief.", "arms": 4},
             **{"chosen_prompts": 4, "spare_prompts": 3, "hidden_prompts": 6, "pool_size": 8},
+            **{"fresh_prompts": 0, "matching": "never"},
             **{"generations_wanted": 2, "policy": policy, "prompt_set": prompt_set},
         }
         made = Evolution.objects.create(project=project, **{**usual, **fields})
@@ -84,7 +85,7 @@ def fill_pool(evolution: Evolution) -> None:
     )  # fmt: skip
     Generation.objects.create(evolution=evolution, number=1, stage="write")
     EvolutionJob.objects.create(evolution=evolution, purpose=panel.POOL, job=job)
-    for one in evolution.panel.select_related("prompt"):
+    for one in evolution.panel.exclude(role="fresh").select_related("prompt"):
         rng = random.Random(one.prompt.digest)
         for draw in range(evolution.pool_size):
             text = answer(rng)
@@ -110,6 +111,7 @@ def rank_everything(user: User, evolution: Evolution, taste: Any = likes, **said
     """Rank by a taste, through the same queue as people; how many ballots were cast."""
     latest = evolution.generations.order_by("-number").first()
     campaigns = [evolution.hidden_campaign, latest.campaign if latest else None]
+    campaigns += Campaign.objects.filter(confirms__program__generation__evolution=evolution)
     count = 0
     for campaign in campaigns:
         while campaign is not None and (ballot := queue.claim_next(user, campaign)) is not None:

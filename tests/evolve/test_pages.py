@@ -42,6 +42,7 @@ def form(prompt_set, **changed):
         **{"name": "Calm", "task": "Calm answers.", "prompt_set": prompt_set.pk, "writer": ""},
         **{"rubric": "", "rater": "", "overlap": 1, "generations_wanted": 3, "arms": 4},
         **{"chosen_prompts": 4, "spare_prompts": 2, "hidden_prompts": 5, "pool_size": 4},
+        **{"fresh_prompts": 3, "least_win_rate": 0.5, "incumbent": "", "matching": "auto"},
         **{"temperature": 1.0, "max_tokens": 32, "seed": 7},
     }
     return {**usual, **changed}
@@ -65,7 +66,7 @@ def test_a_session_is_begun_by_its_form(client_for, alice, prompt_set, policy, s
         ({"name": ""}, "The session needs a name."),
         ({"task": ""}, "the writer has nothing else to go by"),
         ({"chosen_prompts": 20}, "15 training and 15 held-out prompts; 22 to rank on"),
-        ({"hidden_prompts": 30}, "30 to hide are wanted"),
+        ({"hidden_prompts": 30}, "30 to hide and 3 to keep fresh are wanted"),
         ({"temperature": 0}, "all answers to a prompt are the same"),
         ({"arms": 2}, "must be between 3 and 8"),
         ({"writer": "999"}, "Select a valid choice"),

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from plumbline.accounts.models import Membership, User
-from plumbline.judges import asking, casting, judges, kind, verdicts, watch
+from plumbline.judges import asking, casting, endpoints, judges, kind, verdicts, watch
 from plumbline.judges.models import Asking, JudgeVersion, Verdict
 from tests.comparisons import open_campaign
 from tests.judges.conftest import KEY
@@ -166,3 +166,35 @@ def test_every_kind_is_found_with_knobs_a_form_can_be_made_of():
         assert one.title
         assert one.what
         assert all(knob.help for knob in one.knobs())
+
+
+def test_what_a_job_learned_of_an_endpoint_is_kept_and_the_next_job_is_not_refused(
+    project, endpoint, work, stub
+):
+    stub.answer = particular_judge
+    check = endpoints.check(endpoint)
+    work()
+    check.job.refresh_from_db()
+    assert check.job.result["manners"] == {
+        "limit": "max_completion_tokens", "own_temperature": True
+    }  # fmt: skip
+    assert endpoints.learn() == 1
+    assert endpoints.learn() == 0
+    endpoint.refresh_from_db()
+    assert (endpoint.limit, endpoint.own_temperature) == ("max_completion_tokens", True)
+    asked = len(stub.bodies)
+    endpoints.check(endpoint)
+    work()
+    assert len(stub.bodies) == asked + 1
+    assert "temperature" not in stub.bodies[-1]
+    version = judges.make(project, "Jo", "pairwise", {"verdict": "marker"}, endpoint=endpoint)
+    assert kind.asked(version).own_temperature is True
+
+
+def particular_judge(body):
+    """As an endpoint answers that wants its limit under another name, and no temperature."""
+    for name in ("max_tokens", "temperature"):
+        if name in body:
+            words = f"'{name}' is not supported with this model. Use 'max_completion_tokens'."
+            return 400, {}, {"error": {"message": words, "param": name}}
+    return "ready"

@@ -17,6 +17,7 @@ from align.askers import UNFIT
 from align.chat import Chat, OverBudget, Refused
 from align.judge_jobs import QUESTIONS, REPLIES, AskJob, QuestionRow, ReplyRow
 from align.kept import Kept
+from align.manners import Manners
 from align.rows import Message
 
 SAMPLE = 300  # characters of the first answer, for a look at it
@@ -50,6 +51,7 @@ def work(attempt: run.Run) -> dict[str, Any]:
         "tokens_in": asker.spent.tokens_in,
         "tokens_out": asker.spent.tokens_out,
         "dollars": round(asker.spent.dollars, 6),
+        **asker.manners.told(),
         "stopped": asker.stopped,
         "sample": next((row["texts"][-1][:SAMPLE] for row in found if row["texts"]), ""),
         "seconds": round(time.monotonic() - started, 3),
@@ -65,12 +67,13 @@ class Asker:
         self._attempt, self._job, self._rows, self._kept = attempt, job, rows, kept
         self.spent = chat.Spent(job.asked.price_in, job.asked.price_out)
         self.stopped = ""  # the cap's sentence, when it was met
+        self.manners = Manners()
 
     async def run(self) -> None:
         missing = [row for row in self._rows if row["id"] not in self._kept.rows]
         self._progress()
         async with chat.connect(self._job.asked) as client:
-            self.spent = client.spent
+            self.spent, self.manners = client.spent, client.manners
             for row in self._kept.rows.values():  # what earlier attempts spent counts
                 self.spent.add(row["tokens_in"], row["tokens_out"])
             at_a_time = self._job.asked.concurrency

@@ -23,6 +23,7 @@ import httpx
 
 from align import addresses
 from align.judge_jobs import KEY_PREFIX, PRIVATE_ENDPOINTS, Asked
+from align.manners import Manners
 from align.rows import Message
 
 PATIENCE = 120.0  # seconds an endpoint may be away, unless it is our own engine and sleeps
@@ -88,7 +89,8 @@ class Chat:
     At most `concurrency` requests are out at a time. None is sent once `budget_tokens` or
     `budget_dollars` are spent; those that are out then still count, and may go past the cap.
     `private` are hosts and ports inside private networks that may be asked; `own`: it is our own
-    engine, which may be, and which may sleep or still be loading the model.
+    engine, which may be, and which may sleep or still be loading the model. `manners`: how the
+    endpoint wants to be asked, which the client learns where it is refused.
     """
 
     def __init__(
@@ -105,8 +107,10 @@ class Chat:
         patience: float = PATIENCE,
         private: Collection[str] = (),
         own: bool = False,
+        manners: Manners | None = None,
     ) -> None:
         self.model = model
+        self.manners = manners or Manners()
         self.spent = Spent(price_in, price_out)
         self._urls = itertools.cycle([one.strip().rstrip("/") for one in url.split(",")])
         self._key = key
@@ -183,8 +187,11 @@ class Chat:
         while True:
             url = next(self._urls)
             wait: float | None = None
+            sent = self.manners.spoken(body)
             try:
-                status, headers, content = await self._exchange(url, body)
+                status, headers, content = await self._exchange(url, sent)
+                if self.manners.learn(status, content, sent):
+                    continue
                 if status == 200 and (reply := parse(content, body)) is not None:
                     return self._clean(reply)
                 trouble = self._trouble(status, content)
@@ -269,6 +276,7 @@ def connect(asked: Asked) -> Chat:
         concurrency=asked.concurrency,
         private=addresses.allowed(os.environ.get(PRIVATE_ENDPOINTS, "")),
         own=asked.own,
+        manners=Manners(asked.limit, asked.own_temperature),
     )
 
 

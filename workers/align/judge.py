@@ -21,6 +21,7 @@ from align.judge_jobs import PAIRS, VERDICTS, JudgeJob, PairRow
 from align.judged import Question, Reading
 from align.judging import Names
 from align.kept import Kept
+from align.manners import Manners
 
 ANSWERED = "judged.parts.jsonl"  # one line a question: what `Question.key` names, and its reading
 LIKELY = 20  # tokens whose log-probabilities are asked for: as many as endpoints give
@@ -49,6 +50,7 @@ def work(attempt: run.Run) -> dict[str, Any]:
         "tokens_in": judge.spent.tokens_in,
         "tokens_out": judge.spent.tokens_out,
         "dollars": round(judge.spent.dollars, 6),
+        **judge.manners.told(),
         "stopped": judge.stopped,
         "seconds": round(time.monotonic() - started, 3),
     }
@@ -63,6 +65,7 @@ class Judge:
         self._attempt, self._job, self._pairs, self._kept = attempt, job, pairs, kept
         self.spent = chat.Spent(job.asked.price_in, job.asked.price_out)
         self.stopped = ""  # the cap's sentence, when it was met
+        self.manners = Manners()
         self._mode: str | None = None if job.mode == "auto" else job.mode
         self._done = 0
         self._finding = asyncio.Lock()  # of the mode: one question finds it for all
@@ -75,7 +78,7 @@ class Judge:
             self._count_kept(self.spent)
             return
         async with chat.connect(self._job.asked) as client:
-            self.spent = client.spent
+            self.spent, self.manners = client.spent, client.manners
             self._count_kept(self.spent)
             at_a_time = self._job.asked.concurrency
             await askers.share(

@@ -40,7 +40,8 @@ Choose = Literal["one", "all"]
 class Asked:
     """Whom a job asks: an OpenAI-compatible endpoint. `url` is up to and with /v1; prices are
     dollars a million tokens; caps of 0 are none. `own`: it is our own engine, the only one at a
-    private address that needs no permission."""
+    private address that needs no permission. `limit` and `own_temperature`: how it wants to be
+    asked (`align.manners`)."""
 
     url: str
     model: str
@@ -51,6 +52,8 @@ class Asked:
     max_tokens: int = 0
     concurrency: int = 8
     own: bool = False
+    limit: str = "max_tokens"
+    own_temperature: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

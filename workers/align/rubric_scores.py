@@ -18,6 +18,7 @@ from align import askers, chat, rubric, run
 from align.chat import Chat, OverBudget, Refused, Reply
 from align.judge_jobs import UNASKED, Asked, ProgramItemRow, ProgramJob
 from align.kept import Kept
+from align.manners import Manners
 from align.programs import Criterion, RewardProgram
 
 REPLIED = "rubric.parts.jsonl"  # what this job's attempts asked so far
@@ -80,6 +81,7 @@ class Asking:
         self._known = 0  # of them in the shared folder
         self._spent = chat.Spent(asked.price_in, asked.price_out)
         self._stopped = ""  # the cap's sentence, when it was met
+        self._manners = Manners()
         self._shaped = True
 
     async def run(self) -> None:
@@ -88,7 +90,7 @@ class Asking:
         if not missing:
             return
         async with chat.connect(self._asked) as client:
-            self._spent = client.spent
+            self._spent, self._manners = client.spent, client.manners
             for row in self._kept.rows.values():  # what earlier attempts spent counts
                 self._spent.add(row["tokens_in"], row["tokens_out"])
             await askers.share(
@@ -120,6 +122,7 @@ class Asking:
             "tokens_in": self._spent.tokens_in,
             "tokens_out": self._spent.tokens_out,
             "dollars": round(self._spent.dollars, 6),
+            **self._manners.told(),
             "stopped": self._stopped,
         }
         return found

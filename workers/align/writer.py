@@ -15,6 +15,7 @@ from align import askers, chat, jobs, run, seeded_writer
 from align.icpl import replies
 from align.judge_jobs import CALLS, WRITTEN, CallRow, WriteJob, WrittenRow
 from align.kept import Kept
+from align.manners import Manners
 from align.programs import RewardProgram, from_json, to_json
 from align.rows import Message
 
@@ -27,6 +28,7 @@ def work(attempt: run.Run) -> dict[str, Any]:
     if not isinstance(job, WriteJob):
         raise ValueError(f"align.writer does write jobs, not {job.kind} jobs")
     calls: list[Any] = list(jobs.read_rows(attempt.folder / CALLS))
+    manners = Manners()
     with Kept(attempt.folder / PARTS) as kept:
         missing = [call for call in calls if call["id"] not in kept.rows]
 
@@ -39,7 +41,7 @@ def work(attempt: run.Run) -> dict[str, Any]:
                 attempt.check()
                 keep(seeded(call, job.rubric))
         else:
-            asyncio.run(_ask(attempt, job, missing, keep))
+            manners = asyncio.run(_ask(attempt, job, missing, keep))
     rows = [kept.rows[call["id"]] for call in calls]
     if rows and all(row["error"] for row in rows):
         raise ValueError(f"The writer answered no call. {rows[0]['error']}")
@@ -50,6 +52,7 @@ def work(attempt: run.Run) -> dict[str, Any]:
         "programs": sum(row["program"] is not None for row in rows),
         "tokens_in": sum(row["tokens_in"] for row in rows),
         "tokens_out": sum(row["tokens_out"] for row in rows),
+        **manners.told(),
     }
 
 
@@ -93,7 +96,8 @@ async def _ask(
     job: WriteJob,
     calls: Sequence[CallRow],
     keep: Callable[[WrittenRow], None],
-) -> None:
+) -> Manners:
+    """How the endpoint wanted to be asked."""
     assert job.asked is not None
     async with chat.connect(job.asked) as endpoint:
 
@@ -102,6 +106,7 @@ async def _ask(
                 keep(await _one(endpoint, job, call))
 
         await askers.share(attempt, calls, job.asked.concurrency, some)
+        return endpoint.manners
 
 
 async def _one(endpoint: chat.Chat, job: WriteJob, call: CallRow) -> WrittenRow:

@@ -145,6 +145,7 @@ def evolution(demo: Project, questions: PromptSet) -> Evolution:
             "max_tokens": 96,
             "generations_wanted": 3,
             "hidden_prompts": 20,
+            "fresh_prompts": 20,
         },
     )
     return made

@@ -21,6 +21,7 @@ from align.judge_jobs import CALLS, WRITTEN
 from plumbline.evolve import (
     asking,
     checking,
+    confirming,
     judging,
     panel,
     ranking,
@@ -49,6 +50,8 @@ class Watch:
 
 
 def tick() -> None:
+    for evolution in Evolution.objects.filter(state=Evolution.State.CONFIRM):
+        confirmed(evolution)
     for evolution in Evolution.objects.filter(state=Evolution.State.ACTIVE):
         generation = evolution.generations.exclude(stage__in=OVER).first()
         if generation is None:
@@ -56,6 +59,7 @@ def tick() -> None:
         if generation is not None:
             advance(generation)
     trials.tick()
+    confirming.tick()
 
 
 def advance(generation: Generation) -> None:
@@ -204,16 +208,37 @@ def stops(evolution: Evolution) -> str:
 
 
 def finish(evolution: Evolution, why: str) -> None:
-    """The session is over; its best program is the one that the hidden pairs do not speak against:
-    where it stopped because they fell, the good one before they did."""
+    """No further generation begins; the best program is the one that the hidden pairs do not speak
+    against: where it stopped because they fell, the good one before they did. A session that kept
+    prompts fresh goes on to confirm it on them, and is over then."""
     if why.startswith("Agreement on hidden"):
         done = evolution.generations.filter(stage=Stage.DONE).order_by("-number")
         before = done[FELL]
         Evolution.objects.filter(pk=evolution.pk).update(best=before.good)
-    Evolution.objects.filter(pk=evolution.pk, state=Evolution.State.ACTIVE).update(
-        state=Evolution.State.FINISHED, ended=why, finished_at=timezone.now()
-    )
+    state = Evolution.State
+    going = Evolution.objects.filter(pk=evolution.pk, state=state.ACTIVE)
+    if evolution.fresh_prompts:
+        going.update(state=state.CONFIRM, ended=why)
+    else:
+        going.update(state=state.FINISHED, ended=why, finished_at=timezone.now())
     asking.close([evolution.hidden_campaign])
+
+
+def confirmed(evolution: Evolution) -> None:
+    """Have the best program confirmed; the session is over once that has come to an end."""
+    best = evolution.best
+    assert best is not None
+    last = best.confirmations.order_by("-number").first()
+    if last is None:
+        confirming.begin(best)
+        return
+    if last.finished_at is None:
+        return
+    Evolution.objects.filter(pk=evolution.pk, state=Evolution.State.CONFIRM).update(
+        state=Evolution.State.FINISHED,
+        ended=f"{evolution.ended} {last.said}"[:300],
+        finished_at=timezone.now(),
+    )
 
 
 def _sentence(generation: Generation, last: Generation) -> str | None:

@@ -18,7 +18,7 @@ from plumbline.collect import queue
 from plumbline.collect.models import Campaign, Completion
 from plumbline.collect.origins import ICPL
 from plumbline.collect.strategy import Picked
-from plumbline.evolve import checking, judging, panel
+from plumbline.evolve import checking, judging, matching, panel
 from plumbline.evolve.models import Evolution, Generation, PanelPrompt, Pick, Program
 from plumbline.loop import campaigns
 
@@ -42,6 +42,7 @@ def opened(generation: Generation) -> None:
     evolution = generation.evolution
     with transaction.atomic():
         if generation.campaign is None:
+            matching.decide(generation)
             generation.campaign = Campaign.objects.create(
                 project=evolution.project,
                 name=f"Reward programs: {evolution.name}, generation {generation.number}"[:120],
@@ -128,7 +129,10 @@ def pending(generation: Generation) -> bool:
 
 
 def cards(generation: Generation) -> dict[int, dict[Any, list[int]]]:
-    """By prompt, each picked answer with the programs that picked it, in the order of arms."""
+    """By prompt, each picked answer with the programs that picked it, in the order of arms; of
+    answers of like length alone, where that was decided."""
+    if generation.length_ratio is not None:
+        return matching.matched(generation, generation.length_ratio)
     arms = [one.pk for one in checking.contenders(generation)]
     by_prompt: dict[int, dict[Any, list[int]]] = {}
     found = Pick.objects.filter(program__in=arms).order_by("program_id")
@@ -156,7 +160,7 @@ def _card_sets(generation: Generation) -> int:
 def _decided(generation: Generation) -> list[tuple[int, list[Any]]]:
     """Prompts whose picks are to be ranked, and their different answers; prompts to which all
     programs pick the same are left out."""
-    shown = [one for one in generation.evolution.panel.all() if one.role != Role.HIDDEN]
+    shown = [one for one in generation.evolution.panel.all() if one.role not in PanelPrompt.UNSEEN]
     by_prompt = cards(generation)
     asked = [one.prompt_id for one in shown[: generation.asked_prompts]]
     return [(one, list(by_prompt[one])) for one in asked if len(by_prompt.get(one, {})) > 1]

@@ -19,6 +19,7 @@ from plumbline.policies.models import Deployment
 PLAIN = (
     *("name", "task", "overlap", "arms", "chosen_prompts", "spare_prompts", "hidden_prompts"),
     *("pool_size", "temperature", "max_tokens", "generations_wanted", "seed"),
+    *("fresh_prompts", "least_win_rate", "matching"),
 )
 
 
@@ -81,6 +82,32 @@ class EvolutionForm(forms.Form):
         least=0,
         most=500,
     )
+    fresh_prompts = number(
+        "Fresh prompts",
+        "No generation samples or sees them. At the end the winner's picks among fresh answers to "
+        "them are compared blind. 0 for no confirmation.",
+        least=0,
+        most=500,
+    )
+    incumbent = forms.ChoiceField(
+        label="Confirmed against",
+        required=False,
+        help_text="Whose picks among the same fresh answers the winner's must beat.",
+    )
+    least_win_rate = real(
+        "Win rate to clear",
+        "The lower end of the win rate's 95 % interval must lie above it for the winner to be "
+        "confirmed; without that it judges nothing.",
+        least=0,
+        most=0.95,
+    )
+    matching = forms.ChoiceField(
+        label="Cards of like length",
+        choices=Evolution.Matching,
+        help_text="The longest card of a prompt is then at most a quarter longer than the "
+        "shortest, so that people do not rank length. A program goes by length where Spearman's "
+        "correlation of its score with length is beyond 0.6.",
+    )
     pool_size = number(
         "Answers to each prompt", "Drawn once; every program picks from them.", least=2, most=64
     )
@@ -90,7 +117,8 @@ class EvolutionForm(forms.Form):
 
     GROUPS = (
         ("What is wanted", ("name", "task", "prompt_set")),
-        ("Who writes and who ranks", ("writer", "rubric", "rater", "overlap")),
+        ("Who writes and who ranks", ("writer", "rubric", "rater", "overlap", "matching")),
+        ("Before the winner may judge", ("fresh_prompts", "incumbent", "least_win_rate")),
         (
             "How much",
             (
@@ -132,6 +160,7 @@ class EvolutionForm(forms.Form):
         self._choose("rubric", [("", "Nobody: programs are code alone"), *named])
         judges = [(pk, f"The judge {one}") for pk, one in self.raters.items()]
         self._choose("rater", [("", "People"), *judges])
+        self._choose("incumbent", [("", "An answer drawn at random"), *judges])
 
     def groups(self) -> list[tuple[str, list[forms.BoundField]]]:
         return [(title, [self[name] for name in names]) for title, names in self.GROUPS]
@@ -142,15 +171,16 @@ class EvolutionForm(forms.Form):
         if name and Evolution.objects.filter(project=self.project, name=name).exists():
             self.add_error("name", f"There is a session called {name} already.")
         found = self.sets.get(data.get("prompt_set", ""))
-        sizes = [data.get(f"{one}_prompts") for one in ("chosen", "spare", "hidden")]
+        sizes = [data.get(f"{one}_prompts") for one in ("chosen", "spare", "hidden", "fresh")]
         if found is not None and None not in sizes:
-            chosen, spare, hidden = (int(one or 0) for one in sizes)
+            chosen, spare, hidden, fresh = (int(one or 0) for one in sizes)
             train, heldout = found.train, found.heldout
-            if train < chosen + spare or train + heldout < chosen + spare + hidden:
+            if train < chosen + spare or train + heldout < chosen + spare + hidden + fresh:
                 self.add_error(
                     "prompt_set",
                     f"{found.name} has {train} training and {heldout} held-out prompts; "
-                    f"{chosen + spare} to rank on and {hidden} to hide are wanted.",
+                    f"{chosen + spare} to rank on, {hidden} to hide and {fresh} to keep fresh are "
+                    "wanted.",
                 )
         if data.get("temperature") == 0:
             self.add_error("temperature", "At temperature 0 all answers to a prompt are the same.")
@@ -169,6 +199,7 @@ class EvolutionForm(forms.Form):
             writer_endpoint=writer,
             rubric_endpoint=self.endpoints.get(data["rubric"]),
             rater=self.raters.get(data["rater"]),
+            incumbent=self.raters.get(data["incumbent"]),
             **{name: data[name] for name in PLAIN},
         )
 

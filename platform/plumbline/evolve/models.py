@@ -23,6 +23,7 @@ class Evolution(models.Model):
 
     class State(models.TextChoices):
         ACTIVE = "active", "Active"
+        CONFIRM = "confirm", "Being confirmed"
         PAUSED = "paused", "Paused"
         FINISHED = "finished", "Finished"
         FAILED = "failed", "Failed"
@@ -31,6 +32,11 @@ class Evolution(models.Model):
     class Writer(models.TextChoices):
         ENDPOINT = "endpoint", "A language model"
         SEEDED = "seeded", "The seeded writer, without a model"
+
+    class Matching(models.TextChoices):
+        WHEN_LONG = "auto", "Where a program goes by length"
+        ALWAYS = "always", "Always"
+        NEVER = "never", "Never"
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="evolutions")
     name = models.CharField(max_length=80)
@@ -51,6 +57,12 @@ class Evolution(models.Model):
     chosen_prompts = models.PositiveSmallIntegerField(default=6)  # ranked each generation
     spare_prompts = models.PositiveSmallIntegerField(default=6)  # more, where that was not enough
     hidden_prompts = models.PositiveSmallIntegerField(default=30)  # never shown to the writer
+    fresh_prompts = models.PositiveSmallIntegerField(default=30)  # seen by no generation; 0: none
+    least_win_rate = models.FloatField(default=0.5)  # that a confirmation's lower bound must clear
+    incumbent = models.ForeignKey(
+        JudgeVersion, models.PROTECT, null=True, related_name="+"
+    )  # whose picks the winner's are compared with; None: one of the answers at random
+    matching = models.CharField(max_length=8, choices=Matching, default=Matching.WHEN_LONG)
     pool_size = models.PositiveSmallIntegerField(default=16)  # answers to each prompt
     temperature = models.FloatField(default=1.0)  # of the pool
     max_tokens = models.PositiveIntegerField(default=96)
@@ -83,6 +95,10 @@ class Evolution(models.Model):
                 condition=Q(pool_size__gte=2, generations_wanted__gte=1),
                 name="evolution_has_a_pool",
             ),
+            models.CheckConstraint(
+                condition=Q(least_win_rate__gte=0, least_win_rate__lt=1),
+                name="evolution_may_confirm",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -100,6 +116,9 @@ class PanelPrompt(models.Model):
         CHOSEN = "chosen", "Ranked"
         SPARE = "spare", "Ranked if it is not clear"
         HIDDEN = "hidden", "Hidden from the writer"
+        FRESH = "fresh", "Kept fresh for the confirmation"
+
+    UNSEEN = (Role.HIDDEN, Role.FRESH)  # by the writer, and by whoever ranks
 
     evolution = models.ForeignKey(Evolution, models.CASCADE, related_name="panel")
     prompt = models.ForeignKey(Prompt, models.PROTECT, related_name="+")
@@ -146,6 +165,7 @@ class Generation(models.Model):
     campaign = models.OneToOneField(Campaign, models.PROTECT, null=True, related_name="generation")
     retries = models.PositiveSmallIntegerField(default=0)  # each gives the writer its calls again
     asked_prompts = models.PositiveSmallIntegerField(default=0)  # card sets opened so far
+    length_ratio = models.FloatField(null=True)  # at most, of a prompt's cards; None: any
     good = models.ForeignKey("Program", models.PROTECT, null=True, related_name="+")
     also_good = models.ForeignKey("Program", models.PROTECT, null=True, related_name="+")
     bad = models.ForeignKey("Program", models.PROTECT, null=True, related_name="+")
@@ -324,3 +344,53 @@ class Trial(models.Model):
 
     def __str__(self) -> str:
         return f"trial {self.number} of {self.program}"
+
+
+class Confirmation(models.Model):
+    """A program's picks among fresh answers to prompts that no generation has seen, before people,
+    blind, beside the incumbent's."""
+
+    program = models.ForeignKey(Program, models.CASCADE, related_name="confirmations")
+    number = models.PositiveSmallIntegerField()
+    policy = models.ForeignKey(Policy, models.PROTECT, related_name="+")  # that answered
+    incumbent = models.ForeignKey(JudgeVersion, models.PROTECT, null=True, related_name="+")
+    campaign = models.OneToOneField(Campaign, models.PROTECT, null=True, related_name="confirms")
+    picks = models.JSONField(default=list)  # {"prompt", "program", "incumbent", "same"}
+    figures = models.JSONField(default=dict)
+    passed = models.BooleanField(null=True)  # None: under way, or too little to say
+    error = models.TextField(blank=True)
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["-number"]
+        constraints = [
+            models.UniqueConstraint(fields=["program", "number"], name="one_confirmation_a_number"),
+            models.UniqueConstraint(
+                fields=["program"],
+                condition=Q(finished_at__isnull=True),
+                name="one_confirmation_in_progress",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"confirmation {self.number} of {self.program}"
+
+    @property
+    def said(self) -> str:
+        """What it found, in a sentence or two, once it is finished."""
+        if self.error:
+            return f"Not confirmed: {self.error}"
+        told = self.figures
+        if not told["prompts"]:
+            return "Not confirmed: nobody said which picks are better."
+        rate = (
+            f"Its picks won {told['rate']:.1%} on {told['prompts']} fresh prompts "
+            f"({told['low']:.1%} to {told['high']:.1%})"
+        )
+        if self.passed:
+            return f"Confirmed. {rate}; the lower end had to lie above {told['least']:.0%}."
+        if self.passed is None:
+            return f"Not confirmed: too few. {rate}; {told['needed']} prompts are needed."
+        return f"Not confirmed. {rate}; the lower end must lie above {told['least']:.0%}."

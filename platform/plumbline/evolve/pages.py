@@ -15,7 +15,7 @@ from plumbline.collect import queue
 from plumbline.collect.models import Completion
 from plumbline.evolve import asking, checking, pictures, sessions
 from plumbline.evolve.forms import EvolutionForm
-from plumbline.evolve.models import Evolution, Generation, Program, Stage
+from plumbline.evolve.models import Confirmation, Evolution, Generation, Program, Stage
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 25
@@ -61,6 +61,9 @@ def session(request: PlumblineRequest, pk: int) -> HttpResponse:
         "cards": _cards(now) if now else [],
         "hidden": queue.tally(found.hidden_campaign) if found.hidden_campaign else None,
     }
+    if (held := _confirming(found)) is not None:
+        context["confirming"] = held
+        context["waiting"] = queue.tally(held.campaign) if held.campaign else None
     partial = request.htmx and request.htmx.target == "session"
     return render(request, "evolve/session.html" + ("#live" if partial else ""), context)
 
@@ -143,6 +146,13 @@ def hidden_share(generation: Generation) -> float | None:
     return found["right"] / found["pairs"] if found else None
 
 
+def _confirming(found: Evolution) -> Confirmation | None:
+    """The session's last confirmation."""
+    every = Confirmation.objects.filter(program__generation__evolution=found)
+    picked = every.select_related("program__generation", "policy", "incumbent__judge", "campaign")
+    return picked.order_by("-created_at", "-pk").first()
+
+
 def _strip(one: Generation) -> dict[str, Any]:
     total = one.figures.get("report", {}).get("total", {})
     return {
@@ -153,6 +163,8 @@ def _strip(one: Generation) -> dict[str, Any]:
         "hidden_pairs": (one.figures.get("hidden") or {}).get("pairs"),
         "best_agrees": total.get("best_agrees"),
         "length": total.get("length"),
+        "cards": one.figures.get("cards"),
+        "matching": one.figures.get("matching"),
         "valid": one.programs.exclude(status__in=("invalid", "draft")).count(),
         "calls": one.programs.count(),
     }

@@ -15,6 +15,7 @@ from plumbline.evolve import work
 from plumbline.evolve.models import Evolution, PanelPrompt
 from plumbline.loop import roundjobs, rows
 from plumbline.policies import serving
+from plumbline.policies.models import Policy
 
 Role = PanelPrompt.Role
 POOL = "pool"
@@ -43,13 +44,14 @@ def wanted(evolution: Evolution) -> dict[str, int]:
         Role.CHOSEN: evolution.chosen_prompts,
         Role.SPARE: evolution.spare_prompts,
         Role.HIDDEN: evolution.hidden_prompts,
+        Role.FRESH: evolution.fresh_prompts,
     }
 
 
 def draw(evolution: Evolution) -> None:
     """Draw the panel, once: prompts that other sessions used least, by the seed among equals.
-    Hidden ones are held-out prompts while there are any. Raises ValueError where there are too few.
-    """
+    Hidden ones are held-out prompts while there are any, and so are those that are kept fresh: no
+    generation samples them. Raises ValueError where there are too few."""
     if evolution.panel.exists():
         return
     used = Counter(
@@ -64,14 +66,15 @@ def draw(evolution: Evolution) -> None:
     heldout = [one for one in prompts if one.split == Prompt.Split.HELDOUT]
     sizes = wanted(evolution)
     shown = sizes[Role.CHOSEN] + sizes[Role.SPARE]
-    hidden = [*heldout, *train[shown:]][: sizes[Role.HIDDEN]]
-    if len(train) < shown or len(hidden) < sizes[Role.HIDDEN]:
+    kept = sizes[Role.HIDDEN] + sizes[Role.FRESH]
+    hidden = [*heldout, *train[shown:]][:kept]
+    if len(train) < shown or len(hidden) < kept:
         raise ValueError(
             f"{evolution.prompt_set} has {len(train)} training and {len(heldout)} held-out "
-            f"prompts; the session needs {shown} to show and {sizes[Role.HIDDEN]} to hide."
+            f"prompts; the session needs {shown} to show, {sizes[Role.HIDDEN]} to hide and "
+            f"{sizes[Role.FRESH]} to keep fresh."
         )
-    roles = [Role.CHOSEN] * sizes[Role.CHOSEN] + [Role.SPARE] * sizes[Role.SPARE]
-    roles += [Role.HIDDEN] * sizes[Role.HIDDEN]
+    roles = [role for role, size in sizes.items() for _ in range(size)]
     with transaction.atomic():
         PanelPrompt.objects.bulk_create(
             PanelPrompt(evolution=evolution, prompt=prompt, role=role, place=place)
@@ -87,15 +90,9 @@ def sampled(evolution: Evolution) -> bool:
     asked = evolution.jobs.filter(purpose=POOL).select_related("job").first()
     if asked is None or not asked.job.over:
         serving.ensure_loaded(evolution.policy)
-    prompts = [one.prompt for one in evolution.panel.select_related("prompt")]
-    spec = jobs.SampleJob(
-        engine_url=settings.ENGINE_URL,
-        model=serving.engine_name(evolution.policy),
-        n=evolution.pool_size,
-        temperature=evolution.temperature,
-        max_tokens=evolution.max_tokens,
-        seed=evolution.seed,
-    )
+    seen = evolution.panel.exclude(role=Role.FRESH)
+    prompts = [one.prompt for one in seen.select_related("prompt")]
+    spec = sampling(evolution, evolution.policy, evolution.seed)
     job = work.ask(evolution, None, POOL, spec, {jobs.PROMPTS: lambda: rows.prompt_rows(prompts)})
     if roundjobs.finished(job) is None:
         return False
@@ -103,9 +100,21 @@ def sampled(evolution: Evolution) -> bool:
     return True
 
 
-def pools(evolution: Evolution) -> list[Pool]:
-    """Every prompt of the panel in order, with its answers."""
-    asked = evolution.jobs.select_related("job").get(purpose=POOL)
+def sampling(evolution: Evolution, policy: Policy, seed: int) -> jobs.SampleJob:
+    """How a session has prompts answered."""
+    return jobs.SampleJob(
+        engine_url=settings.ENGINE_URL,
+        model=serving.engine_name(policy),
+        n=evolution.pool_size,
+        temperature=evolution.temperature,
+        max_tokens=evolution.max_tokens,
+        seed=seed,
+    )
+
+
+def pools(evolution: Evolution, purpose: str = POOL) -> list[Pool]:
+    """Every prompt of the panel in order, with the answers that the job of a purpose drew."""
+    asked = evolution.jobs.select_related("job").get(purpose=purpose)
     by_prompt: dict[int, list[Completion]] = {}
     found = Completion.objects.filter(batch=asked.job_id).order_by("prompt_id", "draw")
     for one in found.select_related("prompt"):

@@ -11,8 +11,9 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align import program_diff
-from plumbline.evolve import pictures, promoting, trials
-from plumbline.evolve.models import Evolution, Pick, Program
+from plumbline.collect import queue
+from plumbline.evolve import confirming, pictures, promoting, trials
+from plumbline.evolve.models import Evolution, PanelPrompt, Pick, Program
 from plumbline.evolve.pages import find
 from plumbline.permissions import PlumblineRequest
 
@@ -27,6 +28,8 @@ def program(request: PlumblineRequest, pk: int, program: int) -> HttpResponse:
         pk=program,
     )
     found = list(row.trials.select_related("created_by"))
+    held = list(row.confirmations.select_related("policy", "incumbent__judge", "campaign"))
+    last = next((one for one in held if one.finished_at is None), next(iter(held), None))
     context = {
         "evolution": evolution,
         "program": row,
@@ -36,6 +39,10 @@ def program(request: PlumblineRequest, pk: int, program: int) -> HttpResponse:
         "trials": found,
         "trial": next((one for one in found if one.finished_at), None),
         "trying": any(one.finished_at is None for one in found),
+        "fresh": evolution.fresh_prompts,
+        "confirmation": last,
+        "confirming": last is not None and last.finished_at is None,
+        "waiting": queue.tally(last.campaign) if last and last.campaign else None,
         "triable": row.status in trials.TRIED,
     }
     return render(request, "evolve/program.html", context)
@@ -50,6 +57,12 @@ def step(request: PlumblineRequest, pk: int, program: int) -> HttpResponse:
             case "try":
                 trials.begin(row, request.user)
                 messages.success(request, "The trial is under way: its scores are computed now.")
+            case "confirm":
+                confirming.begin(row, request.user)
+                messages.success(request, "Fresh answers are drawn now; then people compare picks.")
+            case "enough":
+                confirming.enough(row)
+                messages.success(request, "What was said will do; the win rate is worked out now.")
             case "promote":
                 name = request.POST.get("name", "").strip() or f"{evolution.name}: program {row}"
                 version = promoting.promote(row, name, request.user)
@@ -131,7 +144,7 @@ def _asked(
 def _picks(one: Program, other: Program) -> list[dict[str, Any]]:
     """Picks on the prompts that are ranked, those that differ first. Hidden prompts stay hidden."""
     evolution = one.generation.evolution
-    shown = evolution.panel.exclude(role="hidden").values("prompt")
+    shown = evolution.panel.exclude(role__in=PanelPrompt.UNSEEN).values("prompt")
     found = Pick.objects.filter(program__in=(one, other), prompt__in=shown)
     by_prompt: dict[int, dict[int, Pick]] = {}
     for pick in found.select_related("prompt", "completion"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import transaction
 
 from plumbline.accounts.models import User
+from plumbline.evolve import confirming
 from plumbline.evolve.models import Program, Trial
 from plumbline.judges import judges
 from plumbline.judges.models import JudgeVersion
@@ -23,12 +24,14 @@ def latest(program: Program) -> Trial | None:
 
 def promote(program: Program, name: str, by: User) -> JudgeVersion:
     """Make the program a judge of kind `program`, at the temperature of its trial. Raises
-    ValueError where its last trial did not pass, or the name is taken."""
+    ValueError where its last trial did not pass, where people have not confirmed it on fresh
+    answers though the session kept prompts for that, or the name is taken."""
     trial = latest(program)
     if program.judge is not None:
         raise ValueError(f"This program is the judge {program.judge.judge} already.")
     if trial is None or not trial.passed or trial.temperature is None:
         raise ValueError("The program has not passed a trial, so it may not judge.")
+    confirming.must_stand(program)
     with transaction.atomic():
         version = judges.make(
             program.generation.evolution.project,
@@ -54,9 +57,11 @@ def retire(program: Program) -> None:
 
 def try_out(program: Program, by: User) -> Experiment:
     """One short LoRA round of DPO from what is served, labelled by the program alone, then judged
-    blind by people and gated like any other. Raises ValueError where the program is no judge."""
+    blind by people and gated like any other. Raises ValueError where the program is no judge, or
+    what people said of its fresh picks no longer confirms it."""
     if program.judge is None or program.status != Status.ACTIVE:
         raise ValueError("Make the program a judge first; a round pins the judge that labels it.")
+    confirming.must_stand(program)
     evolution = program.generation.evolution
     served = Deployment.objects.filter(project=evolution.project, alias=serving.CURRENT).first()
     start = served.policy if served else serving.base_policy(evolution.project)

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from align.icpl import arms, traces
 from plumbline.collect.models import Ballot, Campaign, Comparison
-from plumbline.evolve import asking, checking, panel
+from plumbline.evolve import asking, checking, matching, panel
 from plumbline.evolve.models import Generation, Program, ProgramScore
 from plumbline.loop import campaigns, rows
 
@@ -76,6 +76,7 @@ def settle(generation: Generation, now: arms.Standing) -> None:
         "prompts": now.prompts,
         "rankings": len(rankings(generation)),
         "report": reports[good],
+        "cards": matching.shown(_said_of(generation)),
     }
     generation.save(update_fields=["good", "also_good", "bad", "figures"])
 

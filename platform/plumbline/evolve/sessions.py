@@ -8,13 +8,14 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from plumbline.accounts.models import User
-from plumbline.evolve import asking
-from plumbline.evolve.models import OVER, Evolution, Generation, Stage
+from plumbline.evolve import asking, confirming
+from plumbline.evolve.models import OVER, Confirmation, Evolution, Generation, Stage
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
 from plumbline.loop.resuming import AGAIN
 
 State = Evolution.State
+GOING = (State.ACTIVE, State.PAUSED, State.CONFIRM)
 
 
 def pause(evolution: Evolution) -> None:
@@ -31,12 +32,16 @@ def cancel(evolution: Evolution, actor: User) -> None:
     over."""
     why = f"Cancelled by {actor.get_username()}."
     with transaction.atomic():
-        going = Evolution.objects.filter(pk=evolution.pk, state__in=(State.ACTIVE, State.PAUSED))
+        going = Evolution.objects.filter(pk=evolution.pk, state__in=GOING)
         if not going.update(state=State.CANCELLED, ended=why, finished_at=timezone.now()):
             raise ValueError("This session is over.")
         evolution.generations.exclude(stage__in=OVER).update(
             stage=Stage.CANCELLED, error=why, finished_at=timezone.now()
         )
+        for one in Confirmation.objects.filter(
+            program__generation__evolution=evolution, finished_at=None
+        ):
+            confirming.end(one, error=why)
         for asked in evolution.jobs.select_related("job"):
             if not asked.job.over:
                 dispatch.cancel(asked.job)

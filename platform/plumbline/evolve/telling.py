@@ -35,7 +35,7 @@ def goods(generation: Generation) -> list[Program]:
 def messages(generation: Generation) -> list[Message]:
     """The three messages, before each arm's own emphasis."""
     evolution = generation.evolution
-    shown = evolution.panel.exclude(role=PanelPrompt.Role.HIDDEN).select_related("prompt")
+    shown = evolution.panel.exclude(role__in=PanelPrompt.UNSEEN).select_related("prompt")
     asked = [str(one.prompt.messages[-1]["content"])[:300] for one in shown[:EXAMPLES]]
     head = prompt.first(evolution.task, asked)
     last = before(generation)

@@ -59,4 +59,6 @@ def endpoint(one: Endpoint, concurrency: int = 6) -> Asked:
         price_out=float(one.price_out),
         concurrency=concurrency,
         own=own,
+        limit=one.limit,
+        own_temperature=one.own_temperature,
     )

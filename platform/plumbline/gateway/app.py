@@ -22,8 +22,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from align import directions
 from plumbline.accounts.models import Scope as KeyScope
-from plumbline.gateway import best_of, caps, ids
+from plumbline.gateway import best_of, caps, ids, turning
 from plumbline.gateway.balance import Engines
 from plumbline.gateway.best_of import BestOf, Judge
 from plumbline.gateway.chat_writer import ChatWriter
@@ -155,6 +156,9 @@ class Gateway:
         if served.way is not None and served.way.weights:
             request.state.headers["x-objectives"] = served.way.weights
         body = {**asked.body, "model": target.engine_name}
+        if served.way is not None and served.way.direction is not None:
+            body = turning.turned(body, served.way.direction)
+            request.state.headers["x-direction"] = directions.parts(served.way.direction)
         after = BackgroundTask(self.shadows.offer, served)
         if judge is not None:
             best = self.best.answer(judge, end.path, body, id)

@@ -7,12 +7,13 @@ id.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
-from plumbline.gateway import ids, weighing
+from plumbline.gateway import ids, turning, weighing
 from plumbline.gateway.directory import SOON, Directory, Target, find, target
 from plumbline.policies.models import Deployment
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Way:
     """What a name in a request stands for. `name`: the alias; canary and shadow are of aliases.
-    `weights`: of objectives, where these were asked for."""
+    `weights`: of objectives, where these were asked for. `direction`: of attributes, where the
+    policy is to be turned; then the alias's own policy answers and nobody in its place."""
 
     name: str
     target: Target
@@ -34,10 +36,11 @@ class Way:
     shadow_share: float = 0.0
     shadow_keys: frozenset[int] = frozenset()
     weights: str = ""
+    direction: Mapping[str, float] | None = None
 
     def choose(self, caller: Caller, asked: Asked, request: str) -> Target:
         """Who answers; the same for the same user, and for the same request asked again."""
-        if self.canary is None:
+        if self.canary is None or self.direction is not None:
             return self.target
         who = f"user {asked.user}" if asked.user else f"key {caller.key} request {request}"
         drawn = draw(f"canary {self.canary.policy}", caller.project, self.name, who)
@@ -45,6 +48,8 @@ class Way:
 
     def shadowed(self, caller: Caller, request: str) -> bool:
         """Whether the shadow writes an answer to this request too, where its client agreed."""
+        if self.direction is not None:
+            return False
         if self.shadow is None or caller.key not in self.shadow_keys:
             return False
         drawn = draw(f"shadow {self.shadow.policy}", caller.project, self.name, request)
@@ -76,6 +81,13 @@ async def find_way(directory: Directory, project: int, name: str) -> Way | None:
     if name.startswith(weighing.PREFIX):
         found = await weighing.weigh(directory, project, name)
         return Way(name, found.target, weights=found.weights)
+    plain, mark, written = name.partition(turning.MARK)
+    if mark and (way := await find_way(directory, project, plain)) is not None:
+        policy = way.target.policy
+        known = await directory.ask(("trained", policy), lambda: turning.trained(policy))
+        return replace(
+            way, direction=turning.direction(turning.parse(written), known, way.target.name)
+        )
     # Looking whether an alias has moved costs a tenth of reading what it stands for, and busy
     # gateways look a dozen times a second.
     stands = await directory.ask(("alias", project, name), lambda: _stands(project, name), SOON)

@@ -7,6 +7,7 @@ What a URL leads to is not looked up here. The worker that asks does that, at ev
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -14,8 +15,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from align.judge_jobs import KEY_PREFIX, QUESTIONS, Asked, AskJob, QuestionRow
+from align.manners import LIMITS
 from plumbline.accounts.models import Project
 from plumbline.fleet import dispatch
+from plumbline.fleet.models import Job
 from plumbline.judges import asking, kind
 from plumbline.judges.models import Check, Endpoint
 
@@ -33,6 +36,8 @@ def add(
     key_variable: str = "",
     price_in: Decimal = Decimal(0),
     price_out: Decimal = Decimal(0),
+    limit: str = LIMITS[0],
+    own_temperature: bool = False,
 ) -> Endpoint:
     """Raises ValueError with a sentence for a name that is taken and for whatever cannot work."""
     if not name.strip():
@@ -44,6 +49,8 @@ def add(
             f"The key's variable must begin with {KEY_PREFIX} and go on in capitals, digits and "
             "underscores. It is the variable's name that is kept, never the key."
         )
+    if limit not in LIMITS:
+        raise ValueError(f"The limit on tokens is called {' or '.join(LIMITS)}.")
     if price_in < 0 or price_out < 0:
         raise ValueError("Prices are 0 or more.")
     try:
@@ -56,6 +63,8 @@ def add(
                 key_variable=key_variable,
                 price_in=price_in,
                 price_out=price_out,
+                limit=limit,
+                own_temperature=own_temperature,
             )
     except IntegrityError as error:
         raise ValueError(f"There is an endpoint called {name.strip()} already.") from error
@@ -102,6 +111,21 @@ def check(endpoint: Endpoint) -> Check:
     with transaction.atomic():
         job = dispatch.submit(endpoint.project, spec, f"Check of {endpoint}", {QUESTIONS: [row]})
         return Check.objects.create(endpoint=endpoint, job=job)
+
+
+def learn(since: timedelta = timedelta(minutes=10)) -> int:
+    """Keep what jobs that ended of late learned of how endpoints want to be asked, so that the next
+    job is not refused first; how many endpoints are known better by it. Doing it twice changes
+    nothing."""
+    known = 0
+    ended = Job.objects.filter(finished_at__gte=timezone.now() - since)
+    for job in ended.filter(state=Job.State.SUCCEEDED, result__has_key="manners"):
+        manners, whom = (job.result or {})["manners"], job.spec["asked"]
+        here = Endpoint.objects.filter(
+            project=job.project_id, url=whom["url"], model=whom["model"]
+        ).exclude(**manners)
+        known += here.update(**manners)
+    return known
 
 
 def retire(endpoint: Endpoint) -> None:

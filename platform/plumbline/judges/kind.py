@@ -136,6 +136,8 @@ def whom(endpoint: Endpoint, url: str, model: str) -> Asked:
         price_in=float(endpoint.price_in),
         price_out=float(endpoint.price_out),
         own=own,
+        limit=endpoint.limit,
+        own_temperature=endpoint.own_temperature,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import models
 from django.db.models import F, Q
 
+from align.manners import LIMITS
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Campaign, Comparison, Completion
 from plumbline.fleet.models import Job
@@ -46,6 +47,11 @@ class Endpoint(models.Model):
     # Dollars a million tokens.
     price_in = models.DecimalField(max_digits=10, decimal_places=4, default=0)
     price_out = models.DecimalField(max_digits=10, decimal_places=4, default=0)
+    # How it wants to be asked; jobs learn it from refusals, and it is kept here.
+    limit = models.CharField(
+        max_length=24, choices=[(one, one) for one in LIMITS], default=LIMITS[0]
+    )
+    own_temperature = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True)
 

@@ -9,7 +9,7 @@ import time
 from django.db import transaction
 
 from plumbline.fleet.models import Job
-from plumbline.judges import asking, casting, revising
+from plumbline.judges import asking, casting, endpoints, revising
 from plumbline.judges.models import Asking, JudgeVersion, Revising
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class Watch:
         if time.monotonic() < self._next:
             return
         trouble = settle()
+        endpoints.learn()
         self._next = time.monotonic() + (AFTER_TROUBLE if trouble else EVERY)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from django import forms
 
+from align.manners import LIMITS
 from plumbline.accounts.models import Project
 from plumbline.collect.models import Campaign
 from plumbline.judges import judges, kind
@@ -178,6 +179,21 @@ class EndpointForm(forms.Form):
     price_out = forms.DecimalField(
         label="Dollars a million tokens written", min_value=0, initial=Decimal(0), max_digits=10
     )
+    limit = forms.ChoiceField(
+        label="Its limit on tokens is called",
+        choices=[(one, one) for one in LIMITS],
+        initial=LIMITS[0],
+        required=False,
+        help_text="Where it refuses one of them, the other is tried and kept.",
+    )
+    own_temperature = forms.BooleanField(
+        required=False,
+        label="Takes no temperature",
+        help_text="Of models that refuse any but their own. That, too, is found out by asking.",
+    )
+
+    def clean_limit(self) -> str:
+        return str(self.cleaned_data["limit"] or LIMITS[0])
 
 
 class PrincipleForm(forms.Form):

@@ -5,10 +5,10 @@ the one of the greatest R_v = v . r(x, y) is kept and trained on as plain text, 
 the system line, times 100. Whoever serves the policy puts such a line (`align.directions`) before
 a conversation to say what counts.
 
-Departures: the authors' code was never released; the recipe is secondary. Attributes are two, the
-reward model's score (or the share of votes) and one that is measured on the text, each standardised
-among the prompt's answers, where theirs are heads of one regression over ten. Answers are those
-that the round drew, without a direction. The pair rule is not read.
+Departures: the authors' code was never released; the recipe is secondary. Attributes are two to
+four, the reward model's score (or the share of votes) and others that are measured on the text,
+each standardised among the prompt's answers, where theirs are heads of one regression over ten.
+Answers are those that the round drew, without a direction. The pair rule is not read.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from align.pairing import Judged, known, score
 from align.rows import Message
 
 FIRST = "quality"
+NONE = "none"
+# Factors of an answer alone: a prompt's text is not among what is judged.
+MEASURED = tuple(name for name in factors.FACTORS if name != "question_repeated")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPA(Algorithm):
     title: ClassVar[str] = "DPA"
     references: ClassVar[tuple[str, ...]] = ()
-    written: ClassVar[tuple[str, ...]] = ("v.first", "v.second")
+    written: ClassVar[tuple[str, ...]] = ("v.first", "v.second", "v.third", "v.fourth")
     roles: ClassVar[tuple[str, ...]] = ("chosen",)
     presets: ClassVar[Mapping[str, Preset]] = {
         "published": Preset(
@@ -73,7 +76,17 @@ class DPA(Algorithm):
     second: str = knob(
         "words",
         "What counts besides the score: a factor that is measured on the text.",
-        choices=tuple(factors.FACTORS),
+        choices=MEASURED,
+    )
+    third: str = knob(
+        NONE,
+        "A further factor that counts, if any.",
+        choices=(NONE, *MEASURED),
+    )
+    fourth: str = knob(
+        NONE,
+        "And another.",
+        choices=(NONE, *MEASURED),
     )
     reduction: str = knob(
         "mean",
@@ -81,6 +94,17 @@ class DPA(Algorithm):
         "gives long answers more weight.",
         choices=("mean", "sum"),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(set(self.attributes)) < len(self.attributes):
+            raise ValueError("second, third and fourth must be different factors")
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What a direction weighs, in the order in which it is written."""
+        others = (self.second, self.third, self.fourth)
+        return (FIRST, *(one for one in others if one != NONE))
 
     def examples(self, judged: Judged, rule: str, seed: int) -> list[Example]:
         """The winner of each direction drawn for the prompt."""
@@ -90,30 +114,28 @@ class DPA(Algorithm):
         rewards = self.rewards(judged, told)
         found = []
         for number in range(self.directions):
-            v = directions.drawn(
-                (FIRST, self.second), self.angle, f"{seed}:{judged.prompt}:{number}"
-            )
+            v = directions.drawn(self.attributes, self.angle, f"{seed}:{judged.prompt}:{number}")
             chosen = told[directions.best(v, rewards)]
-            facts = {"v.first": v[FIRST], "v.second": v[self.second]}
+            facts = dict(zip(self.written, v.values(), strict=False))
             found.append(Example({"chosen": chosen}, facts=facts))
         return found
 
     def rewards(self, judged: Judged, told: Sequence[int]) -> list[dict[str, float]]:
         """r(x, y) of these answers, each attribute standardised among them."""
-        measure = factors.FACTORS[self.second].measure
-        first = directions.standard([score(judged, index) for index in told])
-        second = directions.standard([measure("", judged.answers[index].text) for index in told])
-        return [{FIRST: one, self.second: other} for one, other in zip(first, second, strict=True)]
+        columns = {FIRST: directions.standard([score(judged, index) for index in told])}
+        for name in self.attributes[1:]:
+            measure = factors.FACTORS[name].measure
+            columns[name] = directions.standard(
+                [measure("", judged.answers[index].text) for index in told]
+            )
+        return [{name: values[at] for name, values in columns.items()} for at in range(len(told))]
 
     def conversation(
         self, messages: Sequence[Message], facts: Mapping[str, float]
     ) -> list[Message]:
         """The prompt with its direction as the end of the system line."""
-        line = directions.write({FIRST: facts["v.first"], self.second: facts["v.second"]})
-        rest = list(messages)
-        if rest and rest[0]["role"] == "system":
-            line, rest = f"{rest[0]['content']}\n\n{line}", rest[1:]
-        return [{"role": "system", "content": line}, *rest]
+        there = [facts[name] for name in self.written if name in facts]
+        return directions.put(messages, dict(zip(self.attributes, there, strict=True)))
 
     def loss(self, logps: LogProbs, labels: Labels) -> Loss:
         tokens = labels.tokens["chosen"] if self.reduction == "mean" else 1
