@@ -195,7 +195,8 @@ class Algorithm(Declared):
         probes: roles that are read without gradient over the whole batch, for `baseline`;
             MISMATCHED among them comes from the trainer, not from the examples.
         teacher: whether answers that were imported with the prompts are candidates as well.
-        written: figures that examples carry for the prompt's text (`conversation`), not the loss.
+        written: figures that examples may carry for the prompt's text (`conversation`), not the
+            loss.
         presets: settings that belong together, by name.
     """
 
