@@ -57,12 +57,17 @@ class Evolution(models.Model):
     chosen_prompts = models.PositiveSmallIntegerField(default=6)  # ranked each generation
     spare_prompts = models.PositiveSmallIntegerField(default=6)  # more, where that was not enough
     hidden_prompts = models.PositiveSmallIntegerField(default=30)  # never shown to the writer
-    fresh_prompts = models.PositiveSmallIntegerField(default=30)  # seen by no generation; 0: none
-    least_win_rate = models.FloatField(default=0.5)  # that a confirmation's lower bound must clear
+    # Prompts that no generation sees; 0: none. Code of the release before draws none.
+    fresh_prompts = models.PositiveSmallIntegerField(default=30, db_default=0)
+    least_win_rate = models.FloatField(
+        default=0.5, db_default=0.5
+    )  # that a confirmation's lower bound must clear
     incumbent = models.ForeignKey(
         JudgeVersion, models.PROTECT, null=True, related_name="+"
     )  # whose picks the winner's are compared with; None: one of the answers at random
-    matching = models.CharField(max_length=8, choices=Matching, default=Matching.WHEN_LONG)
+    matching = models.CharField(
+        max_length=8, choices=Matching, default=Matching.WHEN_LONG, db_default=Matching.NEVER
+    )
     pool_size = models.PositiveSmallIntegerField(default=16)  # answers to each prompt
     temperature = models.FloatField(default=1.0)  # of the pool
     max_tokens = models.PositiveIntegerField(default=96)

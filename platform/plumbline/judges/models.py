@@ -49,9 +49,12 @@ class Endpoint(models.Model):
     price_out = models.DecimalField(max_digits=10, decimal_places=4, default=0)
     # How it wants to be asked; jobs learn it from refusals, and it is kept here.
     limit = models.CharField(
-        max_length=24, choices=[(one, one) for one in LIMITS], default=LIMITS[0]
+        max_length=24,
+        choices=[(one, one) for one in LIMITS],
+        default=LIMITS[0],
+        db_default=LIMITS[0],
     )
-    own_temperature = models.BooleanField(default=False)
+    own_temperature = models.BooleanField(default=False, db_default=False)
     created_at = models.DateTimeField(auto_now_add=True)
     retired_at = models.DateTimeField(null=True, blank=True)
 

@@ -40,12 +40,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="evolution",
             name="fresh_prompts",
-            field=models.PositiveSmallIntegerField(default=0),
+            field=models.PositiveSmallIntegerField(default=0, db_default=0),
         ),
         migrations.AlterField(  # sessions that there are have drawn their prompts already
             model_name="evolution",
             name="fresh_prompts",
-            field=models.PositiveSmallIntegerField(default=30),
+            field=models.PositiveSmallIntegerField(default=30, db_default=0),
         ),
         migrations.AddField(
             model_name="evolution",
@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="evolution",
             name="least_win_rate",
-            field=models.FloatField(default=0.5),
+            field=models.FloatField(default=0.5, db_default=0.5),
         ),
         migrations.AddField(
             model_name="evolution",
@@ -72,6 +72,7 @@ class Migration(migrations.Migration):
                     ("never", "Never"),
                 ],
                 default="never",
+                db_default="never",
                 max_length=8,
             ),
         ),
@@ -85,6 +86,7 @@ class Migration(migrations.Migration):
                     ("never", "Never"),
                 ],
                 default="auto",
+                db_default="never",
                 max_length=8,
             ),
         ),

@@ -18,12 +18,13 @@ class Migration(migrations.Migration):
                     ("max_completion_tokens", "max_completion_tokens"),
                 ],
                 default="max_tokens",
+                db_default="max_tokens",
                 max_length=24,
             ),
         ),
         migrations.AddField(
             model_name="endpoint",
             name="own_temperature",
-            field=models.BooleanField(default=False),
+            field=models.BooleanField(default=False, db_default=False),
         ),
     ]
