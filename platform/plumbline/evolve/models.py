@@ -43,9 +43,8 @@ class Evolution(models.Model):
     task = models.TextField()  # what is wanted, in words, for the writer
     prompt_set = models.ForeignKey(PromptSet, models.PROTECT, related_name="+")
     prompts = models.ManyToManyField(Prompt, through="PanelPrompt", related_name="+")
-    policy = models.ForeignKey(
-        Policy, models.PROTECT, related_name="+"
-    )  # whose answers the pool is
+    # Whose answers the pool is.
+    policy = models.ForeignKey(Policy, models.PROTECT, related_name="+")
     writer = models.CharField(max_length=8, choices=Writer, default=Writer.SEEDED)
     writer_endpoint = models.ForeignKey(Endpoint, models.PROTECT, null=True, related_name="+")
     rubric_endpoint = models.ForeignKey(Endpoint, models.PROTECT, null=True, related_name="+")
@@ -59,9 +58,8 @@ class Evolution(models.Model):
     hidden_prompts = models.PositiveSmallIntegerField(default=30)  # never shown to the writer
     # Prompts that no generation sees; 0: none. Code of the release before draws none.
     fresh_prompts = models.PositiveSmallIntegerField(default=30, db_default=0)
-    least_win_rate = models.FloatField(
-        default=0.5, db_default=0.5
-    )  # that a confirmation's lower bound must clear
+    # What a confirmation's lower bound must clear.
+    least_win_rate = models.FloatField(default=0.5, db_default=0.5)
     incumbent = models.ForeignKey(
         JudgeVersion, models.PROTECT, null=True, related_name="+"
     )  # whose picks the winner's are compared with; None: one of the answers at random
