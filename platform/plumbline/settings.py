@@ -57,6 +57,8 @@ def env_price(name: str) -> str:
 
 
 PRODUCTION = env_bool("PLUMBLINE_PRODUCTION", False)
+if PRODUCTION and env("PLUMBLINE_FAILPOINTS"):
+    raise ImproperlyConfigured("PLUMBLINE_FAILPOINTS is for tests; production goes without it")
 HOME = Path(env("PLUMBLINE_HOME", str(ROOT / ".plumbline"))).resolve()
 RUNS_DIR = HOME / "runs"  # one folder per job; shared storage when there are several hosts
 SCORES_DIR = HOME / "scores"  # rewards by model and text, shared by all jobs
