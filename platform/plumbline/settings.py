@@ -115,6 +115,7 @@ INSTALLED_APPS = [
     "plumbline.gateway",
     "plumbline.lab",
     "plumbline.demo",
+    "plumbline.operations",
 ]
 
 MIDDLEWARE = [
@@ -310,6 +311,7 @@ LOOP_ALSO = [
     "plumbline.gateway.guarding.Watch",
     "plumbline.judges.watch.Watch",
     "plumbline.evolve.advance.Watch",
+    "plumbline.operations.signs.Watch",
 ]
 # host:port, with commas between: endpoints of judges that workers may ask though they are at
 # private addresses. Our own engine needs no entry.
