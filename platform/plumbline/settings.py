@@ -214,6 +214,9 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_ADAPTER = "plumbline.accounts.adapter.InvitationOnly"
+ACCOUNT_RATE_LIMITS = False  # those count in each process; plumbline.accounts.guesses does in all
+# Proxies of ours before the pages, each of which appends to X-Forwarded-For; 0: it is not believed.
+TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
 SESAME_MAX_AGE = 24 * 3600  # sign-in links, seconds
 SESAME_ONE_TIME = False
 
@@ -308,6 +311,7 @@ TICK_SECONDS = env_int("TICK_SECONDS", 1)
 GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")
 # What else the loop's process looks at, by name because it lies above the loop's layer.
 LOOP_ALSO = [
+    "plumbline.accounts.guesses.Watch",
     "plumbline.gateway.guarding.Watch",
     "plumbline.judges.watch.Watch",
     "plumbline.evolve.advance.Watch",
