@@ -18,6 +18,7 @@ from sesame.utils import get_user
 from plumbline.accounts import invitations
 from plumbline.accounts.forms import InviteForm, JoinForm
 from plumbline.accounts.models import Invitation, Membership, User
+from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
 
 DEFAULT_BACKEND = "plumbline.accounts.backends.ByPassword"
@@ -86,7 +87,9 @@ def change_password(request: PlumblineRequest) -> HttpResponse:
     form_class = PasswordChangeForm if request.user.has_usable_password() else SetPasswordForm
     form = form_class(request.user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        with transaction.atomic():
+            form.save()
+            record("password.changed", request.user, actor=request.user)
         update_session_auth_hash(request, request.user)
         messages.success(request, "Your password is changed.")
         return redirect("home")
