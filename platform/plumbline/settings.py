@@ -87,6 +87,10 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+# Seals what the audit tells; "": made from SECRET_KEY. A change leaves the one before in
+# AUDIT_KEYS_BEFORE (with commas between), by which earlier entries are checked.
+AUDIT_KEY = env("AUDIT_KEY")
+AUDIT_KEYS_BEFORE = env("AUDIT_KEYS_BEFORE").split(",")
 DEBUG = False
 ALLOWED_HOSTS = [h for h in env("ALLOWED_HOSTS", "" if PRODUCTION else "*").split(",") if h]
 if PRODUCTION and not ALLOWED_HOSTS:
@@ -104,6 +108,7 @@ INSTALLED_APPS = [
     "allauth.account",
     "django_htmx",
     "template_partials",
+    "plumbline.audit",
     "plumbline.accounts",
     "plumbline.policies",
     "plumbline.fleet",

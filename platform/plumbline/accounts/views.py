@@ -18,6 +18,7 @@ from sesame.utils import get_user
 from plumbline.accounts import guesses, invitations
 from plumbline.accounts.forms import ChangePasswordForm, InviteForm, JoinForm
 from plumbline.accounts.models import Invitation, Membership, User
+from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
 
 DEFAULT_BACKEND = "plumbline.accounts.backends.ByPassword"
@@ -99,7 +100,9 @@ def change_password(request: PlumblineRequest) -> HttpResponse:
     else:
         form = SetPasswordForm(request.user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        with transaction.atomic():
+            form.save()
+            record("password.changed", request.user, actor=request.user)
         update_session_auth_hash(request, request.user)
         messages.success(request, "Your password is changed.")
         return redirect("home")

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm
+from plumbline.audit.record import record
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
@@ -375,4 +376,7 @@ def _leave(round: Round, following: Stage, error: str = "") -> bool:
                 RoundStage.objects.get_or_create(
                     round=round, stage=following, defaults={"started_at": now}
                 )
+            else:
+                project = round.experiment.project_id
+                record("round.ended", round, project=project, stage=str(following))
     return bool(moved)
