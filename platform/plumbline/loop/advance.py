@@ -285,7 +285,7 @@ def evaluate(round: Round) -> Stage | None:
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
         rows.import_scores(job, model)
-    if not evaluation.judged(round):
+    if not evaluation.judged(round) or not evaluation.also_judged(round):
         return None
     if round.experiment.blend and not blending.score(round):
         return None
