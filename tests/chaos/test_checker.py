@@ -1,4 +1,4 @@
-"""The checker finds each loss, double and mixture that is planted, and nothing where all is well."""
+"""The checker finds each loss, double and mixture that is planted, and nothing else."""
 
 from __future__ import annotations
 

@@ -24,6 +24,10 @@ UNSAFE = [(name, method) for name, row in TABLE.items() for method in row if met
 DERIVED = {
     "comparisons": {"collect_comparison", "collect_campaign"},  # who is wanted still, by overlap
     "confidence": {"policies_policy"},  # the base model that the engine runs
+    # A look at a secret link is a guess, and guesses are counted.
+    **dict.fromkeys(
+        ("sign-in-link", "accept-invitation", "campaign-invitation"), {"accounts_tally"}
+    ),
 }
 TOKEN = _get_new_csrf_string()
 WRITES = re.compile(r'\s*(?:INSERT INTO|UPDATE|DELETE FROM|REPLACE INTO)\s+"?(\w+)', re.IGNORECASE)
