@@ -233,7 +233,10 @@ class PermissionMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self.get_response(request)
+        """Pages are somebody's own, and their nonces are good for one answer: nobody keeps them."""
+        response = self.get_response(request)
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+        return response
 
     def process_view(
         self, request: Any, view: object, args: object, kwargs: dict[str, Any]
