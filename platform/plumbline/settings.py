@@ -87,6 +87,8 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+# Keys from before, with commas between: what was signed or sealed under them still counts.
+SECRET_KEY_FALLBACKS = [key for key in env("SECRET_KEY_FALLBACKS").split(",") if key]
 # Seals what the audit tells; "": made from SECRET_KEY. A change leaves the one before in
 # AUDIT_KEYS_BEFORE (with commas between), by which earlier entries are checked.
 AUDIT_KEY = env("AUDIT_KEY")
@@ -106,6 +108,7 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "django_htmx",
     "template_partials",
     "plumbline.audit",
@@ -222,6 +225,21 @@ ACCOUNT_ADAPTER = "plumbline.accounts.adapter.InvitationOnly"
 ACCOUNT_RATE_LIMITS = False  # those count in each process; plumbline.accounts.guesses does in all
 # Proxies of ours before the pages, each of which appends to X-Forwarded-For; 0: it is not believed.
 TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which a password given again counts
+MFA_ADAPTER = "plumbline.accounts.second_factor.Adapter"
+MFA_TOTP_ISSUER = "Plumbline"
+MFA_TOTP_TOLERANCE = 1  # codes before and after, for clocks that are not quite right
+MFA_RECOVERY_CODE_DIGITS = 10
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_FORMS = {
+    "authenticate": "plumbline.accounts.code_forms.CodeForm",
+    "reauthenticate": "plumbline.accounts.code_forms.CodeAgainForm",
+    "activate_totp": "plumbline.accounts.code_forms.FirstCodeForm",
+}
+# Who must have a second factor; everybody may.
+SECOND_FACTOR = env_choice(
+    "SECOND_FACTOR", *(("admins", "optional") if PRODUCTION else ("optional", "admins")), "everyone"
+)
 SESAME_MAX_AGE = 24 * 3600  # sign-in links, seconds
 SESAME_ONE_TIME = False
 

@@ -8,7 +8,7 @@ from allauth.account.adapter import DefaultAccountAdapter
 from django.contrib.auth import authenticate
 from django.http import HttpRequest
 
-from plumbline.accounts import guesses
+from plumbline.accounts import guesses, visits
 from plumbline.accounts.addresses import client_address
 from plumbline.accounts.models import User
 
@@ -29,6 +29,15 @@ class InvitationOnly(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
             return None
         guess.right()
         return user
+
+    def login(self, request: HttpRequest, user: User) -> None:
+        """After the second factor, where there is one."""
+        visits.begin(request, user)
+
+    def get_reauthentication_methods(self, user: User) -> list[dict[str, Any]]:
+        """A phone alone does not turn off what protects it: who has a password is asked for it."""
+        methods: list[dict[str, Any]] = super().get_reauthentication_methods(user)
+        return methods[:1]
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return client_address(request)

@@ -51,6 +51,12 @@ class ChangePasswordForm(PasswordChangeForm):
         return password
 
 
+class ResetForm(forms.Form):
+    reason = forms.CharField(
+        min_length=5, max_length=300, help_text="The person sees it, and it stays on record."
+    )
+
+
 class InviteForm(forms.Form):
     role = forms.ChoiceField(choices=Role, initial=Role.ANNOTATOR)
 

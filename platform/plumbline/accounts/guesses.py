@@ -23,6 +23,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
+from plumbline.accounts import visits
 from plumbline.accounts.addresses import client_address
 from plumbline.accounts.models import Tally
 
@@ -153,4 +154,5 @@ class Watch:
         now = timezone.now()
         Tally.objects.filter(until__lt=now).delete()
         Session.objects.filter(expire_date__lt=now).delete()
+        visits.forget()
         self._next = time.monotonic() + EVERY

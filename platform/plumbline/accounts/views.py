@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from allauth.account.utils import perform_login
 from django.contrib import messages
-from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection, transaction
@@ -15,13 +15,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from sesame.utils import get_user
 
-from plumbline.accounts import guesses, invitations
+from plumbline.accounts import guesses, invitations, second_factor, visits
 from plumbline.accounts.forms import ChangePasswordForm, InviteForm, JoinForm
 from plumbline.accounts.models import Invitation, Membership, User
 from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
-
-DEFAULT_BACKEND = "plumbline.accounts.backends.ByPassword"
 
 
 def home(request: PlumblineRequest) -> HttpResponse:
@@ -50,8 +48,8 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
         return render(request, "accounts/link_expired.html", status=404)
     guess.right()
     if request.method == "POST":
-        login(request, user, backend="plumbline.accounts.backends.ByLink")
-        return redirect("home")
+        response: HttpResponse = perform_login(request, user)  # asks for the second factor
+        return response
     return render(request, "accounts/sign_in_link.html", {"person": user})
 
 
@@ -74,7 +72,7 @@ def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
         with transaction.atomic():
             user = form.save()
             invitations.accept(invitation, user)
-        login(request, user, backend=DEFAULT_BACKEND)
+        visits.begin(request, user)
         return redirect("project", invitation.project.slug)
     status = 422 if form.errors else 200
     context = {"invitation": invitation, "form": form}
@@ -103,8 +101,8 @@ def change_password(request: PlumblineRequest) -> HttpResponse:
         with transaction.atomic():
             form.save()
             record("password.changed", request.user, actor=request.user)
-        update_session_auth_hash(request, request.user)
-        messages.success(request, "Your password is changed.")
+        visits.end_others(request, request.user)
+        messages.success(request, "Your password is changed. You are signed in only here now.")
         return redirect("home")
     status = 422 if form.errors else 200
     return render(request, "account/password_change.html", {"form": form}, status=status)
@@ -147,6 +145,7 @@ def _members(
         .filter(project=request.project)
         .order_by("user__username"),
         "invitations": open_invitations.select_related("created_by").order_by("-created_at"),
+        "secured": second_factor.of_members(request.project),
         "form": form,
         "link": link,
     }

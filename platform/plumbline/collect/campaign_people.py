@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth import login
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import Count
@@ -15,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
-from plumbline.accounts import guesses
+from plumbline.accounts import guesses, visits
 from plumbline.accounts.forms import JoinForm
 from plumbline.accounts.models import User
 from plumbline.accounts.views import too_many
@@ -25,7 +24,6 @@ from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 50
-BACKEND = "plumbline.accounts.backends.ByPassword"
 
 
 def people(request: PlumblineRequest, campaign: int) -> HttpResponse:
@@ -98,7 +96,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
         with transaction.atomic():
             user = form.save()
             enrolment.accept(invited, user)
-        login(request, user, backend=BACKEND)
+        visits.begin(request, user)
         return redirect("campaign", invited.campaign.project.slug, invited.campaign_id)
     context["form"] = form
     status = 422 if form.errors else 200
