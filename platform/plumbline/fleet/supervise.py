@@ -83,6 +83,9 @@ class Child:
             tail = lines.read().decode(errors="replace").splitlines()[-ERROR_LINES:]
         if status < 0:
             tail.append(f"The process was ended by {signal.Signals(-status).name}.")
+        elif status == jobs.DISK_FULL:  # which may have had no room for its last words either
+            said = [line for line in tail if line.startswith(jobs.FULL)]
+            tail = [*(line for line in tail if line not in said), *(said[-1:] or [jobs.FULL])]
         elif not tail:
             tail.append(f"The process ended with exit status {status} and said nothing.")
         return "\n".join(tail)
