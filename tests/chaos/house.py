@@ -10,6 +10,7 @@ harmed but processes that were started here.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -232,6 +233,13 @@ class House:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def verify(self) -> list[str]:
+        """What `manage.py verify` finds that is not as the database says."""
+        command = manage("verify", "--json")
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True)
+        assert done.stdout, done.stderr
+        return [f"{one['check']}: {one['sentence']}" for one in json.loads(done.stdout)["findings"]]
 
     def logs(self, lines: int = 30) -> str:
         tails = []

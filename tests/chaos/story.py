@@ -202,6 +202,7 @@ class Story:
             one.close()
         commands = journal.read(one.path for one in self.journals)
         verdict = judge(commands, final, ground["texts"])
+        verdict.wrong += [f"manage.py verify: {said}" for said in self.house.verify()]
         for client in self.clients:
             verdict.wrong += [f"{client.name}: {said}" for said in client.trouble[:3]]
             if client.is_alive():
