@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from align import algorithms, jobs
+from align import algorithms, failpoints, jobs
 from align.algorithm import Algorithm
 from align.run import NO_ROOM
 from plumbline.audit.record import record
@@ -80,8 +80,12 @@ def advance(round: Round) -> None:
         except ValueError as error:
             _leave(round, Stage.FAILED, str(error))
             return
-        if following is None or not _leave(round, following):
+        if following is None:
             return
+        failpoints.reach("round.leave")
+        if not _leave(round, following):
+            return
+        failpoints.reach("round.left")
         round.refresh_from_db()
 
 
