@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
@@ -15,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from sesame.utils import get_user
 
-from plumbline.accounts import invitations
+from plumbline.accounts import invitations, trouble
 from plumbline.accounts.forms import InviteForm, JoinForm
 from plumbline.accounts.models import Invitation, Membership, User
 from plumbline.permissions import PlumblineRequest
@@ -148,6 +150,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Asks the database nothing: it may be what broke."""
     request.user = AnonymousUser()
+    if trouble.passing(sys.exc_info()[1]):
+        return trouble.come_back(request)
     return render(request, "errors/500.html", status=500)
 
 
