@@ -87,6 +87,10 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+# Seals what the audit tells; "": made from SECRET_KEY. A change leaves the one before in
+# AUDIT_KEYS_BEFORE (with commas between), by which earlier entries are checked.
+AUDIT_KEY = env("AUDIT_KEY")
+AUDIT_KEYS_BEFORE = env("AUDIT_KEYS_BEFORE").split(",")
 DEBUG = False
 ALLOWED_HOSTS = [h for h in env("ALLOWED_HOSTS", "" if PRODUCTION else "*").split(",") if h]
 if PRODUCTION and not ALLOWED_HOSTS:
@@ -104,6 +108,7 @@ INSTALLED_APPS = [
     "allauth.account",
     "django_htmx",
     "template_partials",
+    "plumbline.audit",
     "plumbline.accounts",
     "plumbline.policies",
     "plumbline.fleet",
@@ -115,6 +120,7 @@ INSTALLED_APPS = [
     "plumbline.gateway",
     "plumbline.lab",
     "plumbline.demo",
+    "plumbline.operations",
 ]
 
 MIDDLEWARE = [
@@ -215,6 +221,9 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_ADAPTER = "plumbline.accounts.adapter.InvitationOnly"
+ACCOUNT_RATE_LIMITS = False  # those count in each process; plumbline.accounts.guesses does in all
+# Proxies of ours before the pages, each of which appends to X-Forwarded-For; 0: it is not believed.
+TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
 SESAME_MAX_AGE = 24 * 3600  # sign-in links, seconds
 SESAME_ONE_TIME = False
 
@@ -250,6 +259,9 @@ X_FRAME_OPTIONS = "DENY"
 if PRODUCTION:
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+    # A browser takes these names from this very host over https alone, not from a sibling of it.
+    SESSION_COOKIE_NAME = "__Host-sessionid"
+    CSRF_COOKIE_NAME = "__Host-csrftoken"
     SECURE_SSL_REDIRECT = env_bool("SECURE_SSL_REDIRECT", True)
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -309,9 +321,11 @@ TICK_SECONDS = env_int("TICK_SECONDS", 1)
 GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")
 # What else the loop's process looks at, by name because it lies above the loop's layer.
 LOOP_ALSO = [
+    "plumbline.accounts.guesses.Watch",
     "plumbline.gateway.guarding.Watch",
     "plumbline.judges.watch.Watch",
     "plumbline.evolve.advance.Watch",
+    "plumbline.operations.signs.Watch",
 ]
 # host:port, with commas between: endpoints of judges that workers may ask though they are at
 # private addresses. Our own engine needs no entry.

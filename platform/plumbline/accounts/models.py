@@ -73,6 +73,17 @@ class Invitation(models.Model):
         return f"invitation to {self.project} as {self.role}"
 
 
+class Tally(models.Model):
+    """How often something was tried until a time; `plumbline.accounts.guesses` says what."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    count = models.PositiveIntegerField()
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.count} until {self.until:%Y-%m-%d %H:%M:%S}"
+
+
 class Scope(models.TextChoices):
     INFER = "infer", "Query policies"
     FEEDBACK = "feedback", "Send feedback"

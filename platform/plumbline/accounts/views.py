@@ -6,7 +6,7 @@ import sys
 
 from django.contrib import messages
 from django.contrib.auth import login, update_session_auth_hash
-from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -17,9 +17,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from sesame.utils import get_user
 
-from plumbline.accounts import invitations, trouble
-from plumbline.accounts.forms import InviteForm, JoinForm
+from plumbline.accounts import guesses, invitations, trouble
+from plumbline.accounts.forms import ChangePasswordForm, InviteForm, JoinForm
 from plumbline.accounts.models import Invitation, Membership, User
+from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
 
 DEFAULT_BACKEND = "plumbline.accounts.backends.ByPassword"
@@ -42,9 +43,14 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
     """A link from an operator. Opening it changes nothing, so that a mail scanner's prefetch does
     not sign in; the button does."""
     token = request.GET.get("sesame", "")
+    try:
+        guess = guesses.link(request)
+    except guesses.TooMany:
+        return too_many(request)
     user = get_user(token, update_last_login=False) if token else None
     if not isinstance(user, User):
         return render(request, "accounts/link_expired.html", status=404)
+    guess.right()
     if request.method == "POST":
         login(request, user, backend="plumbline.accounts.backends.ByLink")
         return redirect("home")
@@ -55,9 +61,14 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
     """Join a project: as who is signed in, or as a new person."""
+    try:
+        guess = guesses.link(request)
+    except guesses.TooMany:
+        return too_many(request)
     invitation = invitations.find(token)
     if invitation is None:
         return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
+    guess.right()
     if isinstance(request.user, User):
         return _join_as(request, invitation, request.user)
     form = JoinForm(request.POST or None)
@@ -85,10 +96,15 @@ def _join_as(request: HttpRequest, invitation: Invitation, user: User) -> HttpRe
 @sensitive_post_parameters()
 def change_password(request: PlumblineRequest) -> HttpResponse:
     """For somebody who came by a link, choosing a first password; else changing it."""
-    form_class = PasswordChangeForm if request.user.has_usable_password() else SetPasswordForm
-    form = form_class(request.user, request.POST or None)
+    form: SetPasswordForm[User]
+    if request.user.has_usable_password():
+        form = ChangePasswordForm(request, request.POST or None)
+    else:
+        form = SetPasswordForm(request.user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        with transaction.atomic():
+            form.save()
+            record("password.changed", request.user, actor=request.user)
         update_session_auth_hash(request, request.user)
         messages.success(request, "Your password is changed.")
         return redirect("home")
@@ -113,6 +129,10 @@ def invite(request: PlumblineRequest) -> HttpResponse:
     form = InviteForm(request.POST)
     if not form.is_valid():
         return _members(request, form, status=422)
+    try:
+        guesses.inviting(request.user.pk)
+    except guesses.TooMany:
+        return too_many(request)
     _, token = invitations.create(request.project, form.cleaned_data["role"], request.user)
     link = request.build_absolute_uri(reverse("accept-invitation", args=[token]))
     return _members(request, InviteForm(), link=link)
@@ -145,6 +165,12 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(request, "errors/404.html", status=404)
+
+
+def too_many(request: HttpRequest) -> HttpResponse:
+    response = render(request, "errors/429.html", status=429)
+    response["Retry-After"] = str(guesses.LINKS.seconds)
+    return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

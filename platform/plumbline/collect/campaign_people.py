@@ -15,8 +15,10 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
+from plumbline.accounts import guesses
 from plumbline.accounts.forms import JoinForm
 from plumbline.accounts.models import User
+from plumbline.accounts.views import too_many
 from plumbline.collect import campaigns, enrolment, queue, votes
 from plumbline.collect.models import Ballot, Campaign, CampaignInvitation
 from plumbline.collect.queue import training
@@ -37,6 +39,10 @@ def invite(request: PlumblineRequest, campaign: int) -> HttpResponse:
     if row.closed_at is not None:
         messages.error(request, "This campaign is closed; reopen it before inviting people.")
         return redirect("campaign-people", request.project.slug, row.pk)
+    try:
+        guesses.inviting(request.user.pk)
+    except guesses.TooMany:
+        return too_many(request)
     _, token = enrolment.invite(row, request.user)
     link = request.build_absolute_uri(reverse("campaign-invitation", args=[token]))
     return _people(request, row, link=link)
@@ -74,9 +80,14 @@ def change(request: PlumblineRequest, campaign: int) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 def invitation(request: HttpRequest, token: str) -> HttpResponse:
     """Join a campaign: as who is signed in, or as a new person."""
+    try:
+        guess = guesses.link(request)
+    except guesses.TooMany:
+        return too_many(request)
     invited = enrolment.find(token)
     if invited is None:
         return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
+    guess.right()
     context: dict[str, Any] = {"invited": invited, "campaign": invited.campaign}
     if isinstance(request.user, User):
         if request.method != "POST":
