@@ -140,7 +140,7 @@ def test_the_command_says_it_in_sentences(said, bob, alice, monkeypatch):
     call_command("forget", "bob", "--by", "alice", "--reason", "They asked", "--yes", stdout=out)
     assert f"bob is forgotten-{bob.pk} from now on" in out.getvalue()
     assert "API keys revoked: Bob's app" in out.getvalue()
-    assert "Backups that were made before still hold it" in out.getvalue()
+    assert "\nBackups that were made before still hold it" in out.getvalue()
 
 
 def test_a_wish_can_be_withdrawn(bob, alice):
