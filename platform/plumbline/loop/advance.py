@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from align import algorithms, jobs
+from align import algorithms, failpoints, jobs
 from align.algorithm import Algorithm
 from plumbline.audit.record import record
 from plumbline.collect.models import Campaign, Completion, Prompt
@@ -379,4 +379,5 @@ def _leave(round: Round, following: Stage, error: str = "") -> bool:
             else:
                 project = round.experiment.project_id
                 record("round.ended", round, project=project, stage=str(following))
+            failpoints.reach("round.moved")
     return bool(moved)
