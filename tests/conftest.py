@@ -13,7 +13,8 @@ import pytest
 
 from tests.environment import STRICT
 
-pytest_plugins = ("tests.engines",)  # real engines, in their own processes
+# Real engines, in their own processes; tenants that tests of security attack.
+pytest_plugins = ("tests.engines", "tests.security.tenants")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -88,11 +88,14 @@ def verify(secret: str) -> ApiKey | None:
     live = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=now))
     key = ApiKey.objects.select_related("project").filter(live, prefix=prefix[:12]).first()
     given = digest(secret)
-    matches = hmac.compare_digest(key.digest if key else "0" * 64, given)
+    before = [digest(secret, pepper) for pepper in settings.SECRET_KEY_FALLBACKS]
+    matches = _one_of(key.digest if key else "0" * 64, [given, *before])
     if key is not None and key.old_until is not None:
-        matches |= key.old_until > now and hmac.compare_digest(key.old_digest, given)
+        matches |= key.old_until > now and _one_of(key.old_digest, [given, *before])
     if key is None or kind != "plk" or not matches:
         return None
+    if key.digest in before:  # from before SECRET_KEY was changed
+        ApiKey.objects.filter(pk=key.pk, digest=key.digest).update(digest=given)
     if key.last_used_at is None or now - key.last_used_at > LAST_USE_RESOLUTION:
         ApiKey.objects.filter(pk=key.pk).update(last_used_at=now)
     return key
@@ -102,5 +105,11 @@ def _secret(prefix: str) -> str:
     return f"plk_{prefix}_{secrets.token_urlsafe(32)}"
 
 
-def digest(secret: str) -> str:
-    return hmac.digest(settings.SECRET_KEY.encode(), secret.encode(), "sha256").hex()
+def digest(secret: str, pepper: str = "") -> str:
+    """What is stored of a secret: under SECRET_KEY, or under one from before."""
+    return hmac.digest((pepper or settings.SECRET_KEY).encode(), secret.encode(), "sha256").hex()
+
+
+def _one_of(stored: str, digests: list[str]) -> bool:
+    """In a time that tells nothing of which."""
+    return any([hmac.compare_digest(stored, one) for one in digests])  # noqa: C419

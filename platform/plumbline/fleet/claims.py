@@ -8,6 +8,7 @@ says whether its write counted.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
+from align import failpoints
 from plumbline.fleet import devices, dispatch
 from plumbline.fleet.models import Event, Job
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 State = Job.State
 LONGEST_BACK_OFF = 60.0  # seconds
 RING_EVERY = 5.0  # seconds between two bells of one sweeper for one queue
+
+ERROR_NAME = re.compile(r"^[\w.]*(?:Error|Exception|Refused|Away): (?=.)")
 
 _rung: dict[str, float] = {}  # queue -> monotonic time of this process's last bell from a sweep
 
@@ -68,6 +72,7 @@ def claim(queue: str, worker: str, gpus: Sequence[str] = ()) -> Job | None:
                     transaction.set_rollback(True)
                     continue
                 where = "".join(f", {name[:24]}" for name in claimed)
+                failpoints.reach("job.claim")
                 note(job, f"attempt {job.attempt} of {settings.MAX_ATTEMPTS} on {worker}{where}")
                 return job
 
@@ -99,6 +104,7 @@ def succeed(job: Job, result: dict[str, Any]) -> bool:
         if not _end(job, State.SUCCEEDED, result=result, error=""):
             return False
         note(job, "done")
+        failpoints.reach("job.end")
     return True
 
 
@@ -168,6 +174,11 @@ def sweep() -> int:
 def back_off(attempt: int) -> float:
     """Seconds to wait after the given attempt failed: 1, 2, 4, ... up to a minute."""
     return min(LONGEST_BACK_OFF, 2.0 ** (attempt - 1))
+
+
+def reason(error: str) -> str:
+    """Why a job failed, in a sentence: what its last line says, without the name of a class."""
+    return ERROR_NAME.sub("", _last_line(error))
 
 
 def note(job: Job, message: str) -> None:
