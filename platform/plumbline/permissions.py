@@ -21,6 +21,7 @@ from django_htmx.middleware import HtmxDetails
 
 from plumbline.accounts import second_factor
 from plumbline.accounts.models import RANK, Membership, Project, Role, User
+from plumbline.audit import record
 from plumbline.compiled import Compiled, Given, given_id
 
 PUBLIC = "public"
@@ -138,6 +139,7 @@ TABLE: dict[str, dict[str, str]] = {
     "evolution-program-step": {"POST": RESEARCHER},
     # lab
     "my-work": {"GET": ANNOTATOR},
+    "audit": {"GET": ADMIN},
     "experiments": {"GET": RESEARCHER},
     "experiment-new": {"GET": RESEARCHER, "POST": RESEARCHER},
     "experiment-estimate": {"POST": RESEARCHER},
@@ -247,7 +249,8 @@ class PermissionMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        return self.get_response(request)
+        with record.acting(record.NOBODY):  # until `process_view` knows who it is
+            return self.get_response(request)
 
     def process_view(
         self, request: Any, view: object, args: object, kwargs: dict[str, Any]
@@ -261,6 +264,9 @@ class PermissionMiddleware:
         least = methods.get(method)
         if least is None:
             return HttpResponseNotAllowed(list(methods))
+        known = least != PUBLIC or method == "POST"  # public pages are read by anybody
+        if known and request.user.is_authenticated:
+            record.become(f"user:{request.user.pk}")
         if least == PUBLIC:
             return None
         if not request.user.is_authenticated:

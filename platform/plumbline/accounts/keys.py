@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -18,7 +19,9 @@ from django.db.models import Q
 from django.utils import timezone
 
 from plumbline.accounts.models import ApiKey, Project, Scope, User
+from plumbline.audit.record import record
 
+REMEMBERED = 1.0  # seconds for which a gateway may remember that a key is good
 LAST_USE_RESOLUTION = timedelta(minutes=1)  # a busy key is not a write per request
 
 
@@ -36,15 +39,17 @@ def create(
         raise ValueError(f"a key needs one or more of these scopes: {', '.join(Scope.values)}")
     prefix = secrets.token_hex(6)
     secret = _secret(prefix)
-    key = ApiKey.objects.create(
-        project=project,
-        name=name,
-        prefix=prefix,
-        digest=digest(secret),
-        scopes=wanted,
-        created_by=user,
-        expires_at=expires_at,
-    )
+    with transaction.atomic():
+        key = ApiKey.objects.create(
+            project=project,
+            name=name,
+            prefix=prefix,
+            digest=digest(secret),
+            scopes=wanted,
+            created_by=user,
+            expires_at=expires_at,
+        )
+        record("key.created", key, project=project, actor=user, scopes=wanted, prefix=prefix)
     return key, secret
 
 
@@ -61,7 +66,25 @@ def rotate(key: ApiKey, overlap: timedelta) -> str:
         row.old_digest, row.old_until = row.digest, now + overlap
         row.digest = digest(secret)
         row.save(update_fields=["old_digest", "old_until", "digest"])
+        hours = overlap / timedelta(hours=1)
+        record("key.rotated", row, project=row.project_id, overlap_hours=hours)
     return secret
+
+
+def revoke(key: ApiKey) -> bool:
+    """From now on the key is refused; False where it was already. It stays listed, because past
+    requests name it."""
+    with transaction.atomic():
+        live = ApiKey.objects.filter(pk=key.pk, revoked_at=None)
+        if not live.update(revoked_at=timezone.now()):
+            return False
+        record("key.revoked", key, project=key.project_id)
+    return True
+
+
+def forgotten() -> None:
+    """Return when no gateway remembers a key that was good before the call, wherever it runs."""
+    time.sleep(1.1 * REMEMBERED)
 
 
 def verify(secret: str) -> ApiKey | None:

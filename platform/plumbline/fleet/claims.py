@@ -8,6 +8,7 @@ says whether its write counted.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 State = Job.State
 LONGEST_BACK_OFF = 60.0  # seconds
 RING_EVERY = 5.0  # seconds between two bells of one sweeper for one queue
+
+ERROR_NAME = re.compile(r"^[\w.]*(?:Error|Exception|Refused|Away): (?=.)")
 
 _rung: dict[str, float] = {}  # queue -> monotonic time of this process's last bell from a sweep
 
@@ -168,6 +171,11 @@ def sweep() -> int:
 def back_off(attempt: int) -> float:
     """Seconds to wait after the given attempt failed: 1, 2, 4, ... up to a minute."""
     return min(LONGEST_BACK_OFF, 2.0 ** (attempt - 1))
+
+
+def reason(error: str) -> str:
+    """Why a job failed, in a sentence: what its last line says, without the name of a class."""
+    return ERROR_NAME.sub("", _last_line(error))
 
 
 def note(job: Job, message: str) -> None:

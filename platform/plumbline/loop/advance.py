@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from align import algorithms, jobs
 from align.algorithm import Algorithm
+from plumbline.audit.record import record
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
@@ -284,7 +285,7 @@ def evaluate(round: Round) -> Stage | None:
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
         rows.import_scores(job, model)
-    if not evaluation.judged(round):
+    if not evaluation.judged(round) or not evaluation.also_judged(round):
         return None
     if round.experiment.blend and not blending.score(round):
         return None
@@ -375,4 +376,7 @@ def _leave(round: Round, following: Stage, error: str = "") -> bool:
                 RoundStage.objects.get_or_create(
                     round=round, stage=following, defaults={"started_at": now}
                 )
+            else:
+                project = round.experiment.project_id
+                record("round.ended", round, project=project, stage=str(following))
     return bool(moved)

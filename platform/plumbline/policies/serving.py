@@ -19,6 +19,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from plumbline.accounts.models import Project, User
+from plumbline.audit.record import record
 from plumbline.policies import engines, manifest, routes, seats
 from plumbline.policies.engines import EngineError as EngineError
 from plumbline.policies.engines import EngineLent as EngineLent
@@ -28,6 +29,7 @@ from plumbline.policies.seats import SEEN_SECONDS as SEEN_SECONDS
 log = logging.getLogger(__name__)
 
 CURRENT = "current"
+ROLLED_BACK = "rolled_back"  # in a flip's evidence: what the alias pointed at before
 PROBE_SECONDS = 30.0
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
 PROBE_TOKENS = 2  # one of the prompt, one of what is kept of it: both ways that answers are made
@@ -233,7 +235,7 @@ def roll_back(
     if deployment is None or deployment.previous is None:
         raise ValueError(f"{alias} has no previous policy to roll back to")
     policy = deployment.previous
-    told = {**(evidence or {}), "rolled_back": deployment.policy.name}
+    told = {**(evidence or {}), ROLLED_BACK: deployment.policy.name}
     return _move(project, alias, policy, actor, reason, told)
 
 
@@ -302,7 +304,7 @@ def _point(
         routes.settle(deployment, policy, actor, reason)
         deployment.policy, deployment.previous = policy, before
         deployment.save()
-        Flip.objects.create(
+        flip = Flip.objects.create(
             deployment=deployment,
             before=before,
             after=policy,
@@ -311,6 +313,9 @@ def _point(
             evidence=dict(evidence),
         )
         Policy.objects.filter(pk=policy.pk).update(state=Policy.State.PROMOTED)
+        what = "policy.rolled_back" if ROLLED_BACK in evidence else "policy.promoted"
+        came_from = {"before": before.pk if before else None, "flip": flip.pk}
+        record(what, policy, project=project, actor=actor, alias=alias, **came_from)
     policy.state = Policy.State.PROMOTED
     time.sleep(SEEN_SECONDS)
     return deployment

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Model
 
 from plumbline.accounts.models import Project
+from plumbline.audit import record as audit
 from plumbline.collect.models import Ballot, Completion, Prompt, PromptSet
 from plumbline.transfer.ballots import BallotWriter
 from plumbline.transfer.formats import Format
@@ -86,6 +87,8 @@ def publish(
             now - then for now, then in zip(after, before, strict=True)
         )
         record.save()
+        sha256, counts = record.sha256, [record.prompts, record.completions, record.ballots]
+        audit.record("import.made", record, project=project, sha256=sha256, new_rows=counts)
     return record, True
 
 

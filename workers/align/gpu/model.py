@@ -376,6 +376,8 @@ def _check_head(policy: Policy) -> None:
     with policy.precision():
         hidden = cast(Any, policy.backbone)(input_ids=ids, use_cache=False).last_hidden_state
         ours, theirs = policy.logits(hidden), policy.causal(input_ids=ids, use_cache=False).logits
+    if not theirs.isfinite().all():
+        raise ValueError("the model's logits are no numbers: its weights are spoilt")
     if not torch.allclose(ours, theirs.float(), rtol=1e-2, atol=1e-2):
         name = type(policy.causal).__name__
         raise ValueError(f"{name} changes its logits after the head, which is not supported")
