@@ -51,7 +51,8 @@ def key_page(request: PlumblineRequest, key: int) -> HttpResponse:
     row = _own(request, key)
     form = KeyLimitsForm(request.POST or None, instance=row)
     if request.method == "POST" and form.is_valid():
-        form.save()
+        # These columns alone: a revocation or a new secret of the same moment stays.
+        form.save(commit=False).save(update_fields=form._meta.fields)
         messages.success(request, "Saved. The gateway goes by it within two seconds.")
         return redirect("key", request.project.slug, row.pk)
     return _key(request, row, form, status=422 if form.errors else 200)
