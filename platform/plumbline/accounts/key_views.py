@@ -53,7 +53,8 @@ def key_page(request: PlumblineRequest, key: int) -> HttpResponse:
     form = KeyLimitsForm(request.POST or None, instance=row)
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
-            form.save()
+            # These columns alone: a revocation or a new secret of the same moment stays.
+            form.save(commit=False).save(update_fields=form._meta.fields)
             record("key.limited", row, project=request.project, changed=form.changed_data)
         messages.success(request, "Saved. The gateway goes by it within two seconds.")
         return redirect("key", request.project.slug, row.pk)

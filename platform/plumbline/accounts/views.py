@@ -8,7 +8,7 @@ from allauth.account.utils import perform_login
 from django.contrib import messages
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import AnonymousUser
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -68,9 +68,12 @@ def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
         return _join_as(request, invitation, request.user)
     form = JoinForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        with transaction.atomic():
-            user = form.save()
-            invitations.accept(invitation, user)
+        try:
+            with transaction.atomic():
+                user = form.save()
+                invitations.accept(invitation, user)
+        except (ValueError, IntegrityError):  # somebody was faster with the link, or with the name
+            return redirect(request.path)
         visits.begin(request, user)
         return redirect("project", invitation.project.slug)
     status = 422 if form.errors else 200
