@@ -249,8 +249,11 @@ class PermissionMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pages are somebody's own, and their nonces are good for one answer: nobody keeps them."""
         with record.acting(record.NOBODY):  # until `process_view` knows who it is
-            return self.get_response(request)
+            response = self.get_response(request)
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+        return response
 
     def process_view(
         self, request: Any, view: object, args: object, kwargs: dict[str, Any]

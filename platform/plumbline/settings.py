@@ -138,9 +138,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "csp.middleware.CSPMiddleware",  # first, so that redirects and static files have it too
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -199,7 +199,7 @@ def _database(url: str) -> dict[str, Any]:
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
             # Compiling a query costs more than any of ours takes.
-            "OPTIONS": {"options": "-c jit=off"},
+            "OPTIONS": {"options": "-c jit=off", "connect_timeout": 5},
         }
     raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:/// or postgresql://")
 
@@ -207,6 +207,8 @@ def _database(url: str) -> dict[str, Any]:
 DATABASES = {"default": _database(env("DATABASE_URL", f"sqlite:///{HOME / 'db.sqlite3'}"))}
 # 0 where a pooler hands connections from one transaction to the next.
 DATABASE_PREPARES = env_bool("DATABASE_PREPARES", True)
+# After so many seconds the pages give a statement up and ask people to come back; 0: never.
+WEB_STATEMENT_SECONDS = env_int("WEB_STATEMENT_SECONDS", 10)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("REDIS_URL", f"redis+socket://{HOME / 'redis.sock'}")

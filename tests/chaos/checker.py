@@ -105,7 +105,9 @@ def streams(
         if one.what != "stream":
             continue
         if not one.acked:
-            verdict.counts["streams refused" if one.refused else "streams broken off"] += 1
+            verdict.counts[
+                "streams refused" if one.refused else "streams unanswered or broken off"
+            ] += 1
             continue
         told = one.acks[-1]
         verdict.counts["streams whole"] += 1

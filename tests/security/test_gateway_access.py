@@ -126,3 +126,17 @@ def test_no_other_method_does_anything(running, project, alice):
                 continue
             answer = ask(running, method, path, headers={"authorization": f"Bearer {secret}"})
             assert answer.status_code in (404, 405), (method, path, answer.status_code)
+
+
+def test_the_api_has_a_policy_that_allows_nothing(running, project, alice):
+    _, secret = keys.create(project, "app", list(keys.Scope.values), alice)
+    for headers in ({}, {"authorization": f"Bearer {secret}"}):
+        answers = [ask(running, *route, headers=headers) for route in ROUTES]
+        answers.append(running.get("/nowhere", headers=headers))
+        for answer in answers:
+            said = answer.headers["content-security-policy"]
+            assert said.startswith("default-src 'none';"), answer.url
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert answer.headers["cache-control"] == "no-store"
+            assert "text/html" not in answer.headers.get("content-type", "")
+            assert not {"set-cookie", "x-powered-by"} & set(answer.headers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from allauth.account.utils import perform_login
 from django.contrib import messages
 from django.contrib.auth.forms import SetPasswordForm
@@ -15,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from sesame.utils import get_user
 
-from plumbline.accounts import guesses, invitations, second_factor, visits
+from plumbline.accounts import guesses, invitations, second_factor, trouble, visits
 from plumbline.accounts.forms import ChangePasswordForm, InviteForm, JoinForm
 from plumbline.accounts.models import Invitation, Membership, User
 from plumbline.audit.record import record
@@ -170,6 +172,8 @@ def too_many(request: HttpRequest) -> HttpResponse:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Asks the database nothing: it may be what broke."""
     request.user = AnonymousUser()
+    if trouble.passing(sys.exc_info()[1]):
+        return trouble.come_back(request)
     return render(request, "errors/500.html", status=500)
 
 

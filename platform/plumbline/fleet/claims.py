@@ -21,6 +21,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
+from align import failpoints
 from plumbline.fleet import devices, dispatch
 from plumbline.fleet.models import Event, Job
 
@@ -71,6 +72,7 @@ def claim(queue: str, worker: str, gpus: Sequence[str] = ()) -> Job | None:
                     transaction.set_rollback(True)
                     continue
                 where = "".join(f", {name[:24]}" for name in claimed)
+                failpoints.reach("job.claim")
                 note(job, f"attempt {job.attempt} of {settings.MAX_ATTEMPTS} on {worker}{where}")
                 return job
 
@@ -102,6 +104,7 @@ def succeed(job: Job, result: dict[str, Any]) -> bool:
         if not _end(job, State.SUCCEEDED, result=result, error=""):
             return False
         note(job, "done")
+        failpoints.reach("job.end")
     return True
 
 

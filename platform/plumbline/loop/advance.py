@@ -16,8 +16,9 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from align import algorithms, jobs
+from align import algorithms, failpoints, jobs
 from align.algorithm import Algorithm
+from align.run import NO_ROOM
 from plumbline.audit.record import record
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.fleet import claims
@@ -49,6 +50,8 @@ from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy, RewardModel
 
+NO_DISK = "The disk is full: nothing can be prepared until there is room."
+
 
 def tick() -> None:
     """One look at everything: lost jobs go back to their queue, rounds move, new rounds begin."""
@@ -69,14 +72,25 @@ def advance(round: Round) -> None:
             following = STAGES[Stage(round.stage)](round)
         except serving.EngineError as error:
             # The engine may be restarting: say so, stay in this stage, look again next tick.
-            Round.objects.filter(pk=round.pk).exclude(error=str(error)).update(error=str(error))
-            return
+            return _wait(round, str(error))
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            return _wait(round, f"{NO_DISK} ({error.strerror}) The round goes on by itself.")
         except ValueError as error:
             _leave(round, Stage.FAILED, str(error))
             return
-        if following is None or not _leave(round, following):
+        if following is None:
             return
+        failpoints.reach("round.leave")
+        if not _leave(round, following):
+            return
+        failpoints.reach("round.left")
         round.refresh_from_db()
+
+
+def _wait(round: Round, why: str) -> None:
+    Round.objects.filter(pk=round.pk).exclude(error=why).update(error=why)
 
 
 def choose_prompts(round: Round) -> Stage | None:

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
+from align import failpoints
 from plumbline.accounts.models import Project, User
 from plumbline.audit.record import record
 from plumbline.policies import engines, manifest, routes, seats
@@ -282,7 +283,9 @@ def _move(
     _check_base(policy)
     with seats.taken(project, alias, policy):
         ensure_loaded(policy)
+        failpoints.reach("promote.loaded")
         probe(policy)
+        failpoints.reach("promote.probed")
         return _point(project, alias, policy, actor, reason, evidence)
 
 
@@ -316,6 +319,7 @@ def _point(
         what = "policy.rolled_back" if ROLLED_BACK in evidence else "policy.promoted"
         came_from = {"before": before.pk if before else None, "flip": flip.pk}
         record(what, policy, project=project, actor=actor, alias=alias, **came_from)
+    failpoints.reach("promote.flipped")
     policy.state = Policy.State.PROMOTED
     time.sleep(SEEN_SECONDS)
     return deployment

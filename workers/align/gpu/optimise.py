@@ -262,6 +262,7 @@ class Loop:
                 (stray / STATE).write_text(state)
 
         def write() -> None:
+            checkpoint.reserve(folder, self.ranks.size * sum(t.nbytes for t in tensors.values()))
             self.beside.commit(folder / f"step-{metadata['step']:08d}", fill, metadata)
             if self.ranks.leads:
                 checkpoint.prune(folder, KEEP)

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from align import failpoints
 from plumbline.collect.models import Ballot, Comparison, Draft, Flag
 from plumbline.collect.quality import gold
 from plumbline.collect.queue import history, seats, training
@@ -79,6 +80,7 @@ def cast(ballot: Ballot, verdict: Verdict, key: UUID) -> Ballot:
         ballot.spans = [asdict(span) for span in verdict.spans]
         _say(ballot, comparison, before, key, verdict.active_ms)
         gold.review(ballot)
+        failpoints.reach("vote.stored")
         return ballot
 
 
