@@ -24,14 +24,10 @@ UNSAFE = [(name, method) for name, row in TABLE.items() for method in row if met
 # What a page may bring up to date when it is looked at: rows that say what others say already.
 DERIVED = {
     "comparisons": {"collect_comparison", "collect_campaign"},  # who is wanted still, by overlap
-    # how many wrong links came from an address
-    "sign-in-link": {"accounts_tally"},
     "mfa_activate_totp": {"django_session"},  # the secret that is on offer
     "confidence": {"policies_policy"},  # the base model that the engine runs
-    # A look at a secret link is a guess, and guesses are counted.
-    **dict.fromkeys(
-        ("sign-in-link", "accept-invitation", "campaign-invitation"), {"accounts_tally"}
-    ),
+    "export-download": {"audit_auditentry", "audit_audithead"},  # who took data
+    "sign-in-link": {"accounts_tally"},  # how many wrong links came from an address
 }
 TOKEN = _get_new_csrf_string()
 WRITES = re.compile(r'\s*(?:INSERT INTO|UPDATE|DELETE FROM|REPLACE INTO)\s+"?(\w+)', re.IGNORECASE)
