@@ -22,7 +22,6 @@ from typing import Any
 
 from align import jobs, surroundings
 
-
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
