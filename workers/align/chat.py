@@ -308,9 +308,7 @@ def parse(content: bytes, body: Mapping[str, Any]) -> Reply | None:
             text=text,
             logprobs=_logprobs(choice.get("logprobs")),
             tokens_in=max(0, int(usage.get("prompt_tokens", math.ceil(asked / 4)))),
-            tokens_out=max(
-                0, int(usage.get("completion_tokens", math.ceil(len(text.encode()) / 4)))
-            ),
+            tokens_out=max(0, int(usage.get("completion_tokens", said))),
             finish_reason=str(choice.get("finish_reason") or ""),
         )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
