@@ -13,7 +13,8 @@ import pytest
 
 from tests.environment import STRICT
 
-pytest_plugins = ("tests.engines",)  # real engines, in their own processes
+# Real engines, in their own processes; tenants that tests of security attack.
+pytest_plugins = ("tests.engines", "tests.security.tenants")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -39,6 +40,25 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"STRICT=1 allows no skips: {report.longrepr[2]}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _flushes_audit():
+    """Tests that commit are cleaned up by emptying every table, which triggers refuse the audit's:
+    they are off in that moment."""
+    from django.db import connection
+
+    from plumbline.audit import guards
+
+    kind, vendor = type(connection.ops), connection.vendor
+    plain = kind.sql_flush
+
+    def flush(*args, **options):
+        return [*guards.remove(vendor), *plain(*args, **options), *guards.install(vendor)]
+
+    kind.sql_flush = flush
+    yield
+    kind.sql_flush = plain
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from plumbline.permissions import PlumblineRequest
 
 def my_keys(request: PlumblineRequest) -> HttpResponse:
     """See and change one's keys; an empty row has no key, and all go back at once."""
-    if request.method == "GET":
+    if request.method != "POST":
         return render(request, "collect/keys.html", {"rows": keys.bound(request.user), "wrong": ""})
     try:
         own = {} if "reset" in request.POST else keys.read(request.POST)

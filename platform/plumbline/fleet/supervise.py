@@ -37,7 +37,7 @@ BAD_JOB = 2  # the child's exit status when retrying cannot help
 
 # What a child gets of the environment; everything else, secrets among it, stays here.
 PASSED = {"HOME", "LANG", "PATH", "PYTHONPATH", "TERM", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"}
-PASSED |= {SANDBOX}
+PASSED |= {SANDBOX, "PLUMBLINE_FAILPOINTS"}
 PASSED_PREFIXES = ("CUDA_", "LC_", "LD_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "PYTORCH_", "TORCH_")
 
 Leaving = Callable[[], bool]

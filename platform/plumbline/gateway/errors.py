@@ -8,6 +8,14 @@ from starlette.responses import JSONResponse
 
 TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
+# On every answer: if a browser ever shows one as a page, it is a page that can do nothing.
+SAFE = {
+    "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+}
+
 
 class ApiError(Exception):
     """An answer other than the one asked for, in OpenAI's shape."""
@@ -33,7 +41,7 @@ class ApiError(Exception):
         extra = {"retry-after": str(self.retry_after)} if self.retry_after else {}
         if self.status == 401:
             extra["www-authenticate"] = "Bearer"
-        return JSONResponse(self.body, self.status, headers={**headers, **extra})
+        return JSONResponse(self.body, self.status, headers={**SAFE, **headers, **extra})
 
 
 def bad(name: str, trouble: str) -> ApiError:

@@ -11,11 +11,14 @@ import re
 import uuid
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from plumbline.gateway.errors import SAFE
 
 log = logging.getLogger("plumbline.requests")
 
 SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")  # a client's id, which goes into headers and logs
+SAFE_BYTES = [(name.encode(), value.encode()) for name, value in SAFE.items()]
 THEIRS = (b"x-client-request-id", b"x-request-id")
 
 
@@ -36,7 +39,19 @@ class RequestId:
                 "client_id": theirs,
                 "headers": headers,
             }
+            send = _safely(send)
         await self._app(scope, receive, send)
+
+
+def _safely(send: Send) -> Send:
+    async def safe(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given = message.setdefault("headers", [])
+            there = {name for name, _ in given}
+            message["headers"] = [*given, *(one for one in SAFE_BYTES if one[0] not in there)]
+        await send(message)
+
+    return safe
 
 
 def _clients_own(scope: Scope) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align.measure import pareto
@@ -83,6 +83,8 @@ def new(request: PlumblineRequest) -> HttpResponse:
 def download(request: PlumblineRequest, pk: int) -> HttpResponse:
     """The picture's numbers."""
     experiment = get_object_or_404(Experiment, project=request.project, pk=pk)
+    if not experiment.blend:
+        raise Http404
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response["content-disposition"] = f'attachment; filename="blend-{pk}.csv"'
     writer = csv.writer(response)

@@ -20,7 +20,7 @@ DECISIONS, CHANGES = 20, 20  # the latest, on the page
 def pilot(request: PlumblineRequest, pk: int) -> HttpResponse:
     """What it decided, for htmx; and switching it on or off or changing its budget."""
     found = get_object_or_404(Experiment, project=request.project, pk=pk)
-    if request.method == "GET":
+    if request.method != "POST":
         return render(request, "lab/autopilot.html#state", context(found))
     row = Autopilot.objects.filter(experiment=found).first()
     form = BudgetForm(found, row, request.POST)

@@ -16,9 +16,10 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from align import algorithms, jobs
+from align import algorithms, failpoints, jobs
 from align.algorithm import Algorithm
 from align.run import NO_ROOM
+from plumbline.audit.record import record
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
@@ -79,7 +80,9 @@ def advance(round: Round) -> None:
         except ValueError as error:
             _leave(round, Stage.FAILED, str(error))
             return
-        if following is None or not _leave(round, following):
+        if following is None:
+            return
+        if not _leave(round, following):
             return
         round.refresh_from_db()
 
@@ -294,7 +297,7 @@ def evaluate(round: Round) -> Stage | None:
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
         rows.import_scores(job, model)
-    if not evaluation.judged(round):
+    if not evaluation.judged(round) or not evaluation.also_judged(round):
         return None
     if round.experiment.blend and not blending.score(round):
         return None
@@ -385,4 +388,8 @@ def _leave(round: Round, following: Stage, error: str = "") -> bool:
                 RoundStage.objects.get_or_create(
                     round=round, stage=following, defaults={"started_at": now}
                 )
+            else:
+                project = round.experiment.project_id
+                record("round.ended", round, project=project, stage=str(following))
+            failpoints.reach("round.moved")
     return bool(moved)
