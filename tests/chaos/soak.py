@@ -7,8 +7,9 @@ load     150 votes a second for 30 minutes with a fault every 20 seconds; prints
          reached; within 40 minutes
 story    500 faults over 100,000 commands; within 100 minutes
 
-`--share 0.1` does a tenth of it all, to try it out. Each prints a line of JSON, and `met` in it says whether it kept to its goal. The exit status is 1
+Each prints a line of JSON, and `met` in it says whether it kept to its goal. The exit status is 1
 where anything acknowledged was lost, doubled or mixed; a machine that is too slow is no failure.
+`ARGS="--share 0.1"` does a tenth of it all, to try it out.
 """
 
 from __future__ import annotations
