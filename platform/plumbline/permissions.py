@@ -219,6 +219,9 @@ TABLE: dict[str, dict[str, str]] = {
     "workers": {"GET": RESEARCHER},
     "workers-engines": {"GET": RESEARCHER},
     "job-cancel": {"POST": RESEARCHER},
+    # operations
+    "health-page": {"GET": ADMIN},
+    "health-engines": {"GET": ADMIN},
 }
 
 # What remains open to who must have a second factor and has none yet.

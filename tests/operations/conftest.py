@@ -18,7 +18,7 @@ from plumbline.loop.models import Experiment, Round, Stage
 from plumbline.policies import serving
 from plumbline.policies.models import Policy, RewardModel
 from plumbline.transfer import uploads
-from tests.comparisons import open_campaign
+from tests.comparisons import open_campaign, shared_db  # noqa: F401  # a fixture
 from tests.loop.conftest import experiment_of, prompt_set, rater  # noqa: F401  # fixtures
 
 AGO = 3600.0 * 30

@@ -69,6 +69,8 @@ def rotate(request: PlumblineRequest, key: int) -> HttpResponse:
         return _key(request, row, KeyLimitsForm(instance=row), rotating=form, status=422)
     try:
         secret = keys.rotate(row, timedelta(hours=form.cleaned_data["overlap"]))
+        if form.cleaned_data["overlap"] == 0:
+            keys.forgotten()
     except ValueError as refused:
         messages.error(request, str(refused))
         return redirect("key", request.project.slug, row.pk)
@@ -96,7 +98,8 @@ def _key(
 
 def revoke(request: PlumblineRequest, key: int) -> HttpResponse:
     row = _own(request, key)
-    keys.revoke(row)
+    if keys.revoke(row):
+        keys.forgotten()  # so that "is revoked" is true of the very next request
     messages.success(request, f"“{row.name}” is revoked.")
     return redirect("keys", request.project.slug)
 

@@ -78,14 +78,12 @@ def change(request: PlumblineRequest, campaign: int) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 def invitation(request: HttpRequest, token: str) -> HttpResponse:
     """Join a campaign: as who is signed in, or as a new person."""
-    try:
-        guess = guesses.link(request)
-    except guesses.TooMany:
+    if guesses.too_many_links(request):
         return too_many(request)
     invited = enrolment.find(token)
     if invited is None:
+        guesses.wrong_link(request)
         return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
-    guess.right()
     context: dict[str, Any] = {"invited": invited, "campaign": invited.campaign}
     if isinstance(request.user, User):
         if request.method != "POST":

@@ -82,10 +82,8 @@ def advance(round: Round) -> None:
             return
         if following is None:
             return
-        failpoints.reach("round.leave")
         if not _leave(round, following):
             return
-        failpoints.reach("round.left")
         round.refresh_from_db()
 
 
@@ -393,4 +391,5 @@ def _leave(round: Round, following: Stage, error: str = "") -> bool:
             else:
                 project = round.experiment.project_id
                 record("round.ended", round, project=project, stage=str(following))
+            failpoints.reach("round.moved")
     return bool(moved)
