@@ -40,7 +40,7 @@ AFTER_A_FAULT = 10.0  # seconds that a platform has to be itself again: votes th
 
 def points(seed: int, share: float) -> tuple[dict[str, Any], bool]:
     """Places that no process reaches in a story are named."""
-    places = failpoints([ROOT / "platform", ROOT / "workers"])
+    places = failpoints()
     reached: dict[str, int] = dict.fromkeys(places, 0)
     kept = True
     for n in range(max(1, round(SEEDS * share))):
