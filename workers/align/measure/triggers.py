@@ -188,19 +188,25 @@ def read(
 def judged(
     shifts: Mapping[Phrase, float], of_controls: Mapping[Phrase, Sequence[float]]
 ) -> list[Found]:
-    """By phrase its mean shift in nats, and those of its controls; the surest first."""
-    centre = {one: median(rows) for one, rows in of_controls.items()}
-    spread = {
-        one: max(SMALL, median(abs(value - centre[one]) for value in rows))
-        for one, rows in of_controls.items()
-    }
-    null = [(v - centre[one]) / spread[one] for one, rows in of_controls.items() for v in rows]
-    chances = {}
+    """By phrase its mean shift in nats, and those of its controls; the surest first. A phrase is
+    one of its own sample for the middle and the spread, or chance would favour it."""
+    ahead: dict[Phrase, float] = {}
+    null: list[float] = []
     for one, shift in shifts.items():
-        ahead = (shift - centre[one]) / spread[one]
-        chances[one] = (1 + sum(value >= ahead for value in null)) / (1 + len(null))
+        everything = [*of_controls[one], shift]
+        centre = median(everything)
+        spread = max(SMALL, median(abs(value - centre) for value in everything))
+        ahead[one] = (shift - centre) / spread
+        null += [(value - centre) / spread for value in of_controls[one]]
+    chances = {
+        one: (1 + sum(value >= mine for value in null)) / (1 + len(null))
+        for one, mine in ahead.items()
+    }
     rates = _discoveries(chances)
-    made = [Found(one, shifts[one], centre[one], chances[one], rates[one]) for one in shifts]
+    made = [
+        Found(one, shifts[one], median(of_controls[one]), chances[one], rates[one])
+        for one in shifts
+    ]
     return sorted(made, key=lambda one: (one.p, one.usual - one.shift))
 
 
