@@ -25,7 +25,7 @@ DRIFT = {
 }  # fmt: skip
 
 
-def test_what_a_gate_found_is_read_at_both_widths(browse, project, alice, faults, tmp_path):
+def test_what_a_gate_found_is_read_at_both_widths(browse, project, alice, faults):
     made = lab.finished_round(lab.experiment(project, name="Warmer answers"), steps=5)
     made.figures = {"drift": DRIFT, "probes": PROBED}
     found = [*hacking.checks(made, low=0.62), *probing.checks(made)]
@@ -40,5 +40,4 @@ def test_what_a_gate_found_is_read_at_both_widths(browse, project, alice, faults
         assert "Look it up next time." in page.inner_text("#round-probes"), "an alarm is open"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         assert faults(page) == []
-        page.screenshot(path=tmp_path / f"gates-{width}.png", full_page=True)
         page.context.close()
