@@ -292,7 +292,8 @@ def evaluate(round: Round) -> Stage | None:
         return None
     spec = evaluation.score_job(round)
     job = roundjobs.ask(round, "judge", spec, {jobs.ITEMS: lambda: evaluation.items(round)})
-    if roundjobs.finished(job) is None:
+    probed = evaluation.probed(round)
+    if roundjobs.finished(job) is None or not probed:
         return None
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
