@@ -2,6 +2,7 @@
 #   make demo     the whole platform on this machine, with simulated raters
 #   make test     the test suite, on SQLite and, where it is installed, on PostgreSQL
 #   make check    linters, types, layers, migrations, deployment checks
+#   make audit    known vulnerabilities of all that is installed; needs a network, and says so
 #   make bench    what is measured: NAME=align, train, reward, round, memory, push, reward_quality,
 #                 overopt, swap, collect, labels, gateway, programs, relatives or icpl [QUICK=1]; prints
 #                 JSON
@@ -19,7 +20,7 @@ AXE_VERSION := 4.14.1
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench chaos soak engine up
+.PHONY: demo test check audit bench chaos soak engine up
 
 demo: .venv/installed
 	@exec .venv/bin/python manage.py demo $(if $(ONCE),--once) $(if $(BASE),--base $(BASE))
@@ -57,6 +58,9 @@ check: .venv/installed-test
 	PLUMBLINE_PRODUCTION=1 ALLOWED_HOSTS=plumbline.example \
 		SECRET_KEY=$$(.venv/bin/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
 		.venv/bin/python manage.py check --deploy --fail-level WARNING
+
+audit: .venv/installed-test
+	@.venv/bin/python .ci/audit.py
 
 bench: .venv/installed-test
 	@.venv/bin/python -m tests.bench $(NAME) $(if $(QUICK),--quick) $(ARGS)

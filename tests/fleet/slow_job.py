@@ -1,7 +1,7 @@
 """A job program for tests: as many small steps as the job's `n`, resumable, told what to do by its
 `model`: "steady", "poison" (dies by SIGKILL), "wrong" (bad job), "loud" (a traceback), "full" (of
-the disk), "large" (of memory), "deaf" (ignores SIGTERM). Each step adds a line to steps.txt, so work
-done twice can be seen.
+the disk), "large" (of memory), "deaf" (ignores SIGTERM). Each step adds a line to steps.txt, so
+work done twice can be seen.
 """
 
 from __future__ import annotations

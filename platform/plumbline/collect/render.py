@@ -50,6 +50,8 @@ INLINE = re.compile(
     r"|\$(?P<dollar>[^\s$](?:[^$\n]*?[^\s$\\])?)\$(?!\d)",
     re.DOTALL,
 )
+# With its slashes: without them a browser takes the rest for a path of the site it is on.
+OUTWARD = re.compile(r"https?://", re.IGNORECASE)
 _formatter = HtmlFormatter(nowrap=True)
 
 
@@ -124,6 +126,10 @@ def _put_mark(
     return f"{env['mark']}x{len(env['formulas']) - 1}x"
 
 
+def _leads_out(url: str) -> bool:
+    return OUTWARD.match(url) is not None
+
+
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False, "highlight": _highlight})
     parser.enable(["table", "strikethrough"]).disable("image")
@@ -131,6 +137,7 @@ def _parser() -> MarkdownIt:
     interrupts: RuleOptionsType = {"alt": ["paragraph", "blockquote", "list"]}
     parser.block.ruler.before("fence", "formula", _fenced_formula, interrupts)
     parser.add_render_rule("formula", _put_mark)
+    parser.validateLink = _leads_out  # type: ignore[method-assign]
     return parser
 
 
