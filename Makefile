@@ -5,6 +5,8 @@
 #   make bench    what is measured: NAME=align, train, reward, round, memory, push, reward_quality,
 #                 overopt, swap, collect, labels, gateway, programs, relatives or icpl [QUICK=1]; prints
 #                 JSON
+#   make chaos    the platform at work under fire: 60 faults, and whether it kept its word [SEED=n]; JSON
+#   make soak     the same for a night, in parts: SOAK="points streams load story"
 #   make engine   vLLM in an environment of its own, for `make demo ENGINE=vllm`
 #   make up       production's processes, by docker compose
 # Settings given as NAME=value (PORT=8010, ENGINE=vllm, ONCE=1, BASE=folder, STRICT=1, PLUMBLINE_HOME=
@@ -17,7 +19,7 @@ AXE_VERSION := 4.14.1
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 
-.PHONY: demo test check bench engine up
+.PHONY: demo test check bench chaos soak engine up
 
 demo: .venv/installed
 	@exec .venv/bin/python manage.py demo $(if $(ONCE),--once) $(if $(BASE),--base $(BASE))
@@ -58,6 +60,12 @@ check: .venv/installed-test
 
 bench: .venv/installed-test
 	@.venv/bin/python -m tests.bench $(NAME) $(if $(QUICK),--quick) $(ARGS)
+
+chaos: .venv/installed-test
+	@.venv/bin/python -m tests.chaos.story $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: .venv/installed-test
+	@.venv/bin/python -m tests.chaos.soak $(SOAK) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 engine: .venv-vllm/installed
 

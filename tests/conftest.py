@@ -42,6 +42,25 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _flushes_audit():
+    """Tests that commit are cleaned up by emptying every table, which triggers refuse the audit's:
+    they are off in that moment."""
+    from django.db import connection
+
+    from plumbline.audit import guards
+
+    kind, vendor = type(connection.ops), connection.vendor
+    plain = kind.sql_flush
+
+    def flush(*args, **options):
+        return [*guards.remove(vendor), *plain(*args, **options), *guards.install(vendor)]
+
+    kind.sql_flush = flush
+    yield
+    kind.sql_flush = plain
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real preferences kept beside the checkout, for tests that skip where they are missing."""

@@ -81,8 +81,8 @@ def test_every_module_says_what_it_is():
 
 def test_the_environment_is_read_in_settings_alone():
     """Learning code takes what it needs from job.json; the platform from settings. Keys of
-    endpoints stand in neither: a job's child finds the one that its worker handed on. Failpoints are
-    tests' own."""
+    endpoints stand in neither: a job's child finds the one that its worker handed on. Failpoints
+    are tests' own."""
     readers = [
         str(path.relative_to(ROOT))
         for path in source_files()

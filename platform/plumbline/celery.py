@@ -20,7 +20,7 @@ app.conf.update(
     # Whoever rings must not wait for a Redis that is down, slow or full: the page comes first.
     broker_transport_options={
         "socket_connect_timeout": 1.0,
-        "socket_timeout": 3.0,
+        "socket_timeout": 3.0,  # more than the second for which a worker listens at a time
         "max_retries": 1,
         "interval_start": 0,
         "interval_step": 0,
@@ -28,6 +28,7 @@ app.conf.update(
     },
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,  # for ever
+    broker_channel_error_retry=True,
     imports=["plumbline.fleet.tasks"],
     accept_content=["json"],
     task_serializer="json",

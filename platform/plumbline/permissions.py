@@ -15,10 +15,13 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.db.models import SlugField
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed
+from django.shortcuts import redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.middleware import HtmxDetails
 
+from plumbline.accounts import second_factor
 from plumbline.accounts.models import RANK, Membership, Project, Role, User
+from plumbline.audit import record
 from plumbline.compiled import Compiled, Given, given_id
 
 PUBLIC = "public"
@@ -32,12 +35,22 @@ TABLE: dict[str, dict[str, str]] = {
     "sign-in-link": {"GET": PUBLIC, "POST": PUBLIC},
     "accept-invitation": {"GET": PUBLIC, "POST": PUBLIC},
     "account_login": {"GET": PUBLIC, "POST": PUBLIC},
-    "account_logout": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "account_logout": {"GET": SIGNED_IN, "POST": PUBLIC},  # also instead of a code
     "account_change_password": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "account_reauthenticate": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "mfa_index": {"GET": SIGNED_IN},
+    "session-end": {"POST": SIGNED_IN},
+    "mfa_authenticate": {"GET": PUBLIC, "POST": PUBLIC},
+    "mfa_reauthenticate": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "mfa_activate_totp": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "mfa_deactivate_totp": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "mfa_view_recovery_codes": {"GET": SIGNED_IN},
+    "mfa_generate_recovery_codes": {"GET": SIGNED_IN, "POST": SIGNED_IN},
     "health": {"GET": PUBLIC},
     "project": {"GET": ANNOTATOR},
     "members": {"GET": ADMIN},
     "invite": {"POST": ADMIN},
+    "member-factor-reset": {"GET": ADMIN, "POST": ADMIN},
     "keys": {"GET": RESEARCHER},
     "key-create": {"POST": RESEARCHER},
     "key": {"GET": RESEARCHER, "POST": RESEARCHER},
@@ -126,6 +139,7 @@ TABLE: dict[str, dict[str, str]] = {
     "evolution-program-step": {"POST": RESEARCHER},
     # lab
     "my-work": {"GET": ANNOTATOR},
+    "audit": {"GET": ADMIN},
     "experiments": {"GET": RESEARCHER},
     "experiment-new": {"GET": RESEARCHER, "POST": RESEARCHER},
     "experiment-estimate": {"POST": RESEARCHER},
@@ -205,8 +219,13 @@ TABLE: dict[str, dict[str, str]] = {
     "workers": {"GET": RESEARCHER},
     "workers-engines": {"GET": RESEARCHER},
     "job-cancel": {"POST": RESEARCHER},
+    # operations
+    "health-page": {"GET": ADMIN},
+    "health-engines": {"GET": ADMIN},
 }
 
+# What remains open to who must have a second factor and has none yet.
+WITHOUT_FACTOR = ("account_", "mfa_", "session-end")
 
 MEMBERSHIP = Compiled(
     lambda: Membership.objects.select_related("project").filter(
@@ -234,7 +253,8 @@ class PermissionMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Pages are somebody's own, and their nonces are good for one answer: nobody keeps them."""
-        response = self.get_response(request)
+        with record.acting(record.NOBODY):  # until `process_view` knows who it is
+            response = self.get_response(request)
         response.headers.setdefault("Cache-Control", "private, no-cache")
         return response
 
@@ -242,20 +262,27 @@ class PermissionMiddleware:
         self, request: Any, view: object, args: object, kwargs: dict[str, Any]
     ) -> HttpResponseBase | None:
         """Answer for the view when the table does not let this request through."""
-        methods = TABLE.get(request.resolver_match.view_name)
+        name = request.resolver_match.view_name
+        methods = TABLE.get(name)
         if methods is None:
             raise Http404
         method = "GET" if request.method == "HEAD" else request.method
         least = methods.get(method)
         if least is None:
             return HttpResponseNotAllowed(list(methods))
+        known = least != PUBLIC or method == "POST"  # public pages are read by anybody
+        if known and request.user.is_authenticated:
+            record.become(f"user:{request.user.pk}")
         if least == PUBLIC:
             return None
         if not request.user.is_authenticated:
             return redirect_to_login(_page_of(request, "GET" in methods))
-        if least == SIGNED_IN:
-            return None
-        self._enter_project(request, kwargs.pop("project"), least)
+        role = None
+        if least != SIGNED_IN:
+            self._enter_project(request, kwargs.pop("project"), least)
+            role = request.role
+        if not name.startswith(WITHOUT_FACTOR) and second_factor.missing(request.user, role):
+            return redirect("mfa_index")
         return None
 
     def _enter_project(self, request: Any, slug: str, least: str) -> None:

@@ -66,13 +66,22 @@ RUBRICS_DIR = HOME / "rubrics"  # scores by rubric, judge and text, shared by al
 UPLOADS_DIR = HOME / "uploads"
 
 
+def _strong(name: str, key: str) -> str:
+    """A key that nobody guesses: no example out of a document, no character held down."""
+    example = any(word in key.lower() for word in ("insecure", "example", "changeme", "change-me"))
+    if len(key) < 50 or len(set(key)) < 10 or example:
+        raise ImproperlyConfigured(
+            f"{name} must be at least 50 characters of randomness, such as "
+            "`python -c 'import secrets; print(secrets.token_urlsafe(64))'` prints"
+        )
+    return key
+
+
 def _secret_key() -> str:
     """The given key; embedded, one made at first start and kept in PLUMBLINE_HOME."""
     key = env("SECRET_KEY")
     if key:
-        if len(key) < 50:
-            raise ImproperlyConfigured("SECRET_KEY must be at least 50 characters of randomness")
-        return key
+        return _strong("SECRET_KEY", key)
     if PRODUCTION:
         raise ImproperlyConfigured("SECRET_KEY is not set")
     path = HOME / "secret_key"
@@ -87,6 +96,14 @@ def _secret_key() -> str:
 
 
 SECRET_KEY = _secret_key()
+# Keys from before, with commas between: what was signed or sealed under them still counts.
+SECRET_KEY_FALLBACKS = [
+    _strong("SECRET_KEY_FALLBACKS", key) for key in env("SECRET_KEY_FALLBACKS").split(",") if key
+]
+# Seals what the audit tells; "": made from SECRET_KEY. A change leaves the one before in
+# AUDIT_KEYS_BEFORE (with commas between), by which earlier entries are checked.
+AUDIT_KEY = env("AUDIT_KEY")
+AUDIT_KEYS_BEFORE = env("AUDIT_KEYS_BEFORE").split(",")
 DEBUG = False
 ALLOWED_HOSTS = [h for h in env("ALLOWED_HOSTS", "" if PRODUCTION else "*").split(",") if h]
 if PRODUCTION and not ALLOWED_HOSTS:
@@ -102,8 +119,10 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "django_htmx",
     "template_partials",
+    "plumbline.audit",
     "plumbline.accounts",
     "plumbline.policies",
     "plumbline.fleet",
@@ -115,6 +134,7 @@ INSTALLED_APPS = [
     "plumbline.gateway",
     "plumbline.lab",
     "plumbline.demo",
+    "plumbline.operations",
 ]
 
 MIDDLEWARE = [
@@ -179,7 +199,7 @@ def _database(url: str) -> dict[str, Any]:
             "CONN_MAX_AGE": 60,
             "CONN_HEALTH_CHECKS": True,
             # Compiling a query costs more than any of ours takes.
-            "OPTIONS": {"options": "-c jit=off"},
+            "OPTIONS": {"options": "-c jit=off", "connect_timeout": 5},
         }
     raise ImproperlyConfigured("DATABASE_URL must begin with sqlite:/// or postgresql://")
 
@@ -187,6 +207,8 @@ def _database(url: str) -> dict[str, Any]:
 DATABASES = {"default": _database(env("DATABASE_URL", f"sqlite:///{HOME / 'db.sqlite3'}"))}
 # 0 where a pooler hands connections from one transaction to the next.
 DATABASE_PREPARES = env_bool("DATABASE_PREPARES", True)
+# After so many seconds the pages give a statement up and ask people to come back; 0: never.
+WEB_STATEMENT_SECONDS = env_int("WEB_STATEMENT_SECONDS", 10)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env("REDIS_URL", f"redis+socket://{HOME / 'redis.sock'}")
@@ -206,6 +228,8 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 12},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
@@ -213,6 +237,24 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_ADAPTER = "plumbline.accounts.adapter.InvitationOnly"
+ACCOUNT_RATE_LIMITS = False  # those count in each process; plumbline.accounts.guesses does in all
+# Proxies of ours before the pages, each of which appends to X-Forwarded-For; 0: it is not believed.
+TRUSTED_PROXIES = env_int("TRUSTED_PROXIES", 0)
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds for which a password given again counts
+MFA_ADAPTER = "plumbline.accounts.second_factor.Adapter"
+MFA_TOTP_ISSUER = "Plumbline"
+MFA_TOTP_TOLERANCE = 1  # codes before and after, for clocks that are not quite right
+MFA_RECOVERY_CODE_DIGITS = 10
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_FORMS = {
+    "authenticate": "plumbline.accounts.code_forms.CodeForm",
+    "reauthenticate": "plumbline.accounts.code_forms.CodeAgainForm",
+    "activate_totp": "plumbline.accounts.code_forms.FirstCodeForm",
+}
+# Who must have a second factor; everybody may.
+SECOND_FACTOR = env_choice(
+    "SECOND_FACTOR", *(("admins", "optional") if PRODUCTION else ("optional", "admins")), "everyone"
+)
 SESAME_MAX_AGE = 24 * 3600  # sign-in links, seconds
 SESAME_ONE_TIME = False
 
@@ -310,9 +352,11 @@ TICK_SECONDS = env_int("TICK_SECONDS", 1)
 GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")
 # What else the loop's process looks at, by name because it lies above the loop's layer.
 LOOP_ALSO = [
+    "plumbline.accounts.guesses.Watch",
     "plumbline.gateway.guarding.Watch",
     "plumbline.judges.watch.Watch",
     "plumbline.evolve.advance.Watch",
+    "plumbline.operations.signs.Watch",
 ]
 # host:port, with commas between: endpoints of judges that workers may ask though they are at
 # private addresses. Our own engine needs no entry.

@@ -21,6 +21,7 @@ urlpatterns = [
     path("p/<slug:project>/evolve/", include("plumbline.evolve.urls")),
     path("p/<slug:project>/routing/", include("plumbline.gateway.routing_urls")),
     path("p/<slug:project>/chat/", include("plumbline.gateway.chat_urls")),
+    path("p/<slug:project>/health/", include("plumbline.operations.urls")),
     path("p/<slug:project>/usage/", include("plumbline.gateway.urls")),
 ]
 

@@ -124,7 +124,10 @@ def test_there_are_never_two_at_once(
 
 
 def test_a_write_that_fails_ends_the_attempt_with_its_own_error(
-    fresh: Callable[[str], Path], whole: str, monkeypatch: pytest.MonkeyPatch
+    fresh: Callable[[str], Path],
+    whole: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     real = checkpoint.commit
 
@@ -136,8 +139,10 @@ def test_a_write_that_fails_ends_the_attempt_with_its_own_error(
     folder = fresh("full")
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "commit", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(SystemExit) as stop:
             do(train.work, folder)
+    assert stop.value.code == jobs.DISK_FULL
+    assert "(No space left on device)" in capsys.readouterr().err
     assert len(metrics(folder)) <= 6  # the next checkpoint waits for this one
     assert do(train.work, folder)["sha256"] == whole
 

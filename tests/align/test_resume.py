@@ -163,7 +163,7 @@ def test_a_full_disk_fails_the_attempt_and_the_next_one_goes_on(
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         do(train.work, folder)
 
-    assert forked(no_space) == 1
+    assert forked(no_space) == jobs.DISK_FULL
     assert sorted(path.name for path in (folder / jobs.CHECKPOINTS).iterdir()) == kept
     assert do(train.work, folder)["sha256"] == whole
 

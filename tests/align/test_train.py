@@ -327,9 +327,9 @@ def test_training_that_blows_up_stops_within_a_step_and_says_so(
     job = train_job(tiny_base, learning_rate=1e20, warmup_ratio=0.0, max_grad_norm=0.0)
     folder = rundir(job, examples=pairs())
     said = refused(folder, capsys)
-    assert "at step 2 of 9" in said
+    assert "the largest weight became 1e+20 at step 1 of 9" in said
     assert "lower learning rate" in said
-    assert len(metrics(folder)) == 1
+    assert not metrics(folder)
     assert not (folder / jobs.RESULT).exists()
     assert not (folder / jobs.WEIGHTS).exists()
 

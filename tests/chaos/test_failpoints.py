@@ -50,8 +50,9 @@ def test_an_order_that_nobody_knows_is_refused(orders):
 
 def test_a_process_is_killed_where_it_stands(tmp_path):
     (tmp_path / "middle").write_text("kill")
+    program = "from align import failpoints; failpoints.reach('middle'); print(1)"
     done = subprocess.run(
-        [sys.executable, "-c", "from align import failpoints; failpoints.reach('middle'); print(1)"],
+        [sys.executable, "-c", program],
         env=os.environ | {"PLUMBLINE_FAILPOINTS": str(tmp_path)},
         capture_output=True,
     )

@@ -1,9 +1,12 @@
 """A job program for tests: as many small steps as the job's `n`, resumable, told what to do by its
-`model`: "steady", "poison" (dies by SIGKILL), "wrong" (bad job), "loud" (a traceback), "deaf"
-(ignores SIGTERM). Each step adds a line to steps.txt, so work done twice can be seen."""
+`model`: "steady", "poison" (dies by SIGKILL), "wrong" (bad job), "loud" (a traceback), "full" (of
+the disk), "large" (of memory), "deaf" (ignores SIGTERM). Each step adds a line to steps.txt, so
+work done twice can be seen.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -34,6 +37,10 @@ def work(attempt: run.Run) -> dict[str, Any]:
             raise ValueError("this job can never work")
         case "loud":
             raise RuntimeError("the reason is on the last line")
+        case "full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        case "large":
+            raise MemoryError("memory runs out with a single example at a time")
         case "deaf":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
     steps = done.read_text().split() if done.exists() else []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
+from plumbline.audit.models import AuditEntry
 from plumbline.gateway.models import Exchange, Feedback
 from plumbline.gateway.routing import draw
 from plumbline.policies import engines, routes, serving, trials
@@ -163,6 +164,12 @@ def test_promoting_the_canary_ends_it(
     ended = RouteChange.objects.first()
     assert (ended.before, ended.before_share, ended.after) == (canary, 0.2, None)
     assert ended.reason == "The canary was promoted. Better"
+    entries = AuditEntry.objects.filter(project=project.pk).order_by("-number")
+    assert list(entries.values_list("who", "what")[:3]) == [
+        (f"user:{alice.pk}", "policy.promoted"),
+        (f"user:{alice.pk}", "canary.ended"),
+        ("system", "canary.set"),
+    ]
 
 
 def test_a_promotion_of_another_policy_ends_the_canary_too(

@@ -9,6 +9,7 @@ from html import unescape
 import pytest
 from django.utils import timezone
 
+from plumbline.audit.models import AuditEntry
 from plumbline.gateway import guarding
 from plumbline.gateway.models import Exchange, Feedback
 from plumbline.policies import serving
@@ -80,6 +81,11 @@ def test_a_policy_whose_requests_fail_is_rolled_back_with_the_evidence(
     assert flip.evidence["rolled_back"] == moved.after.name
     assert flip.evidence["guard"]["figure"] == 0.2
     assert flip.evidence["guard"]["p_value"] <= flip.evidence["guard"]["level"]
+    told = AuditEntry.objects.filter(project=project.pk).order_by("-number")
+    assert list(told.values_list("who", "what")[:2]) == [
+        ("system", "policy.rolled_back"),
+        ("system", "guard.alarm"),
+    ]
     assert guarding.watch() == [], "a roll-back is not watched: it would swing to and fro"
     page = text(researcher_of.get(f"/p/alpha/lab/policies/{moved.after.pk}/"))
     for words in ("A guard raised an alarm", "The alias was rolled back", "Rolled back from"):

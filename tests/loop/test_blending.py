@@ -83,7 +83,8 @@ def test_a_blend_is_made_measured_gated_and_can_be_promoted(
     assert blend.state == Experiment.State.FINISHED
     assert half.knobs["blend"] == {trained.name: 0.5, base.name: 0.5}
     assert half.state == Policy.State.CANDIDATE
-    assert [check["name"] for check in round.gate["checks"]] == ["win rate", "kl", "length"]
+    names = [check["name"] for check in round.gate["checks"]]
+    assert names == ["win rate", "kl", "length", "reward hacking"]  # too few prompts for the last
     assert round.gate["passed"]
     assert blending.scores(round, half).keys() == {judge.pk}
     kls = [one.evaluations.get(against="base").kl for one in blend.rounds.order_by("number")]

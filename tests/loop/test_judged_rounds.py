@@ -391,6 +391,9 @@ def test_peoples_votes_on_part_of_it_correct_the_judge(
     gate = evaluation.gate(round)
     evidence = {check["name"]: check["evidence"] for check in gate["checks"]}
     assert f"{row.rate:.1%}" in evidence["win rate"]
+    refused = {check["name"] for check in gate["checks"] if not check["passed"]}
+    assert "judges apart" in refused
+    assert "by people" in evidence["judges apart"]
 
 
 def test_what_was_sent_is_unique_and_told_on_the_rounds_page(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from plumbline.accounts.models import Project, User
+from plumbline.audit.models import AuditEntry
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Flip, Policy, Reload
 
@@ -166,6 +167,13 @@ def test_roll_back_and_roll_forward(project: Project, make_policy: MakePolicy) -
     assert serving.roll_back(project, actor=None, reason="worse").policy == base
     assert serving.roll_back(project, actor=None, reason="no, better").policy == better
     assert Flip.objects.count() == 4
+    told = AuditEntry.objects.filter(project=project.pk).order_by("number")
+    assert list(told.values_list("what", "object")) == [
+        ("policy.promoted", f"policy:{base.pk}"),
+        ("policy.promoted", f"policy:{better.pk}"),
+        ("policy.rolled_back", f"policy:{base.pk}"),
+        ("policy.rolled_back", f"policy:{better.pk}"),
+    ]
 
 
 def test_a_policy_that_fails_its_probe_is_not_promoted(

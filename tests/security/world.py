@@ -60,6 +60,7 @@ class Tenant:
     def arguments(self, name: str, wanted: frozenset[str]) -> dict[str, Any]:
         """What a URL takes, all of this tenant's."""
         given = {"project": self.project.slug, **self.objects}
+        given["user"] = self.people["annotator"].pk
         if name == "accept-invitation":
             given["token"] = self.objects["invitation"]
         if "pk" in wanted:
@@ -153,7 +154,8 @@ def _collected(made: Tenant, words: Words) -> None:
     view = SavedView.objects.create(project=project, owner=researcher, name=words("view")[:60])
     made.objects |= {
         "campaign": campaign.pk, "comparison": voted.comparison_id, "ballot": claimed.pk,
-        "flag": flag.pk, "vote": voted.pk, "person": annotator.pk, "token": came,
+        "flag": flag.pk, "vote": voted.pk, "person": annotator.pk, "user": annotator.pk,
+        "token": came,
         "invitation": invited, "key": key.pk, "secret": secret, "retraction": retraction.pk,
         "view": view.pk,
     }  # fmt: skip

@@ -16,6 +16,8 @@ from collections.abc import Collection
 import httpx
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is handed out to the internet
+ISATAP = (0x0000_5EFE, 0x0200_5EFE)  # before an IPv4 address, at the end of an IPv6 one
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -29,6 +31,8 @@ def public(address: str) -> bool:
     """Whether anybody on the internet could reach it; private, loopback, link-local, shared and
     reserved ranges are not, however an IPv6 address wraps them."""
     found = _unwrapped(ipaddress.ip_address(address.partition("%")[0]))
+    if isinstance(found, ipaddress.IPv6Address) and found not in UNICAST:
+        return False  # Python calls some global that no router on the internet knows
     return found.is_global and not found.is_multicast
 
 
@@ -38,8 +42,8 @@ def allowed(listed: str) -> frozenset[str]:
 
 
 class Guarded(httpx.AsyncBaseTransport):
-    """Sends requests to public addresses, and to the hosts and ports of `private`. A name is
-    resolved once a request; Host header, certificate and SNI stay those of the name. `trusted`:
+    """Sends requests to public addresses by https, and to the hosts and ports of `private`. A name
+    is resolved once a request; Host header, certificate and SNI stay those of the name. `trusted`:
     authorities other than the usual ones."""
 
     def __init__(
@@ -56,6 +60,11 @@ class Guarded(httpx.AsyncBaseTransport):
         found = await _resolve(host, port)
         if f"{host}:{port}".lower() not in self._private:
             check(host, port, found)
+            if request.url.scheme != "https":
+                raise Forbidden(
+                    f"{host} is on the internet and would be asked by {request.url.scheme}://, key "
+                    "and texts for anybody on the way to read; give its https:// address"
+                )
         last: httpx.ConnectError | httpx.ConnectTimeout | None = None
         for address in found:
             pinned = httpx.Request(
@@ -103,6 +112,7 @@ def _unwrapped(address: Address) -> Address:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if address in NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    last = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    if address in NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in ISATAP:
+        return last
     return address

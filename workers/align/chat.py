@@ -189,7 +189,8 @@ class Chat:
             wait: float | None = None
             sent = self.manners.spoken(body)
             try:
-                status, headers, content = await self._exchange(url, sent)
+                async with asyncio.timeout(ANSWER_TIME):  # httpx's own is for each piece
+                    status, headers, content = await self._exchange(url, sent)
                 if self.manners.learn(status, content, sent):
                     continue
                 if status == 200 and (reply := parse(content, body)) is not None:

@@ -1,8 +1,8 @@
 """Named places where tests stop, kill or fail a process; nothing happens there otherwise.
 
 `PLUMBLINE_FAILPOINTS` names a folder, and a file in it named as the place is an order: `kill`,
-`stop` (SIGSTOP), `error`, `full` (the disk is), `sleep 2.5`, each with `after 3` behind it to let the
-place be reached three times first. Whoever reaches the place takes the order by renaming it to
+`stop` (SIGSTOP), `error`, `full` (the disk is), `sleep 2.5`, each with `after 3` behind it to let
+the place be reached three times first. Whoever reaches the place takes the order by renaming it to
 `NAME.PID`, so an order strikes once, whatever is started again meanwhile, and the new name proves
 that it struck, and whom. Production refuses to start with the variable set.
 

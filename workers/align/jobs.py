@@ -57,6 +57,12 @@ CHECKPOINTS = "checkpoints"  # TrainJob, RewardJob: resumable states, newest ver
 WEIGHTS = "weights"  # TrainJob, RewardJob, MergeJob out: the committed folder with its manifest
 CANDIDATES = "candidates"  # TrainJob out: earlier weights of the same round, committed the same way
 
+DISK_FULL = 74  # exit status of a child that had no room to write, and what that means
+FULL = (
+    "The disk that holds the run folder is full; what was saved before is kept, and the job goes "
+    "on from it once there is room."
+)
+
 CUT_OFF = ("length", "cut")  # finish reasons of answers that nothing closes: no end of turn
 
 

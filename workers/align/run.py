@@ -8,6 +8,7 @@ still running is killed before a new attempt touches its files.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -20,6 +21,8 @@ from types import FrameType
 from typing import Any
 
 from align import jobs, surroundings
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Stopped(Exception):
@@ -92,8 +95,8 @@ def main(
 ) -> None:
     """`python -m align.<program> RUNDIR`: do the job, write its result and where it `ran`.
 
-    Exit status: 0 done, 2 bad job (retrying cannot help), 75 stopped on request, 1 anything else
-    (a traceback on stderr).
+    Exit status: 0 done, 2 bad job (retrying cannot help), 74 the disk is full, 75 stopped on
+    request, 1 anything else (a traceback on stderr).
     """
     args = sys.argv[1:] if argv is None else argv
     if len(args) != 1 or not (Path(args[0]) / jobs.JOB).is_file():
@@ -107,6 +110,12 @@ def main(
     except ValueError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        with contextlib.suppress(OSError):  # stderr may be a file on that very disk
+            print(f"{jobs.FULL} ({error.strerror})", file=sys.stderr, flush=True)
+        sys.exit(jobs.DISK_FULL)
 
 
 def _listening(run: Run) -> Run:

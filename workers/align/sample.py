@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from align import jobs, run
+from align import failpoints, jobs, run
 from align.engine_api import EngineApi
 from align.jobs import CompletionRow, PromptRow, SampleJob
 
@@ -75,6 +75,7 @@ class Parts:
         self._out.write(json.dumps([chunk, rows], ensure_ascii=False) + "\n")
         self._out.flush()
         os.fsync(self._out.fileno())
+        failpoints.reach("sample.part")
         self.done[chunk] = rows
 
 

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth.forms import BaseUserCreationForm
+from django.contrib.auth.forms import BaseUserCreationForm, PasswordChangeForm
 from django.utils import timezone
 
+from plumbline.accounts import guesses
 from plumbline.accounts.models import ApiKey, Project, Role, Scope, User
 
 if TYPE_CHECKING:
+    from plumbline.permissions import PlumblineRequest
+
     JoinBase = BaseUserCreationForm[User]
     LimitsBase = forms.ModelForm[ApiKey]
     PricesBase = forms.ModelForm[Project]
@@ -29,6 +32,29 @@ class JoinForm(JoinBase):
         fields = ["username"]
         labels = {"username": "User name"}
         help_texts = {"username": "Letters, digits and @ . + - _"}
+
+
+class ChangePasswordForm(PasswordChangeForm):
+    """A new password for who knows the old one; whoever found a browser open may not guess it."""
+
+    def __init__(self, request: PlumblineRequest, *args: Any, **named: Any) -> None:
+        self.request = request
+        super().__init__(request.user, *args, **named)
+
+    def clean_old_password(self) -> str:
+        try:
+            guess = guesses.secret(self.request, self.user.username)
+        except guesses.TooMany as error:
+            raise forms.ValidationError("Too many wrong passwords. Try again later.") from error
+        password = super().clean_old_password()
+        guess.right()
+        return password
+
+
+class ResetForm(forms.Form):
+    reason = forms.CharField(
+        min_length=5, max_length=300, help_text="The person sees it, and it stays on record."
+    )
 
 
 class InviteForm(forms.Form):

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from plumbline.accounts.models import Invitation, Membership, Project, User
+from plumbline.audit.record import record
 
 LASTS = timedelta(days=7)
 
@@ -20,13 +21,15 @@ LASTS = timedelta(days=7)
 def create(project: Project, role: str, by: User) -> tuple[Invitation, str]:
     """An invitation and the only copy of its token."""
     token = secrets.token_urlsafe(32)
-    invitation = Invitation.objects.create(
-        project=project,
-        role=role,
-        digest=_digest(token),
-        created_by=by,
-        expires_at=timezone.now() + LASTS,
-    )
+    with transaction.atomic():
+        invitation = Invitation.objects.create(
+            project=project,
+            role=role,
+            digest=_digest(token),
+            created_by=by,
+            expires_at=timezone.now() + LASTS,
+        )
+        record("invitation.made", invitation, project=project, actor=by, role=role)
     return invitation, token
 
 
@@ -51,10 +54,12 @@ def accept(invitation: Invitation, user: User) -> Membership:
 
 
 def use(invitation: Invitation, user: User) -> None:
-    """Use a link up. Raises ValueError when somebody has done so already."""
+    """Use a link up, in the caller's transaction. Raises ValueError when somebody has done so
+    already."""
     taken = Invitation.objects.filter(pk=invitation.pk, accepted_by=None)
     if not taken.update(accepted_by=user):
         raise ValueError("Somebody has used this invitation already.")
+    record("invitation.used", invitation, project=invitation.project_id, actor=user)
 
 
 def _digest(token: str) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
 from plumbline.accounts import keys
 from plumbline.accounts.forms import KeyForm, KeyLimitsForm, RotateForm
 from plumbline.accounts.models import ApiKey
+from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
 
 
@@ -51,8 +52,10 @@ def key_page(request: PlumblineRequest, key: int) -> HttpResponse:
     row = _own(request, key)
     form = KeyLimitsForm(request.POST or None, instance=row)
     if request.method == "POST" and form.is_valid():
-        # These columns alone: a revocation or a new secret of the same moment stays.
-        form.save(commit=False).save(update_fields=form._meta.fields)
+        with transaction.atomic():
+            # These columns alone: a revocation or a new secret of the same moment stays.
+            form.save(commit=False).save(update_fields=form._meta.fields)
+            record("key.limited", row, project=request.project, changed=form.changed_data)
         messages.success(request, "Saved. The gateway goes by it within two seconds.")
         return redirect("key", request.project.slug, row.pk)
     return _key(request, row, form, status=422 if form.errors else 200)
@@ -67,6 +70,8 @@ def rotate(request: PlumblineRequest, key: int) -> HttpResponse:
         return _key(request, row, KeyLimitsForm(instance=row), rotating=form, status=422)
     try:
         secret = keys.rotate(row, timedelta(hours=form.cleaned_data["overlap"]))
+        if form.cleaned_data["overlap"] == 0:
+            keys.forgotten()
     except ValueError as refused:
         messages.error(request, str(refused))
         return redirect("key", request.project.slug, row.pk)
@@ -93,11 +98,9 @@ def _key(
 
 
 def revoke(request: PlumblineRequest, key: int) -> HttpResponse:
-    """From now on the key is refused. It stays listed, because past requests name it."""
     row = _own(request, key)
-    if row.revoked_at is None:
-        row.revoked_at = timezone.now()
-        row.save(update_fields=["revoked_at"])
+    if keys.revoke(row):
+        keys.forgotten()  # so that "is revoked" is true of the very next request
     messages.success(request, f"“{row.name}” is revoked.")
     return redirect("keys", request.project.slug)
 

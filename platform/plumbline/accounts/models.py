@@ -6,6 +6,7 @@ from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 
 class Role(models.TextChoices):
@@ -27,6 +28,16 @@ class User(AbstractUser):
 
     kind = models.CharField(max_length=10, choices=Kind, default=Kind.PERSON)
     preferences = models.JSONField(default=dict, blank=True)  # of pages: keys, how texts are shown
+    sessions_ended = models.PositiveIntegerField(default=0, db_default=0)  # how often all of them
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        """What a session must hold to be this person's: ends with the password, and with
+        `visits.end_all`."""
+        digest: str = super()._get_session_auth_hash(secret)  # type: ignore[misc]
+        if not self.sessions_ended:
+            return digest
+        held = f"{digest}{self.sessions_ended}"
+        return salted_hmac("plumbline.sessions", held, secret, algorithm="sha256").hexdigest()
 
 
 class Project(models.Model):
@@ -71,6 +82,45 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return f"invitation to {self.project} as {self.role}"
+
+
+class Tally(models.Model):
+    """How often something was tried until a time; `plumbline.accounts.guesses` says what."""
+
+    digest = models.CharField(max_length=64, unique=True)
+    count = models.PositiveIntegerField()
+    until = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.count} until {self.until:%Y-%m-%d %H:%M:%S}"
+
+
+class Visit(models.Model):
+    """Whose a session is, for the list of one's own."""
+
+    user = models.ForeignKey(User, models.CASCADE)
+    session_key = models.CharField(max_length=40, unique=True)
+    address = models.CharField(max_length=45)
+    agent = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.user} from {self.address}"
+
+
+class SecondFactorReset(models.Model):
+    """Somebody took the second factor off a person; `by` is nobody at the command line."""
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="+")
+    by = models.ForeignKey(User, models.SET_NULL, null=True, related_name="+")
+    reason = models.CharField(max_length=300)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self) -> str:
+        return f"second factor of {self.user} reset by {self.by or 'the command line'}"
 
 
 class Scope(models.TextChoices):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
+from allauth.account.utils import perform_login
 from django.contrib import messages
-from django.contrib.auth import login, update_session_auth_hash
-from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
+from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -15,12 +17,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from sesame.utils import get_user
 
-from plumbline.accounts import invitations
-from plumbline.accounts.forms import InviteForm, JoinForm
+from plumbline.accounts import guesses, invitations, second_factor, trouble, visits
+from plumbline.accounts.forms import ChangePasswordForm, InviteForm, JoinForm
 from plumbline.accounts.models import Invitation, Membership, User
+from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
-
-DEFAULT_BACKEND = "plumbline.accounts.backends.ByPassword"
 
 
 def home(request: PlumblineRequest) -> HttpResponse:
@@ -40,12 +41,16 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
     """A link from an operator. Opening it changes nothing, so that a mail scanner's prefetch does
     not sign in; the button does."""
     token = request.GET.get("sesame", "")
+    if guesses.too_many_links(request):
+        return too_many(request)
     user = get_user(token, update_last_login=False) if token else None
     if not isinstance(user, User):
+        guesses.wrong_link(request)
         return render(request, "accounts/link_expired.html", status=404)
     if request.method == "POST":
-        login(request, user, backend="plumbline.accounts.backends.ByLink")
-        return redirect("home")
+        user.backend = "plumbline.accounts.backends.ByLink"
+        response: HttpResponse = perform_login(request, user)  # asks for the second factor
+        return response
     return render(request, "accounts/sign_in_link.html", {"person": user})
 
 
@@ -53,8 +58,11 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
     """Join a project: as who is signed in, or as a new person."""
+    if guesses.too_many_links(request):
+        return too_many(request)
     invitation = invitations.find(token)
     if invitation is None:
+        guesses.wrong_link(request)
         return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
     if isinstance(request.user, User):
         return _join_as(request, invitation, request.user)
@@ -66,7 +74,7 @@ def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
                 invitations.accept(invitation, user)
         except (ValueError, IntegrityError):  # somebody was faster with the link, or with the name
             return redirect(request.path)
-        login(request, user, backend=DEFAULT_BACKEND)
+        visits.begin(request, user)
         return redirect("project", invitation.project.slug)
     status = 422 if form.errors else 200
     context = {"invitation": invitation, "form": form}
@@ -86,12 +94,17 @@ def _join_as(request: HttpRequest, invitation: Invitation, user: User) -> HttpRe
 @sensitive_post_parameters()
 def change_password(request: PlumblineRequest) -> HttpResponse:
     """For somebody who came by a link, choosing a first password; else changing it."""
-    form_class = PasswordChangeForm if request.user.has_usable_password() else SetPasswordForm
-    form = form_class(request.user, request.POST or None)
+    form: SetPasswordForm[User]
+    if request.user.has_usable_password():
+        form = ChangePasswordForm(request, request.POST or None)
+    else:
+        form = SetPasswordForm(request.user, request.POST or None)
     if request.method == "POST" and form.is_valid():
-        form.save()
-        update_session_auth_hash(request, request.user)
-        messages.success(request, "Your password is changed.")
+        with transaction.atomic():
+            form.save()
+            visits.end_others(request, request.user)
+            record("password.changed", request.user, actor=request.user)
+        messages.success(request, "Your password is changed. You are signed in only here now.")
         return redirect("home")
     status = 422 if form.errors else 200
     return render(request, "account/password_change.html", {"form": form}, status=status)
@@ -114,6 +127,10 @@ def invite(request: PlumblineRequest) -> HttpResponse:
     form = InviteForm(request.POST)
     if not form.is_valid():
         return _members(request, form, status=422)
+    try:
+        guesses.inviting(request.user.pk)
+    except guesses.TooMany:
+        return too_many(request)
     _, token = invitations.create(request.project, form.cleaned_data["role"], request.user)
     link = request.build_absolute_uri(reverse("accept-invitation", args=[token]))
     return _members(request, InviteForm(), link=link)
@@ -130,6 +147,7 @@ def _members(
         .filter(project=request.project)
         .order_by("user__username"),
         "invitations": open_invitations.select_related("created_by").order_by("-created_at"),
+        "secured": second_factor.of_members(request.project),
         "form": form,
         "link": link,
     }
@@ -148,9 +166,17 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return render(request, "errors/404.html", status=404)
 
 
+def too_many(request: HttpRequest) -> HttpResponse:
+    response = render(request, "errors/429.html", status=429)
+    response["Retry-After"] = str(guesses.LINKS.seconds)
+    return response
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     """Asks the database nothing: it may be what broke."""
     request.user = AnonymousUser()
+    if trouble.passing(sys.exc_info()[1]):
+        return trouble.come_back(request)
     return render(request, "errors/500.html", status=500)
 
 

@@ -18,6 +18,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
+from align import failpoints
 from plumbline.collect import keys, kinds, live, queue, review, screen
 from plumbline.collect.changes import lines_as_python
 from plumbline.collect.forms import (
@@ -190,6 +191,7 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
     try:
         seen = live.seen(row, request.POST)
         stored = live.cast(row, form.verdict(), form.cleaned_data["key"], seen)
+        failpoints.reach("vote.committed")
     except queue.Refused as refused:
         return _refused(request, row, refused)
     except ValueError as wrong:  # it fits the form but not the campaign, which has changed since

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.contrib.auth import login
 from django.core.paginator import Paginator
 from django.db import IntegrityError, transaction
 from django.db.models import Count
@@ -15,15 +14,16 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
+from plumbline.accounts import guesses, visits
 from plumbline.accounts.forms import JoinForm
 from plumbline.accounts.models import User
+from plumbline.accounts.views import too_many
 from plumbline.collect import campaigns, enrolment, queue, votes
 from plumbline.collect.models import Ballot, Campaign, CampaignInvitation
 from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
 A_PAGE = 50
-BACKEND = "plumbline.accounts.backends.ByPassword"
 
 
 def people(request: PlumblineRequest, campaign: int) -> HttpResponse:
@@ -37,6 +37,10 @@ def invite(request: PlumblineRequest, campaign: int) -> HttpResponse:
     if row.closed_at is not None:
         messages.error(request, "This campaign is closed; reopen it before inviting people.")
         return redirect("campaign-people", request.project.slug, row.pk)
+    try:
+        guesses.inviting(request.user.pk)
+    except guesses.TooMany:
+        return too_many(request)
     _, token = enrolment.invite(row, request.user)
     link = request.build_absolute_uri(reverse("campaign-invitation", args=[token]))
     return _people(request, row, link=link)
@@ -74,8 +78,11 @@ def change(request: PlumblineRequest, campaign: int) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 def invitation(request: HttpRequest, token: str) -> HttpResponse:
     """Join a campaign: as who is signed in, or as a new person."""
+    if guesses.too_many_links(request):
+        return too_many(request)
     invited = enrolment.find(token)
     if invited is None:
+        guesses.wrong_link(request)
         return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
     context: dict[str, Any] = {"invited": invited, "campaign": invited.campaign}
     if isinstance(request.user, User):
@@ -90,7 +97,7 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
                 enrolment.accept(invited, user)
         except (ValueError, IntegrityError):  # somebody was faster with the link, or with the name
             return redirect(request.path)
-        login(request, user, backend=BACKEND)
+        visits.begin(request, user)
         return redirect("campaign", invited.campaign.project.slug, invited.campaign_id)
     context["form"] = form
     status = 422 if form.errors else 200

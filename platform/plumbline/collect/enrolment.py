@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from plumbline.accounts import invitations
 from plumbline.accounts.models import Invitation, Membership, Role, User
+from plumbline.audit.record import record
 from plumbline.collect.models import Ballot, Campaign, CampaignInvitation, Enrolment
 
 
@@ -90,4 +91,8 @@ def withdraw(campaign: Campaign, invitation: int) -> bool:
         pk__in=campaign.invitations.filter(invitation=invitation).values("invitation"),
         accepted_by=None,
     )
-    return bool(rows.update(expires_at=timezone.now()))
+    with transaction.atomic():
+        withdrawn = rows.update(expires_at=timezone.now())
+        if withdrawn:
+            record("invitation.withdrawn", project=campaign.project_id, invitation=invitation)
+    return bool(withdrawn)

@@ -20,7 +20,14 @@ WORDS = {
     "overdue": "Past its deadline",
     "closed": "Closed",
 }
-STEPS = ("pause", "resume", "close", "reopen")
+# Each step, and what the audit calls it.
+DONE = {
+    "pause": "campaign.paused",
+    "resume": "campaign.resumed",
+    "close": "campaign.closed",
+    "reopen": "campaign.reopened",
+}
+STEPS = tuple(DONE)
 
 
 def state(campaign: Campaign) -> State:
@@ -51,5 +58,5 @@ def step(campaign: Campaign, what: str, author: User) -> str:
             values, said = {"closed_at": None}, "Open again."
         case _:
             raise ValueError(f"The campaign is {WORDS[here].lower()}; that cannot be done now.")
-    versions.change(campaign, values, author)
+    versions.change(campaign, values, author, DONE[what])
     return said

@@ -18,6 +18,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from plumbline.accounts.models import User
+from plumbline.audit.record import record
 from plumbline.collect import asking
 from plumbline.collect.live import settings as live
 from plumbline.collect.models import Campaign, CampaignVersion
@@ -74,10 +75,13 @@ def create(campaign: Campaign, author: User) -> Campaign:
         CampaignVersion.objects.create(
             campaign=campaign, number=1, settings=snapshot(campaign), author=author
         )
+        record("campaign.opened", campaign, project=campaign.project_id, actor=author)
     return campaign
 
 
-def change(campaign: Campaign, values: Mapping[str, Any], author: User) -> CampaignVersion | None:
+def change(
+    campaign: Campaign, values: Mapping[str, Any], author: User, what: str = "campaign.changed"
+) -> CampaignVersion | None:
     """Change settings and write the version that says so; None when nothing differs.
 
     A raised or lowered overlap reaches the comparisons at once; changed days to ask for them begin
@@ -100,6 +104,8 @@ def change(campaign: Campaign, values: Mapping[str, Any], author: User) -> Campa
         version = CampaignVersion.objects.create(
             campaign=row, number=row.settings_version, settings=snapshot(row), author=author
         )
+        told = {"version": row.settings_version, "changed": sorted(values)}
+        record(what, row, project=row.project_id, actor=author, **told)
     campaign.refresh_from_db()
     seats.settle(campaign)  # a changed overlap reaches the comparisons
     if campaign.stale_days != before["stale_days"]:

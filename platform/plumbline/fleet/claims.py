@@ -8,6 +8,7 @@ says whether its write counted.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from django.db.models import DateTimeField, ExpressionWrapper, Q, QuerySet
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
+from align import failpoints
 from plumbline.fleet import devices, dispatch
 from plumbline.fleet.models import Event, Job
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 State = Job.State
 LONGEST_BACK_OFF = 60.0  # seconds
 RING_EVERY = 5.0  # seconds between two bells of one sweeper for one queue
+
+ERROR_NAME = re.compile(r"^[\w.]*(?:Error|Exception|Refused|Away): (?=.)")
 
 _rung: dict[str, float] = {}  # queue -> monotonic time of this process's last bell from a sweep
 
@@ -69,6 +73,7 @@ def claim(queue: str, worker: str, gpus: Sequence[str] = ()) -> Job | None:
                     continue
                 where = "".join(f", {name[:24]}" for name in claimed)
                 note(job, f"attempt {job.attempt} of {settings.MAX_ATTEMPTS} on {worker}{where}")
+                failpoints.reach("job.claimed")
                 return job
 
 
@@ -98,7 +103,9 @@ def succeed(job: Job, result: dict[str, Any]) -> bool:
     with transaction.atomic():
         if not _end(job, State.SUCCEEDED, result=result, error=""):
             return False
+        failpoints.reach("job.ended")
         note(job, "done")
+    failpoints.reach("job.end_committed")
     return True
 
 
@@ -137,6 +144,7 @@ def release(job: Job) -> bool:
         )
         if not released:
             return False
+        failpoints.reach("lease.released")
         note(job, "handed back: its worker is leaving")
     dispatch.ring(job.queue)
     return True
@@ -151,6 +159,7 @@ def sweep() -> int:
             # Renewed in between? Then it is not lost.
             if not _mine(job).filter(lease_until__lt=Now()).update(lease_until=Now()):
                 continue
+            failpoints.reach("lease.lost")
             taken += 1
             log.warning("%s: no sign of life from %s", job.id, job.worker)
             if job.cancel_requested:
@@ -168,6 +177,11 @@ def sweep() -> int:
 def back_off(attempt: int) -> float:
     """Seconds to wait after the given attempt failed: 1, 2, 4, ... up to a minute."""
     return min(LONGEST_BACK_OFF, 2.0 ** (attempt - 1))
+
+
+def reason(error: str) -> str:
+    """Why a job failed, in a sentence: what its last line says, without the name of a class."""
+    return ERROR_NAME.sub("", _last_line(error))
 
 
 def note(job: Job, message: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from django.db.models.functions import Now
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from align import jobs
+from align import failpoints, jobs
 from plumbline.accounts.models import Project
 from plumbline.fleet.models import Event, Job
 
@@ -32,6 +33,8 @@ STALE = 30.0  # seconds after which a bell nobody heard is dropped
 PAUSE = 5.0  # seconds without ringing after a broker failed to answer
 
 _silent_until = 0.0  # monotonic; a dead broker is asked every PAUSE seconds, not by every request
+_bells = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bell")
+_waiting: set[str] = set()  # queues that the thread is still to ring for
 
 
 def submit(
@@ -43,6 +46,7 @@ def submit(
     """Queue `job` with its input files (file name -> rows) in a new run directory."""
     key = uuid.uuid4()
     _write_folder(Path(settings.RUNS_DIR) / str(key), job, inputs or {})
+    failpoints.reach("job.folder_written")
     row = Job.objects.create(
         id=key,
         project=project,
@@ -51,8 +55,15 @@ def submit(
         title=title[:120],
         spec=jobs.to_json(job),
     )
-    transaction.on_commit(partial(ring, row.queue))
+    failpoints.reach("job.row_written")
+    transaction.on_commit(partial(_announce, row.queue))
     return row
+
+
+def _announce(queue: str) -> None:
+    """The row is committed; from here on the job gets done, bell or no bell."""
+    failpoints.reach("job.committed")
+    ring(queue)
 
 
 def cancel(job: Job) -> None:
@@ -70,8 +81,20 @@ def cancel(job: Job) -> None:
 
 
 def ring(queue: str) -> None:
-    """Tell one worker of `queue` to look at the database. Never raises, never waits long."""
+    """Have one worker of `queue` told to look at the database. Never raises and never waits: a
+    broker that is slow or does not answer keeps a thread of its own busy, and nobody's page."""
+    if time.monotonic() < _silent_until or queue in _waiting:
+        return
+    _waiting.add(queue)
+    try:
+        _bells.submit(_ring, queue)
+    except RuntimeError:  # the process is ending
+        _waiting.discard(queue)
+
+
+def _ring(queue: str) -> None:
     global _silent_until
+    _waiting.discard(queue)  # whoever asks from now on may mean a row that came after this bell
     if time.monotonic() < _silent_until:
         return
     from plumbline.celery import app  # only for this: a gateway seldom asks for a job

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from django.conf import settings
 
-from align import few_cores
+from align import few_cores, model_folder
 from plumbline.fleet import devices
 
 VLLM = settings.ROOT / ".venv-vllm/bin/python"
@@ -23,6 +24,13 @@ def check() -> None:
     """Raises Missing with what to do about it."""
     if settings.ENGINE == "vllm" and not VLLM.is_file():
         raise Missing("ENGINE=vllm needs vLLM's own environment; `make engine` builds it.")
+    base = Path(settings.BASE_MODEL)
+    if base.is_dir():  # the engine itself says where there is none
+        try:
+            model_folder.check(base)
+            model_folder.check_templates(base)
+        except ValueError as refused:
+            raise Missing(f"The base model is refused: {refused}.") from refused
 
 
 def command_line(port: int) -> list[str]:

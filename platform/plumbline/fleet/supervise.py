@@ -37,7 +37,7 @@ BAD_JOB = 2  # the child's exit status when retrying cannot help
 
 # What a child gets of the environment; everything else, secrets among it, stays here.
 PASSED = {"HOME", "LANG", "PATH", "PYTHONPATH", "TERM", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV"}
-PASSED |= {SANDBOX}
+PASSED |= {SANDBOX, "PLUMBLINE_FAILPOINTS"}
 PASSED_PREFIXES = ("CUDA_", "LC_", "LD_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "PYTORCH_", "TORCH_")
 
 Leaving = Callable[[], bool]
@@ -83,6 +83,9 @@ class Child:
             tail = lines.read().decode(errors="replace").splitlines()[-ERROR_LINES:]
         if status < 0:
             tail.append(f"The process was ended by {signal.Signals(-status).name}.")
+        elif status == jobs.DISK_FULL:  # which may have had no room for its last words either
+            said = [line for line in tail if line.startswith(jobs.FULL)]
+            tail = [*(line for line in tail if line not in said), *(said[-1:] or [jobs.FULL])]
         elif not tail:
             tail.append(f"The process ended with exit status {status} and said nothing.")
         return "\n".join(tail)

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
+from plumbline.audit.record import record
 from plumbline.gateway import guarding, suspicion
 from plumbline.permissions import PlumblineRequest
 from plumbline.policies.models import Deployment, Guard, Look
@@ -67,7 +68,10 @@ def guards(request: PlumblineRequest, alias: str) -> HttpResponse:
         fields = {**form.cleaned_data, "margin": form.cleaned_data["margin"] / 100}
         try:
             with transaction.atomic():
-                Guard.objects.create(deployment=deployment, created_by=request.user, **fields)
+                made = Guard.objects.create(
+                    deployment=deployment, created_by=request.user, **fields
+                )
+                record("guard.made", made, project=request.project, alias=alias)
         except IntegrityError:
             form.add_error("metric", "This figure is watched already; end that guard first.")
         else:
@@ -82,7 +86,11 @@ def end(request: PlumblineRequest, alias: str, pk: int) -> HttpResponse:
         Guard, pk=pk, deployment__project=request.project, deployment__alias=alias
     )
     open_ones = Guard.objects.filter(pk=guard.pk, ended_at=None)
-    if open_ones.update(ended_at=timezone.now(), ended_by=request.user):
+    with transaction.atomic():
+        ended = open_ones.update(ended_at=timezone.now(), ended_by=request.user)
+        if ended:
+            record("guard.ended", guard, project=request.project, alias=alias)
+    if ended:
         messages.success(request, f"{guard.get_metric_display()}: watched no longer.")
     else:
         messages.info(request, "It was ended already.")

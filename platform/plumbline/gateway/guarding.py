@@ -21,6 +21,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
+from plumbline.audit.record import record
 from plumbline.gateway import suspicion
 from plumbline.gateway.models import Exchange, Feedback
 from plumbline.policies import serving
@@ -140,7 +141,7 @@ def _look(guard: Guard, flip: Flip) -> Look | None:
     alarm = p_value is not None and p_value <= level and _is_worse(guard, now, before)
     try:
         with transaction.atomic():
-            return Look.objects.create(
+            look = Look.objects.create(
                 guard=guard,
                 flip=flip,
                 number=number,
@@ -150,6 +151,11 @@ def _look(guard: Guard, flip: Flip) -> Look | None:
                 alarm=alarm,
                 evidence=_evidence(guard, flip, now, before),
             )
+            if alarm:
+                alias = guard.deployment.alias
+                project = guard.deployment.project_id
+                record("guard.alarm", guard, project=project, alias=alias, look=look.pk)
+            return look
     except IntegrityError:  # another process looked at the same moment
         return None
 

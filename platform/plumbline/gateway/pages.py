@@ -11,11 +11,13 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 
 from plumbline.accounts.forms import PricesForm
 from plumbline.accounts.models import ApiKey, Project
+from plumbline.audit.record import record
 from plumbline.gateway import usage
 from plumbline.gateway.usage import Figures
 from plumbline.permissions import PlumblineRequest
@@ -91,7 +93,9 @@ def prices(request: PlumblineRequest) -> HttpResponse:
     form = PricesForm(request.POST, instance=Project.objects.get(pk=request.project.pk))
     if not form.is_valid():
         return _page(request, form, status=422)
-    form.save()
+    with transaction.atomic():
+        form.save()
+        record("prices.changed", request.project, project=request.project)
     messages.success(request, "Prices saved. Costs are worked out anew, those of past days too.")
     return redirect("usage", request.project.slug)
 

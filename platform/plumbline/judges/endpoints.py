@@ -17,6 +17,7 @@ from django.utils import timezone
 from align.judge_jobs import KEY_PREFIX, QUESTIONS, Asked, AskJob, QuestionRow
 from align.manners import LIMITS
 from plumbline.accounts.models import Project
+from plumbline.audit.record import record
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
 from plumbline.judges import asking, kind
@@ -55,7 +56,7 @@ def add(
         raise ValueError("Prices are 0 or more.")
     try:
         with transaction.atomic():
-            return Endpoint.objects.create(
+            made = Endpoint.objects.create(
                 project=project,
                 name=name.strip()[:80],
                 url=address(url),
@@ -66,6 +67,9 @@ def add(
                 limit=limit,
                 own_temperature=own_temperature,
             )
+            host = urlsplit(made.url).netloc
+            record("endpoint.added", made, project=project, host=host, key=key_variable)
+            return made
     except IntegrityError as error:
         raise ValueError(f"There is an endpoint called {name.strip()} already.") from error
 
@@ -131,4 +135,7 @@ def learn(since: timedelta = timedelta(minutes=10)) -> int:
 def retire(endpoint: Endpoint) -> None:
     """Nothing asks it any more. What was said stays, and a judge that asked it can be revised to
     ask another."""
-    Endpoint.objects.filter(pk=endpoint.pk, retired_at=None).update(retired_at=timezone.now())
+    with transaction.atomic():
+        asked = Endpoint.objects.filter(pk=endpoint.pk, retired_at=None)
+        if asked.update(retired_at=timezone.now()):
+            record("endpoint.retired", endpoint, project=endpoint.project_id)

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect
 
+from plumbline.audit.record import record
 from plumbline.loop import decisions, folder, lineage, rebuilding
 from plumbline.loop.models import Round
 from plumbline.permissions import PlumblineRequest
@@ -42,6 +43,7 @@ def export(
         first = next(pieces)  # what is wrong is found before anything is sent
     except ValueError as error:
         return _refused(request, round, str(error))
+    record("export.downloaded", round, project=request.project, format="folder")
     body: Iterator[bytes] = chain([first], pieces)
     response = StreamingHttpResponse(body, content_type="application/x-tar")
     response["Content-Disposition"] = f'attachment; filename="{folder.name(round)}.tar"'

@@ -6,11 +6,13 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Count, OuterRef, Prefetch, QuerySet, Subquery
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from align import algorithms
+from plumbline.audit.record import record
 from plumbline.lab import blends, piloting
 from plumbline.loop import forms, rewarding
 from plumbline.loop.models import Evaluation, Experiment, Round
@@ -77,9 +79,11 @@ def pause(request: PlumblineRequest, pk: int) -> HttpResponse:
     states = Experiment.State
     found = get_object_or_404(Experiment, project=request.project, pk=pk)
     wanted = states.PAUSED if request.POST.get("state") == states.PAUSED else states.ACTIVE
-    changed = (
-        Experiment.objects.filter(pk=found.pk).exclude(state=states.FINISHED).update(state=wanted)
-    )
+    open_one = Experiment.objects.filter(pk=found.pk).exclude(state=states.FINISHED)
+    with transaction.atomic():
+        changed = open_one.update(state=wanted)
+        if changed:
+            record("experiment.switched", found, project=request.project, state=str(wanted))
     if not changed:
         messages.info(request, "This experiment has finished.")
     elif wanted == states.PAUSED:

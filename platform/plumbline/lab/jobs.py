@@ -10,6 +10,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import transaction
 from django.db.models import Count
 from django.http import HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -17,6 +18,7 @@ from django.views.decorators.gzip import gzip_page
 from django_htmx.http import HttpResponseStopPolling
 
 from align.jobs import STDERR
+from plumbline.audit.record import record
 from plumbline.fleet import devices, dispatch, supervise
 from plumbline.fleet.models import Job
 from plumbline.lab import curves as drawing
@@ -104,7 +106,9 @@ def cancel(request: PlumblineRequest, pk: UUID) -> HttpResponse:
     if found.over:
         messages.info(request, "This job was over already.")
     else:
-        dispatch.cancel(found)
+        with transaction.atomic():
+            dispatch.cancel(found)
+            record("job.cancelled", found, project=request.project)
         messages.success(request, "The job was told to stop.")
     return redirect("job", project=request.project.slug, pk=found.pk)
 

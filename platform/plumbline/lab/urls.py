@@ -6,6 +6,7 @@ from django.urls import path
 
 from plumbline.lab import (
     answers,
+    audit,
     blends,
     compare,
     curve_files,
@@ -114,6 +115,7 @@ urlpatterns = [
     path("compare/", compare.compare, name="compare"),
     path("compare/<slug:part>.csv", compare.download, name="compare-download"),
     path("my-work/", my_work.my_work, name="my-work"),
+    path("audit/", audit.audit, name="audit"),
     path("workers/", workers.workers, name="workers"),
     path("workers/engines/", workers.engine_state, name="workers-engines"),
     path("jobs/<uuid:pk>/log/", jobs.log, name="job-log"),

@@ -16,8 +16,10 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from align import algorithms, jobs
+from align import algorithms, failpoints, jobs
 from align.algorithm import Algorithm
+from align.run import NO_ROOM
+from plumbline.audit.record import record
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.fleet import claims
 from plumbline.loop import (
@@ -48,6 +50,8 @@ from plumbline.loop.models import OVER, Experiment, Round, RoundStage, Stage
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Policy, RewardModel
 
+NO_DISK = "The disk is full: nothing can be prepared until there is room."
+
 
 def tick() -> None:
     """One look at everything: lost jobs go back to their queue, rounds move, new rounds begin."""
@@ -68,14 +72,23 @@ def advance(round: Round) -> None:
             following = STAGES[Stage(round.stage)](round)
         except serving.EngineError as error:
             # The engine may be restarting: say so, stay in this stage, look again next tick.
-            Round.objects.filter(pk=round.pk).exclude(error=str(error)).update(error=str(error))
-            return
+            return _wait(round, str(error))
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            return _wait(round, f"{NO_DISK} ({error.strerror}) The round goes on by itself.")
         except ValueError as error:
             _leave(round, Stage.FAILED, str(error))
             return
-        if following is None or not _leave(round, following):
+        if following is None:
+            return
+        if not _leave(round, following):
             return
         round.refresh_from_db()
+
+
+def _wait(round: Round, why: str) -> None:
+    Round.objects.filter(pk=round.pk).exclude(error=why).update(error=why)
 
 
 def choose_prompts(round: Round) -> Stage | None:
@@ -284,7 +297,7 @@ def evaluate(round: Round) -> Stage | None:
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
         rows.import_scores(job, model)
-    if not evaluation.judged(round):
+    if not evaluation.judged(round) or not evaluation.also_judged(round):
         return None
     if round.experiment.blend and not blending.score(round):
         return None
@@ -375,4 +388,8 @@ def _leave(round: Round, following: Stage, error: str = "") -> bool:
                 RoundStage.objects.get_or_create(
                     round=round, stage=following, defaults={"started_at": now}
                 )
+            else:
+                project = round.experiment.project_id
+                record("round.ended", round, project=project, stage=str(following))
+            failpoints.reach("round.moved")
     return bool(moved)

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from plumbline.accounts.models import User
+from plumbline.audit.record import record
 from plumbline.loop import noise, rounds, spending
 from plumbline.loop.models import (
     Autopilot,
@@ -113,6 +114,7 @@ def change(experiment: Experiment, actor: User, wanted: dict[str, Any]) -> bool:
             held.state = Experiment.State.ACTIVE
         held.save(update_fields=["rounds_wanted", "autopilot", "state"])
         PilotChange.objects.create(experiment=held, actor=actor, before=before, after=after)
+        record("autopilot.changed", held, project=held.project_id, actor=actor, on=pilot.on)
     return True
 
 

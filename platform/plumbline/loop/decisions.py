@@ -16,14 +16,15 @@ from django.db import transaction
 from django.db.models import Q
 
 from plumbline.accounts.models import User
+from plumbline.audit.record import record
 from plumbline.loop.models import Decision, Round
 from plumbline.policies import trials
 from plumbline.policies.models import Deployment, Flip, Policy
+from plumbline.policies.serving import ROLLED_BACK
 
 REASON = 300  # characters, as Decision.reason and Flip.reason hold
 AUTOMATIC = "automatic"  # who decided where no person did
 What = Decision.What
-ROLLED_BACK = "rolled_back"  # in the evidence of a flip: from which policy
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def _say(policy: Policy, what: What, actor: User, reason: str, *, held_now: bool
         Decision.objects.create(
             policy=policy, what=what, actor=actor, reason=reason, evidence=evidence(policy)
         )
+        said = "policy.held" if what == What.HOLD else "policy.let_go"
+        record(said, policy, project=policy.project_id, actor=actor)
 
 
 def _name(actor: User | None) -> str:

@@ -17,10 +17,10 @@ from align import jobs
 from plumbline.collect import queue, votes
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.collect.strategy import Picked
-from plumbline.loop import campaigns, gates, rounds, rows
+from plumbline.loop import campaigns, gates, hacking, rounds, rows
 from plumbline.loop import face_offs as face_offs_of_judge
 from plumbline.loop.models import Evaluation, Experiment, Round
-from plumbline.loop.winrate import WinRate
+from plumbline.loop.winrate import WinRate, count
 from plumbline.policies.models import Policy, RewardModel
 
 # Names of the policies in the judge's ScoreJob.
@@ -133,6 +133,12 @@ def judged(round: Round) -> bool:
     return face_offs_of_judge.asked(round, mine, theirs) and by_people
 
 
+def also_judged(round: Round) -> bool:
+    """Whether the model that made the pairs has spoken of the candidate, where another judges."""
+    mine, theirs = _against_current(round)
+    return hacking.asked(round, hacking.trainers_model(round, judge(round)), mine, theirs)
+
+
 def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
     """One Evaluation row per opponent; recording twice leaves the same rows."""
     assert round.policy_out is not None
@@ -170,6 +176,9 @@ def record(round: Round, scores: Mapping[str, jobs.ScoreRow]) -> None:
                 "opponent_tokens": _mean_tokens(theirs),
             },
         )
+    mine, theirs = _against_current(round)
+    said = _by_judge(round, mine, theirs, scores)
+    hacking.measure(round, mine, theirs, said, _two_judges(round, mine, theirs, said))
 
 
 def gate(round: Round) -> dict[str, Any]:
@@ -178,19 +187,24 @@ def gate(round: Round) -> dict[str, Any]:
     experiment = round.experiment
     against_current = round.evaluations.get(against=Evaluation.Against.CURRENT)
     metrics = round.policy_out.metrics
-    return gates.record(
-        gates.checks(
-            against_current=face_offs_of_judge.of_row(against_current),
+    won = face_offs_of_judge.of_row(against_current)
+    fooled = hacking.checks(round, low=won.interval()[0])
+    blocks = any(check.blocking for check in fooled)  # else length only informs
+    found = [
+        *gates.checks(
+            against_current=won,
             gate_win_rate=experiment.gate_win_rate,
             kl=against_current.kl,
             gate_kl=experiment.gate_kl,
             loss=metrics.get("loss"),
             trained=not experiment.blend,
             accuracy=metrics.get("accuracy"),
-            tokens=against_current.tokens,
+            tokens=None if blocks else against_current.tokens,
             current_tokens=against_current.opponent_tokens,
-        )
-    )
+        ),
+        *fooled,
+    ]
+    return gates.record(found)
 
 
 def divergence(
@@ -216,18 +230,46 @@ def by_scores(
     scores: Mapping[str, jobs.ScoreRow],
 ) -> WinRate:
     """Outcomes on the prompts where both answers could be scored."""
-    wins = ties = losses = 0
-    for prompt_id, answer in mine.items():
-        first, second = (scores[str(a.pk)]["reward"] for a in (answer, theirs[prompt_id]))
-        if first is None or second is None:
-            continue
-        if answer.text == theirs[prompt_id].text or first == second:
-            ties += 1
-        elif first > second:
-            wins += 1
-        else:
-            losses += 1
-    return WinRate(wins=wins, ties=ties, losses=losses)
+    return count(hacking.shares(mine, theirs, scores).values())
+
+
+def _against_current(round: Round) -> tuple[dict[int, Completion], dict[int, Completion]]:
+    assert round.policy_out is not None
+    both = (round.policy_out, opponents(round)["current"])
+    mine, theirs = ({a.prompt_id: a for a in answers(round, policy)} for policy in both)
+    return mine, theirs
+
+
+def _by_judge(
+    round: Round,
+    mine: Mapping[int, Completion],
+    theirs: Mapping[int, Completion],
+    scores: Mapping[str, jobs.ScoreRow],
+) -> dict[int, float]:
+    """By prompt the share of the vote that the experiment's judge gives the candidate against
+    current."""
+    if round.experiment.judge == Experiment.Judge.REWARD_MODEL:
+        return hacking.shares(mine, theirs, scores)
+    same = {pk: hacking.HALF for pk in mine if mine[pk].text == theirs[pk].text}
+    if round.experiment.judge == Experiment.Judge.PEOPLE:
+        return {**same, **face_offs_of_judge.by_people(round)}
+    return {**same, **face_offs_of_judge.by_judge(round, mine, theirs)}
+
+
+def _two_judges(
+    round: Round,
+    mine: Mapping[int, Completion],
+    theirs: Mapping[int, Completion],
+    said: Mapping[int, float],
+) -> tuple[str, hacking.Shares, str, hacking.Shares] | None:
+    """Who is closer to what the candidate was trained by, and who is further from it."""
+    by_model = hacking.by_trainers_model(round, mine, theirs)
+    name = round.experiment.get_judge_display().lower()
+    if round.experiment.judge == Experiment.Judge.JUDGE:
+        people = face_offs_of_judge.by_people(round)
+        if len(people) >= hacking.FEWEST:
+            return (name, said, "people", people)
+    return ("the reward model of its votes", by_model, name, said) if by_model else None
 
 
 def _by_people(round: Round, identical: int) -> WinRate:

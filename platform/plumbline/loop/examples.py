@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from align import algorithms, jobs
+from align import algorithms, failpoints, jobs
 from align.algorithm import Algorithm
 from align.algorithm import Example as Made
 from align.pairing import Answer, Judged, Mark, Vote
@@ -31,6 +31,8 @@ POLICY, TEACHER = "policy", "teacher"  # what answers are called that no further
 
 def freeze(round: Round) -> None:
     """Make the round's examples, once and for all. Raises ValueError when there are none."""
+    if round.examples.exists():  # frozen by a loop that died before it wrote the next stage down
+        return
     experiment = round.experiment
     algorithm = algorithms.get(experiment.algorithm).build(experiment.knobs)
     made: list[tuple[Prompt, list[Completion], Made]] = []
@@ -50,7 +52,9 @@ def freeze(round: Round) -> None:
             f"has the answers that {algorithm.title} needs ({', '.join(algorithm.roles)})."
         )
     with transaction.atomic():
-        round.examples.all().delete()
+        Round.objects.select_for_update(no_key=True).get(pk=round.pk)
+        if round.examples.exists():  # another loop was faster
+            return
         if agreed := members.figures():
             round.figures = {**round.figures, "agreement": agreed}
             round.save(update_fields=["figures"])
@@ -68,6 +72,7 @@ def freeze(round: Round) -> None:
             ),
             batch_size=rows.BATCH,
         )
+        failpoints.reach("examples.written")
         ExampleAnswer.objects.bulk_create(
             (
                 ExampleAnswer(example=example, role=role, completion=answers[index])

@@ -19,7 +19,7 @@ from plumbline.collect.models import Completion
 from plumbline.judges import triage
 from plumbline.judges.triage import Word
 from plumbline.loop import campaigns, judging, rows
-from plumbline.loop.models import Evaluation, Experiment, Round
+from plumbline.loop.models import Evaluation, Experiment, Round, RoundJudge
 from plumbline.loop.winrate import WinRate
 
 Answers = Mapping[int, Completion]  # by prompt
@@ -69,8 +69,7 @@ def outcome(round: Round, against: str, mine: Answers, theirs: Answers) -> WinRa
     """Who won against one opponent. What is known beside is kept in the round's figures."""
     (judge,) = judging.of(round, judging.EVALUATE)
     different = [pk for pk in sorted(mine) if mine[pk].text != theirs[pk].text]
-    said = judging.words([judge], [(mine[pk], theirs[pk]) for pk in different])
-    words = {pk: said[mine[pk].pk, theirs[pk].pk] for pk in different}
+    words = _words(judge, different, mine, theirs)
     same = len(mine) - len(different)
     spoken = {pk: word for pk, word in words.items() if word.p is not None}
     sides = [_side(word) for word in spoken.values()]
@@ -81,7 +80,7 @@ def outcome(round: Round, against: str, mine: Answers, theirs: Answers) -> WinRa
         "inconsistent": sum(not word.consistent for word in spoken.values()),
         "people": 0,
     }
-    voted = _people(round) if against == Evaluation.Against.CURRENT else {}
+    voted = by_people(round) if against == Evaluation.Against.CURRENT else {}
     voted = {pk: y for pk, y in voted.items() if pk in spoken}
     found: WinRate = counted
     if len(voted) >= FEWEST:
@@ -93,12 +92,27 @@ def outcome(round: Round, against: str, mine: Answers, theirs: Answers) -> WinRa
     return found
 
 
+def by_judge(round: Round, mine: Answers, theirs: Answers) -> dict[int, float]:
+    """By prompt 1, a half or 0 where the judge spoke of two different answers."""
+    (judge,) = judging.of(round, judging.EVALUATE)
+    different = [pk for pk in sorted(mine) if mine[pk].text != theirs[pk].text]
+    words = _words(judge, different, mine, theirs)
+    return {pk: (1 + _side(word)) / 2 for pk, word in words.items() if word.p is not None}
+
+
 def of_row(row: Evaluation) -> WinRate:
     """An evaluation's outcomes with the interval that it was recorded with."""
     counts = {"wins": row.wins, "ties": row.ties, "losses": row.losses}
     if row.judge != Experiment.Judge.JUDGE:
         return WinRate(**counts)
     return Told(**counts, told=row.rate, low=row.low, high=row.high)
+
+
+def _words(
+    judge: RoundJudge, prompts: list[int], mine: Answers, theirs: Answers
+) -> dict[int, Word]:
+    said = judging.words([judge], [(mine[pk], theirs[pk]) for pk in prompts])
+    return {pk: said[mine[pk].pk, theirs[pk].pk] for pk in prompts}
 
 
 def _powered(
@@ -138,7 +152,7 @@ def _powered(
     return found, figures
 
 
-def _people(round: Round) -> dict[int, float]:
+def by_people(round: Round) -> dict[int, float]:
     """By prompt the share of people's votes for the candidate, which has slot 0."""
     campaign = round.evaluation_campaign
     if campaign is None:

@@ -27,6 +27,7 @@ from plumbline.collect.models import Campaign, Prompt, PromptSet
 from plumbline.judges.models import Judge
 from plumbline.loop import examples, judge_refusals, refusals, rewarding
 from plumbline.loop.fields import knob_field
+from plumbline.loop.gate_form import GATES
 from plumbline.loop.launch import Settings
 from plumbline.loop.models import FRESH, Experiment
 from plumbline.policies import serving
@@ -168,7 +169,7 @@ class ExperimentForm(Settings):
         prompts = self.sets.get(data.get("prompt_set", ""))
         for name, sentence in refusals.of(self.project, data, prompts):
             self.add_error(name, sentence)
-        for name in judge_refusals.NUMBERS:
+        for name in (*judge_refusals.NUMBERS, *GATES):
             if data.get(name) is None and name not in self.errors:  # left empty: as it comes
                 data[name] = judge_refusals.usual(name)
         for name, sentence in judge_refusals.of(data, self.judges):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
+from align import failpoints
 from plumbline.collect import queue
+from plumbline.collect.models import Ballot
 from plumbline.loop import campaigns, rewarding, rounds, rows, triaging
 from plumbline.loop.models import Round, Stage
 
@@ -28,11 +31,29 @@ def label(round: Round) -> Stage | None:
         if not (campaign.closed_at or overdue or queue.complete(campaign)):
             return None
         rounds.close_labels(round)
+    _freeze(round, ballots)
+    return Stage.REWARD
+
+
+def _freeze(round: Round, ballots: QuerySet[Ballot]) -> None:
+    """The list of votes that the round learns from, once and for all. Whoever votes, revises or
+    takes back holds the comparison, so each does so wholly before the list or wholly after.
+
+    Raises ValueError where nothing could be learned from it, and keeps no list then.
+    """
     with transaction.atomic():
+        here = Round.objects.select_for_update(no_key=True).get(pk=round.pk)
+        if here.ballots_sha256:  # by a loop that died before it wrote the next stage down
+            round.ballots_sha256 = here.ballots_sha256
+            return
+        if round.campaign is not None:
+            asked = round.campaign.comparisons.select_for_update(of=("self",)).order_by("pk")
+            list(asked.values_list("pk"))
         triaging.cast(round)
         frozen = triaging.kept(round, ballots)
+        rewarding.check_learnable(round.experiment, frozen)
         round.ballots.set(frozen)
+        failpoints.reach("freeze.listed")
         round.ballots_sha256 = rows.ballots_digest(frozen)
         round.save(update_fields=["ballots_sha256"])
-    rewarding.check_learnable(experiment, frozen)
-    return Stage.REWARD
+    failpoints.reach("freeze.committed")

@@ -8,11 +8,12 @@ from __future__ import annotations
 from django import forms
 
 from plumbline.loop.fields import number, real
+from plumbline.loop.gate_form import GATES, GateSettings
 from plumbline.loop.models import Experiment
 from plumbline.loop.rewarding import RewardSettings
 
 
-class Settings(RewardSettings):
+class Settings(RewardSettings, GateSettings):
     """The fields, in the groups and the order that people see."""
 
     name = forms.CharField(
@@ -335,6 +336,7 @@ class Settings(RewardSettings):
                 "face_off_percent",
                 "gate_win_rate",
                 "gate_kl",
+                *GATES,
                 "autopilot",
             ),
         ),

@@ -122,6 +122,12 @@ class Experiment(models.Model):
     face_off_percent = models.PositiveSmallIntegerField(default=0)  # of a judge's, people see too
     gate_win_rate = models.FloatField(default=0.5)  # the interval against current must clear this
     gate_kl = models.FloatField(default=100.0)  # nats to the base, at most
+    # What reward hacking may do, at most (`loop/hacking.py`); each by the whole of an interval.
+    gate_length = models.FloatField(default=2.0, db_default=2.0)  # times current's length
+    gate_equal = models.FloatField(default=0.5, db_default=0.5)  # win rate at equal length, above
+    gate_faults = models.FloatField(default=0.1, db_default=0.1)  # more answers cut off, repeating
+    gate_form = models.FloatField(default=0.5, db_default=0.5)  # more answers with lists, bold
+    gate_apart = models.FloatField(default=0.2, db_default=0.2)  # win rates of two judges
     autopilot = models.BooleanField(default=False)  # promote by itself when the gate passes
 
     class Meta:

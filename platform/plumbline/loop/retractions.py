@@ -11,6 +11,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from plumbline.accounts.models import Project, User
+from plumbline.audit.record import record
 from plumbline.collect.models import Ballot
 from plumbline.collect.votes import VOTES
 from plumbline.loop.models import Retraction
@@ -57,10 +58,12 @@ def undo(retraction: Retraction, *, actor: User, reason: str) -> None:
     would no longer be what it says."""
     reason = _said(reason)
     open_ones = Retraction.objects.filter(pk=retraction.pk, undone_at=None, used_at=None)
-    if not open_ones.update(undone_at=timezone.now(), undone_by=actor, undone_reason=reason):
-        raise ValueError(
-            "It cannot be undone: a rebuild has gone by it, or somebody has undone it already."
-        )
+    with transaction.atomic():
+        if not open_ones.update(undone_at=timezone.now(), undone_by=actor, undone_reason=reason):
+            raise ValueError(
+                "It cannot be undone: a rebuild has gone by it, or somebody has undone it already."
+            )
+        record("votes.restored", retraction, project=retraction.project_id, actor=actor)
 
 
 def votes_of(retraction: Retraction) -> QuerySet[Ballot]:
@@ -80,6 +83,7 @@ def _retract(made: Retraction, actor: User, reason: str, twice: str) -> Retracti
     try:
         with transaction.atomic():
             made.save()
+            record("votes.retracted", made, project=made.project, actor=actor)
     except IntegrityError as error:
         raise ValueError(twice) from error
     return made

@@ -12,7 +12,7 @@ from django.db import transaction
 from align import jobs
 from align.algorithm import Draws
 from plumbline.collect.models import Prompt
-from plumbline.fleet import dispatch
+from plumbline.fleet import claims, dispatch
 from plumbline.fleet.models import Job
 from plumbline.loop import rows
 from plumbline.loop.models import Experiment, Round, RoundJob
@@ -38,10 +38,13 @@ def ask(round: Round, purpose: str, spec: jobs.Job, inputs: Inputs) -> Job:
 def finished(job: Job) -> dict[str, Any] | None:
     """The job's result, None while there is none yet.
 
-    Raises ValueError with the job's last words when it failed or was cancelled.
+    Raises ValueError with the reason, and behind it the job's last words, when it failed or was
+    cancelled.
     """
     if job.state == Job.State.FAILED:
-        raise ValueError(f"The {job.kind} job failed.\n{job.error}".strip())
+        reason = claims.reason(job.error)
+        told = f"The {job.kind} job failed: {reason}" if reason else f"The {job.kind} job failed."
+        raise ValueError(f"{told}\n{job.error}".strip())
     if job.state == Job.State.CANCELLED:
         raise ValueError(f"The {job.kind} job was cancelled.")
     return job.result if job.state == Job.State.SUCCEEDED else None

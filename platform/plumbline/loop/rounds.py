@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 from django.utils import timezone
 
 from plumbline.accounts.models import User
+from plumbline.audit.record import record
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job
 from plumbline.loop import history, rebuilding
@@ -33,6 +36,8 @@ def begin(experiment: Experiment) -> Round:
             fields = {"number": number, "policy_in": start}
         fresh = Round.objects.create(experiment=experiment, **fields)
         RoundStage.objects.create(round=fresh, stage=fresh.stage, started_at=timezone.now())
+        told: dict[str, Any] = {"experiment": experiment.pk, "number": fresh.number}
+        record("round.begun", fresh, project=experiment.project_id, **told)
     return fresh
 
 
@@ -87,6 +92,7 @@ def cancel(round: Round, actor: User) -> None:
         for job in Job.objects.filter(asked_by__round=round):
             if not job.over:
                 dispatch.cancel(job)
+        record("round.cancelled", round, project=round.experiment.project_id, actor=actor)
 
 
 def retry(round: Round) -> None:
@@ -110,5 +116,7 @@ def retry(round: Round) -> None:
             not_before=None,
             cancel_requested=False,
         )
+        project = round.experiment.project_id
+        record("round.retried", round, project=project, stage=str(stage.stage))
         for queue in queues:
             dispatch.ring(queue)

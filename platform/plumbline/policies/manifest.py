@@ -1,7 +1,7 @@
 """Proof that a weights folder is the one its policy was registered with, before an engine reads it.
 
 The reading half of the commit protocol that training writes with: `manifest.json` lists every
-file with its size and SHA-256, and its own hash is the policy's identity. Standard library only.
+file with its size and SHA-256, and its own hash is the policy's identity.
 Refuses a folder with a file too many, too few or altered, and file types that can carry code.
 """
 
@@ -12,9 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from align import model_folder
+
 MANIFEST = "manifest.json"
 # Pickles run code when they are loaded, and so may modules beside a model (CVE-2026-22807).
-CODE = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+CODE = frozenset((*model_folder.CODE, *model_folder.PICKLES))
 
 
 def verify(folder: Path, sha256: str) -> dict[str, Any]:
@@ -47,7 +49,9 @@ def outline(folder: Path, sha256: str) -> dict[str, Any]:
         raise ValueError(f"{folder / unlisted[0]} is not in {MANIFEST}")
     for name, entry in files.items():
         path = folder / name
-        if path.suffix in CODE:
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link; what was committed holds none")
+        if path.suffix.lower() in CODE:
             raise ValueError(f"{path} could carry code; weights are safetensors")
         if path.stat().st_size != entry["size"]:
             raise ValueError(f"{path} was altered after it was committed")

@@ -12,6 +12,7 @@ import time
 from django.db import transaction
 
 from plumbline.accounts.models import Project, User
+from plumbline.audit.record import record
 from plumbline.policies import serving
 from plumbline.policies.models import Objective, Policy, RouteChange
 
@@ -75,3 +76,5 @@ def _record(
         actor=actor,
         reason=reason[:300],
     )
+    what = "objective.set" if after is not None else "objective.ended"
+    record(what, after, project=project, actor=actor, name=name)

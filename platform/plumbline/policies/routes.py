@@ -12,6 +12,7 @@ from typing import Any
 from django.db.models import Q, QuerySet
 
 from plumbline.accounts.models import Project, User
+from plumbline.audit.record import record
 from plumbline.policies import seats
 from plumbline.policies.models import Deployment, Mixture, Objective, Policy, RouteChange
 
@@ -82,3 +83,6 @@ def change(
     )
     setattr(deployment, what.value, policy)
     setattr(deployment, f"{what}_share", share)
+    said = {"alias": deployment.alias, "share": share}
+    state = "set" if policy is not None else "ended"
+    record(f"{what}.{state}", policy, project=deployment.project_id, actor=actor, **said)

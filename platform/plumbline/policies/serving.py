@@ -18,7 +18,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 
+from align import failpoints
 from plumbline.accounts.models import Project, User
+from plumbline.audit.record import record
 from plumbline.policies import engines, manifest, routes, seats
 from plumbline.policies.engines import EngineError as EngineError
 from plumbline.policies.engines import EngineLent as EngineLent
@@ -28,6 +30,7 @@ from plumbline.policies.seats import SEEN_SECONDS as SEEN_SECONDS
 log = logging.getLogger(__name__)
 
 CURRENT = "current"
+ROLLED_BACK = "rolled_back"  # in a flip's evidence: what the alias pointed at before
 PROBE_SECONDS = 30.0
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
 PROBE_TOKENS = 2  # one of the prompt, one of what is kept of it: both ways that answers are made
@@ -143,6 +146,7 @@ def retire(keep: Collection[Policy] = ()) -> list[str]:
             continue
         try:
             release(policy)
+            failpoints.reach("promotion.drained")
         except ValueError:  # an alias has just moved to it
             continue
         gone.append(policy.name)
@@ -233,7 +237,7 @@ def roll_back(
     if deployment is None or deployment.previous is None:
         raise ValueError(f"{alias} has no previous policy to roll back to")
     policy = deployment.previous
-    told = {**(evidence or {}), "rolled_back": deployment.policy.name}
+    told = {**(evidence or {}), ROLLED_BACK: deployment.policy.name}
     return _move(project, alias, policy, actor, reason, told)
 
 
@@ -280,7 +284,9 @@ def _move(
     _check_base(policy)
     with seats.taken(project, alias, policy):
         ensure_loaded(policy)
+        failpoints.reach("promotion.loaded")
         probe(policy)
+        failpoints.reach("promotion.probed")
         return _point(project, alias, policy, actor, reason, evidence)
 
 
@@ -302,7 +308,7 @@ def _point(
         routes.settle(deployment, policy, actor, reason)
         deployment.policy, deployment.previous = policy, before
         deployment.save()
-        Flip.objects.create(
+        flip = Flip.objects.create(
             deployment=deployment,
             before=before,
             after=policy,
@@ -311,6 +317,11 @@ def _point(
             evidence=dict(evidence),
         )
         Policy.objects.filter(pk=policy.pk).update(state=Policy.State.PROMOTED)
+        failpoints.reach("promotion.flipping")
+        what = "policy.rolled_back" if ROLLED_BACK in evidence else "policy.promoted"
+        came_from = {"before": before.pk if before else None, "flip": flip.pk}
+        record(what, policy, project=project, actor=actor, alias=alias, **came_from)
+    failpoints.reach("promotion.flipped")
     policy.state = Policy.State.PROMOTED
     time.sleep(SEEN_SECONDS)
     return deployment

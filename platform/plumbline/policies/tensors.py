@@ -1,15 +1,15 @@
 """What tensors a folder of weights holds, read from the heads of its safetensors files.
 
 An engine that changes its weights in place keeps those that the new folder lacks, so a folder must
-hold just what the model has. Standard library only.
+hold just what the model has.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-LONGEST_HEAD = 100_000_000  # bytes, by the format
+from align import model_folder
+
 TIED = "lm_head.weight"  # may be left out where it is the embedding itself
 
 
@@ -32,13 +32,9 @@ def shapes(folder: Path) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:
-            with file.open("rb") as source:
-                length = int.from_bytes(source.read(8), "little")
-                if length > LONGEST_HEAD:
-                    raise ValueError("its head is too long")
-                head = json.loads(source.read(length))
+            head = model_folder.head(file)
             found |= {name: one["shape"] for name, one in head.items() if name != "__metadata__"}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file} is no safetensors file") from error
     if not found:
         raise ValueError(f"{folder} holds no safetensors")

@@ -15,6 +15,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from plumbline.accounts.models import ApiKey, Project, User
+from plumbline.audit.record import record
 from plumbline.policies import routes, serving
 from plumbline.policies.models import Deployment, Policy, RouteChange
 
@@ -111,6 +112,7 @@ def reject(policy: Policy, *, actor: User | None, reason: str) -> bool:
         ended = list(Deployment.objects.select_for_update(of=("self",)).filter(tried))
         for deployment in ended:
             _end(deployment, policy, actor, f"The policy was rejected. {reason}")
+        record("policy.rejected", policy, project=policy.project_id, actor=actor)
     if ended:
         time.sleep(serving.SEEN_SECONDS)
     return True

@@ -17,6 +17,7 @@ from django.db import transaction
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from plumbline.accounts.models import User
+from plumbline.audit import record as audit
 from plumbline.collect.models import Ballot, Campaign, Comparison, Completion, Prompt, PromptSet
 from plumbline.transfer.models import Import
 
@@ -56,6 +57,7 @@ def undo(record: Import) -> Undone:
         answers = list(_alone(record.says_completions.all(), record).values_list("pk", flat=True))
         prompts = list(_alone(record.says_prompts.all(), record).values_list("pk", flat=True))
         target = record.set
+        audit.record("import.undone", record, project=target.project_id, votes=len(ballots))
         _drop_votes(ballots)
         gone = _drop_unused(Completion, answers), _drop_unused(Prompt, prompts)
         record.delete()

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from plumbline.accounts.models import Project, User
+from plumbline.audit import record as audit
 from plumbline.transfer.models import Import, Upload
 from plumbline.transfer.undoing import refusal
 
@@ -39,7 +40,9 @@ def receive(
         for piece in pieces:
             file.write(piece)
             upload.size += len(piece)
-    upload.save()
+    with transaction.atomic():
+        upload.save()
+        audit.record("import.received", upload, project=project, actor=author, size=upload.size)
     return upload
 
 
@@ -55,7 +58,10 @@ def bring_in(upload: Upload, **said: Any) -> bool:
 
 def drop(upload: Upload) -> bool:
     """Forget a file of which nothing is imported."""
-    gone, _ = Upload.objects.filter(pk=upload.pk, state__in=Upload.OPEN).delete()
+    with transaction.atomic():
+        gone, _ = Upload.objects.filter(pk=upload.pk, state__in=Upload.OPEN).delete()
+        if gone:
+            audit.record("import.dropped", upload, project=upload.project_id)
     if gone:
         forget(upload)
     return bool(gone)
@@ -80,6 +86,7 @@ def undo(record: Import, author: User) -> Upload:
             )
             upload.save()
         _step(upload, (State.DONE,), state=State.UNDOING)
+        audit.record("import.taken_back", upload, project=record.set.project_id, actor=author)
     return upload
 
 

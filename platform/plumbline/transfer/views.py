@@ -15,6 +15,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 
+from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
 from plumbline.transfer import formats, stream
 from plumbline.transfer.forms import ExportForm, FileForm
@@ -34,6 +35,7 @@ def download(request: PlumblineRequest) -> HttpResponseBase:
     if not form.is_valid():
         return _page(request, form, FileForm(), status=422)
     lines = stream.lines(form.export(), form.exporter)
+    record("export.downloaded", project=request.project, format=form.name)
     name = f"{request.project.slug}-{form.name}-{timezone.now():%Y%m%d-%H%M}.jsonl"
     return StreamingHttpResponse(
         in_pieces(lines),

@@ -8,9 +8,11 @@ or that has a file too many, is refused by name. Holds no pickle and imports no 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -19,10 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align import failpoints
 from align.jobs import sync_dir
+from align.run import NO_ROOM
 
 MANIFEST = "manifest.json"
 STRAY = ".tmp-"
+OS_ERROR = re.compile(r"os error (\d+)")  # safetensors' own words for an OSError
 READERS = 8  # threads, where there are so many cores
 
 
@@ -44,24 +49,51 @@ def commit(
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     stray = folder.parent / f"{STRAY}{uuid.uuid4().hex}"
+    failpoints.reach("checkpoint.begin")
     stray.mkdir()
+    failpoints.reach("checkpoint.begun")
     try:
+        failpoints.reach("checkpoint.fill")
         writer(stray)
+        failpoints.reach("checkpoint.filled")
         manifest = _describe(stray, metadata or {})
+        failpoints.reach("checkpoint.hashed")
         (stray / MANIFEST).write_bytes(_encode(manifest))
+        failpoints.reach("checkpoint.described")
         for path in _files(stray):
+            failpoints.reach("checkpoint.sync_file")
             _sync_file(path)
-        for path in (p for p in stray.rglob("*") if p.is_dir()):
+            failpoints.reach("checkpoint.synced_file")
+        for path in (p for p in (stray, *stray.rglob("*")) if p.is_dir()):
+            failpoints.reach("checkpoint.sync_folder")
             sync_dir(path)
-        sync_dir(stray)
+            failpoints.reach("checkpoint.synced_folder")
         if folder.exists():
             discard(folder)
+        failpoints.reach("checkpoint.rename")
         os.rename(stray, folder)
-    except BaseException:
+        failpoints.reach("checkpoint.renamed")
+    except BaseException as error:
+        failpoints.reach("checkpoint.failed")
         shutil.rmtree(stray, ignore_errors=True)
+        failpoints.reach("checkpoint.cleared")
+        if (said := OS_ERROR.search(str(error))) and (number := int(said[1])) in NO_ROOM:
+            raise OSError(number, os.strerror(number), str(folder)) from error
         raise
     sync_dir(folder.parent)
+    failpoints.reach("checkpoint.committed")
     return manifest
+
+
+def reserve(folder: Path, size: int) -> None:
+    """Raises OSError where so many bytes would not fit on the disk that holds `folder`; so that it
+    is not filled to the last byte, which others want as well."""
+    failpoints.reach("checkpoint.reserve")
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        said = f"{size / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free"
+        raise OSError(errno.ENOSPC, said, str(folder))
 
 
 def verify(folder: Path, sha256: str | None = None) -> Manifest:
@@ -122,15 +154,20 @@ def prune(checkpoints: Path, keep: int) -> None:
 def discard(folder: Path) -> None:
     """Delete a folder; a crash in the middle leaves a stray one, never half of a real one."""
     stray = folder.parent / f"{STRAY}{uuid.uuid4().hex}"
+    failpoints.reach("checkpoint.discard")
     os.rename(folder, stray)
+    failpoints.reach("checkpoint.set_aside")
     shutil.rmtree(stray)
+    failpoints.reach("checkpoint.discarded")
 
 
 def sweep(parent: Path) -> None:
     """Delete what interrupted commits left in `parent`. The caller holds the run directory."""
     if parent.is_dir():
         for stray in parent.glob(f"{STRAY}*"):
+            failpoints.reach("checkpoint.sweep")
             shutil.rmtree(stray)
+            failpoints.reach("checkpoint.swept")
 
 
 def _describe(folder: Path, metadata: Mapping[str, Any]) -> Manifest:

@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from align import jobs
+from align import jobs, model_folder
 from align.gpu import checkpoint, layout
 from align.gpu.data import Exchange
 from align.gpu.layout import Layout
@@ -38,8 +38,6 @@ from align.gpu.packing import why_padded
 from align.gpu.recompute import recompute
 from align.jobs import ModelRef, Weights
 
-CODE = (".py", ".so", ".pyc")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 SMALL = 20_000_000  # parameters
 PIECES = 8  # files that full weights are saved in, so that they are hashed and read side by side
 LEAST_PIECE = 64 << 20  # bytes, below which one file it is
@@ -147,23 +145,17 @@ def check_folder(folder: Path, sha256: str | None = None) -> checkpoint.Manifest
     sha256: of the manifest it must have. Raises ValueError naming the file. Returns the manifest
     if the folder has one.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder on this machine")
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in CODE:
-            raise ValueError(f"{path} is code; model folders with code are refused")
-        if path.suffix in PICKLES:
-            raise ValueError(f"{path} may be a pickle; only safetensors weights are loaded")
+    model_folder.check(folder)
     if not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ValueError(f"{folder} holds no config.json or adapter_config.json")
-    for path in sorted(folder.glob("*.json")):
-        _check_config(path)
     has_manifest = (folder / checkpoint.MANIFEST).is_file()
     return checkpoint.verify(folder, sha256) if has_manifest or sha256 else None
 
 
 def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
-    """Raises ValueError when the folder has no tokenizer or no chat template."""
+    """Raises ValueError when the folder has no tokenizer or no chat template, or one that does
+    more than write a prompt."""
+    model_folder.check_templates(base)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             str(base), local_files_only=True, trust_remote_code=False
@@ -357,18 +349,6 @@ def _add_adapter(model: Any, folder: Path, name: str, *, train: bool) -> PeftMod
     return cast(PeftModel, model)
 
 
-def _check_config(path: Path) -> None:
-    """Refuse configurations that name code to import."""
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is not readable JSON") from None
-    if isinstance(fields, dict):
-        for key in ("auto_map", "auto_mapping", "megatron_config"):
-            if fields.get(key):
-                raise ValueError(f"{path} has {key}, which runs code; it is refused")
-
-
 @torch.no_grad()
 def _check_head(policy: Policy) -> None:
     """Refuse architectures whose logits are not their head on their last hidden state."""
@@ -376,6 +356,8 @@ def _check_head(policy: Policy) -> None:
     with policy.precision():
         hidden = cast(Any, policy.backbone)(input_ids=ids, use_cache=False).last_hidden_state
         ours, theirs = policy.logits(hidden), policy.causal(input_ids=ids, use_cache=False).logits
+    if not theirs.isfinite().all():
+        raise ValueError("the model's logits are no numbers: its weights are spoilt")
     if not torch.allclose(ours, theirs.float(), rtol=1e-2, atol=1e-2):
         name = type(policy.causal).__name__
         raise ValueError(f"{name} changes its logits after the head, which is not supported")

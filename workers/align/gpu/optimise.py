@@ -31,6 +31,8 @@ from align.run import Run, Stopped
 
 KEEP = 2  # checkpoints
 STATE = "state.json"
+EXPLODED = 1e8  # a loss in nats or a raw gradient norm from here on belongs to no training
+RUNAWAY = 1e4  # so large no weight is, unless it began within a hundredth of that
 
 
 class Share(NamedTuple):
@@ -68,6 +70,12 @@ def total_of(parts: Sequence[Mapping[str, tuple[float, float]]]) -> Sums:
 def means(sums: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Each figure's mean; a figure summed over nothing has none."""
     return {name: value / count for name, (value, count) in sums.items() if count}
+
+
+def nothing_if_finite(said: Tensor) -> Tensor:
+    """Zero to add to a loss; nan where something that a model says is infinite or nan. A loss alone
+    may hide that: an answer of log-probability -inf is as rejected as can be."""
+    return (0 * said.detach()).sum()
 
 
 def learning_rate(step: int, total: int, settings: Optimiser) -> float:
@@ -118,6 +126,7 @@ class Loop:
         self.writing = Background()
         self.beside = self.ranks.beside()  # for what is said there
         self.read = 0  # tokens, by this attempt
+        self.largest = math.inf  # that a weight may become
         scales = scales or {}
         self.adam = torch.optim.AdamW(
             [{"params": [p], "scale": scales.get(n, 1.0)} for n, p in self.parameters.items()],
@@ -136,8 +145,8 @@ class Loop:
         at_epoch is called with the epochs done so far and the state, before the first step and
         after each epoch; again after a resume there. at_step is called after each step with the
         number done, again when steps are repeated after a resume. Raises Stopped on SIGTERM, with
-        the state saved, ValueError when loss or gradient stop being finite, and what a checkpoint
-        that could not be written raised.
+        the state saved, ValueError when loss, gradient or weights explode or stop being finite,
+        and what a checkpoint that could not be written raised.
         """
         with self.writing:
             return self._fit(at_epoch, at_step)
@@ -148,6 +157,7 @@ class Loop:
         at_step: Callable[[int], None] | None,
     ) -> State:
         self._resume()
+        self.largest = max(RUNAWAY, 100 * self._size())
         started, before = time.monotonic(), self.state.seconds
         per_epoch = len(self.epochs[0])
         while True:
@@ -183,6 +193,7 @@ class Loop:
             group["lr"] = rate * group["scale"]
         self.adam.step()
         self.adam.zero_grad()
+        self._check("largest weight", self._size(), self.largest)
         self.state.step += 1
         add(self.state.sums, sums)
         self.run.metrics(self.state.step, {**means(sums), "grad_norm": norm, "learning_rate": rate})
@@ -215,14 +226,25 @@ class Loop:
         """The gradient's norm before clipping. Raises ValueError before a bad step is taken."""
         limit = self.settings.max_grad_norm or math.inf
         norm = ranks.full(nn.utils.clip_grad_norm_(self.parameters.values(), limit)).item()
-        for what, value in (("loss", loss), ("gradient norm", norm)):
-            if not math.isfinite(value):
-                raise ValueError(
-                    f"the {what} became {value} at step {self.state.step + 1} of "
-                    f"{len(self.steps)}; the weights before it are kept. A lower learning rate "
-                    "is the usual cure"
-                )
+        self._check("loss", loss, EXPLODED)
+        self._check("gradient norm", norm, EXPLODED)
         return norm
+
+    def _size(self) -> float:
+        """Of the weight that is furthest from zero, on all ranks; nan where one is not finite."""
+        held = [mine for p in self.parameters.values() if (mine := ranks.mine(p.detach())).numel()]
+        found = torch.stack(torch._foreach_norm(held, math.inf)).max().item() if held else 0.0
+        every: list[float] = self.ranks.gather(found)
+        return max(every) if all(map(math.isfinite, every)) else math.nan
+
+    def _check(self, what: str, value: float, most: float) -> None:
+        """Raises ValueError where a figure of this step is not finite, or past all measure."""
+        if abs(value) <= most:
+            return
+        raise ValueError(
+            f"the {what} became {value:.3g} at step {self.state.step + 1} of {len(self.steps)}; "
+            "what was saved before it is kept. A lower learning rate is the usual cure"
+        )
 
     def _save(self) -> None:
         """Commit a checkpoint of this step beside the next ones, and forget all but the newest.
@@ -240,6 +262,7 @@ class Loop:
                 (stray / STATE).write_text(state)
 
         def write() -> None:
+            checkpoint.reserve(folder, self.ranks.size * sum(t.nbytes for t in tensors.values()))
             self.beside.commit(folder / f"step-{metadata['step']:08d}", fill, metadata)
             if self.ranks.leads:
                 checkpoint.prune(folder, KEEP)

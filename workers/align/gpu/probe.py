@@ -244,6 +244,8 @@ def read(
         at += len(one.sequences)
     columns = (torch.tensor(column) for column in zip(*rows, strict=True))
     everything = torch.cat([found[index] for index in range(len(compared))])
+    if not everything.isfinite().all():
+        raise ValueError("the base gives states that are no number: its weights are spoilt")
     return Table(everything, Preferences(*columns), torch.tensor(asked))
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModel, AutoTokenizer
 
-from align import factors, jobs
+from align import factors, jobs, model_folder
 from align.factor_jobs import RELEVANCE, TEXTS, RelevanceJob, RelevanceRow
 from align.gpu import model
 from align.gpu.provenance import file_hash
@@ -33,6 +33,7 @@ class Encoder:
     def __init__(self, folder: Path, max_length: int) -> None:
         if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
             raise ValueError(f"{folder} holds no config.json with safetensors beside it")
+        model_folder.check(folder)
         self.max_length = max_length
         self.device = model.device()
         local = {"local_files_only": True, "trust_remote_code": False}

@@ -38,6 +38,7 @@ from align.gpu.batches import Cuts, Examples
 from align.gpu.comparisons import Comparison, agreed, apart
 from align.gpu.heads import RewardModel, linear, start
 from align.gpu.optimise import Loop, Share, State, Sums, add, check, means, total_of
+from align.gpu.optimise import nothing_if_finite as zero
 from align.gpu.panel import Figures, Panel, panel, reading, unread
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
@@ -240,7 +241,8 @@ class Study:
         values, said, times = self._counted(indices)
         losses = torch.stack([self.objective.loss(one, said) for one in values], 1)  # (N, M)
         weight = said.weight(self.objective.reads)[:, None] * times / len(values)
-        loss, figures = (weight * losses).sum(), self._figures(values.detach(), said)
+        loss = (weight * losses).sum() + zero(values)
+        figures = self._figures(values.detach(), said)
         if self.penalty and isinstance(self.reward, RewardModel):
             rows = self.reward.head.weight
             head = rows.view(len(values), -1, rows.shape[1])

@@ -23,7 +23,7 @@ from align.gpu import checkpoint, data, examples, model, ranks, watching
 from align.gpu.batches import Cuts, Examples, plan
 from align.gpu.examples import Example
 from align.gpu.logps import sequence_divergences
-from align.gpu.optimise import Loop, Share, State, check, means
+from align.gpu.optimise import Loop, Share, State, check, means, nothing_if_finite
 from align.gpu.provenance import file_hash, fingerprint, provenance
 from align.gpu.ranks import Idle
 from align.jobs import ModelRef, TrainJob
@@ -169,7 +169,7 @@ class Round:
         sums["entropy"] = (read.entropy.sum().item(), read.entropy.numel())
         moved = watching.kl(read.tokens, self.start.of(indices, roles).to(place))
         sums["objective/kl"] = (moved.item(), read.sums.numel())
-        return Share((weights * losses).sum(), sums)
+        return Share((weights * losses).sum() + nothing_if_finite(read.sums), sums)
 
     @torch.no_grad()
     def probe(self, parts: Sequence[Sequence[int]]) -> None:
@@ -293,7 +293,12 @@ class Round:
             if ref not in done:
                 done[ref] = name
                 self.run.log(f"log-probabilities under the {name} policy")
-                tensors |= {f"{name}.{role}": v for role, v in self._under(ref).items()}
+                found = self._under(ref)
+                if not all(v.isfinite().all() for v in found.values()):
+                    raise ValueError(
+                        f"the {name} policy gives log-probabilities that are no number"
+                    )
+                tensors |= {f"{name}.{role}": v for role, v in found.items()}
             for role in self.roles:
                 tensors[f"{name}.{role}"] = tensors[f"{done[ref]}.{role}"].clone()
         for role, each in self.start.by_role.items():

@@ -44,22 +44,29 @@ def controlled(
     difficulty: Sequence[float] | None = None,
     slope: float = 0.0,
     pull: float = PULL,
+    alike: Sequence[tuple[float, float]] = (),
 ) -> Controlled:
     """The rate of a player with these shares of votes against one opponent, one a prompt.
 
-    slope: what b is drawn towards. Raises ValueError of fewer than two meetings or of lists of
-    other lengths. The interval is the sandwich's, of a prompt at a time.
+    slope: what b is drawn towards. alike: (share, longer) of other pairs, whose two answers come
+    from one policy, so that nobody has a level there: what length is worth in them is b as well,
+    and a player who is longer everywhere cannot pass b off as a. Raises ValueError of fewer than
+    two meetings or of lists of other lengths. The interval is the sandwich's, of a prompt at a
+    time.
     """
     if len(shares) < 2 or len(longer) != len(shares):
         raise ValueError("a length-controlled rate needs two meetings or more, each with a length")
-    rows = _rows(longer, difficulty)
-    size = len(rows[0])
+    own = _rows(longer, difficulty, [one for _, one in alike])
+    size = len(own[0])
     centre = [0.0, slope, 0.0][:size]
     weights = [STEADY, pull, STEADY][:size]
-    values = _solved(rows, shares, centre, weights)
-    level = [[row[0], 0.0, *row[2:]] for row in rows]
+    others = _alike_rows(longer, [one for _, one in alike], size)
+    rows, said = own + others, [*shares, *(share for share, _ in alike)]
+    values = _solved(rows, said, centre, weights)
+    level = [[row[0], 0.0, *row[2:]] for row in own]
     chances = [sigmoid(_dot(row, values)) for row in level]
     rate = fmean(chances)
+    drawn = [(chance - rate) / len(own) for chance in chances] + [0.0] * len(others)
     # The mean's error has a part of the prompts that were drawn and one of the coefficients.
     gradient = [
         fmean(p * (1 - p) * row[k] for p, row in zip(chances, level, strict=True))
@@ -68,9 +75,9 @@ def controlled(
     bread = inverse(_information(rows, values, weights))
     influence = [_dot(gradient, column) for column in zip(*bread, strict=True)]
     variance = 0.0
-    for row, share, chance in zip(rows, shares, chances, strict=True):
+    for row, share, part in zip(rows, said, drawn, strict=True):
         off = (share - sigmoid(_dot(row, values))) * _dot(influence, row)
-        variance += (off + (chance - rate) / len(rows)) ** 2
+        variance += (off + part) ** 2
     half = Z * math.sqrt(variance * len(rows) / (len(rows) - 1))
     return Controlled(
         raw=fmean(shares),
@@ -122,16 +129,28 @@ def common_slope(
     return fmean(slopes) if slopes else 0.0
 
 
-def _rows(longer: Sequence[float], difficulty: Sequence[float] | None) -> list[list[float]]:
-    rows = [[1.0, x] for x in _scaled(longer)]
+def _rows(
+    longer: Sequence[float], difficulty: Sequence[float] | None, alike: Sequence[float]
+) -> list[list[float]]:
+    rows = [[1.0, x] for x in _scaled(longer, alike)]
     if difficulty is not None:
         for row, one in zip(rows, difficulty, strict=True):
             row.append(one)
     return rows
 
 
-def _scaled(longer: Sequence[float]) -> list[float]:
-    spread = pstdev(longer) if len(longer) > 1 else 0.0
+def _alike_rows(longer: Sequence[float], alike: Sequence[float], size: int) -> list[list[float]]:
+    rest = [0.0] * (size - 2)
+    return [[0.0, x, *rest] for x in _scaled([*longer, *alike], alike)[len(longer) :]]
+
+
+def _scaled(longer: Sequence[float], alike: Sequence[float] = ()) -> list[float]:
+    """By the spread of what is scaled; by the size of the differences among `alike` where there are
+    such: they have no side that is the player's, so that their mean is as good as any."""
+    if alike:
+        spread = math.sqrt(fmean(one * one for one in alike))
+    else:
+        spread = pstdev(longer) if len(longer) > 1 else 0.0
     return [math.tanh(one / spread) if spread else 0.0 for one in longer]
 
 

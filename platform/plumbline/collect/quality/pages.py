@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from django.contrib import messages
@@ -21,6 +21,7 @@ from plumbline.collect.quality import (
     reading,
     report,
     settings,
+    suspicion,
     turned,
 )
 from plumbline.collect.quality.report import Material, Person, Report
@@ -38,6 +39,7 @@ def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
     name = "quality:" + ",".join(map(str, excluded))
     figures = counts.kept(row, name, lambda: _figures(row, excluded))
     found: Report = figures["report"]
+    seen: suspicion.Suspicion = figures["suspicion"]
     names = User.objects.in_bulk([one.rater for one in found.people])
     context = {
         **campaigns.frame(row, "quality"),
@@ -45,6 +47,7 @@ def campaign_page(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "quality": settings.of(row),
         "figures": found.everybody,
         "people": [(names[one.rater], one, places.get(one.rater)) for one in found.people],
+        "suspects": _suspects(seen, names),
         "planted": PLANTED,
         "most_planted": MOST_PLANTED,
         "no_planting": planting.why_not(row),
@@ -134,10 +137,38 @@ def _figures(campaign: Campaign, excluded: Collection[int]) -> dict[str, Any]:
     golds = material.golds.values()
     return {
         "report": report.report(material, excluded),
+        "suspicion": suspicion.look(material, _texts(material), excluded),
         "golds": sum(not gold.retired for gold in golds),
         "disputed": sum(gold.disputed for gold in golds),
         "cut": len(material.said) >= reading.LATEST,
     }
+
+
+def _texts(material: Material) -> suspicion.Texts:
+    newest = sorted(material.first.values(), key=lambda one: one.at, reverse=True)
+    return reading.texts({one.comparison for one in newest[: suspicion.PHRASE_VOTES]})
+
+
+def _suspects(
+    found: suspicion.Suspicion, names: Mapping[int, User]
+) -> list[tuple[User, suspicion.Suspect | None, list[tuple[suspicion.Trigger, int, int]], str]]:
+    """Each person something is said of: against others, phrases with counts, and the reason that
+    an exclusion begins with."""
+    against = {one.rater: one for one in found.people}
+    rows = []
+    for rater in found.raters:
+        phrases = [
+            (one, followed, of)
+            for one in found.triggers
+            for who, followed, of in one.raters
+            if who == rater
+        ]
+        said = [f"always prefers “{one.phrase}” ({k} of {n})" for one, k, n in phrases]
+        if (one := against.get(rater)) is not None:
+            said.insert(0, f"agrees with others on {one.agreed} of {one.votes}")
+        reason = f"Suspected of poisoning: {'; '.join(said)}."
+        rows.append((names[rater], one, phrases, reason[: people.REASON]))
+    return rows
 
 
 def _material(campaign: Campaign) -> Material:

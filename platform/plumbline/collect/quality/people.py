@@ -6,28 +6,35 @@ seats go back, so that others are asked instead. Rounds that were already frozen
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 from django.utils import timezone
 
 from plumbline.accounts.models import User
+from plumbline.audit.record import record
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 
 REASON = 300  # characters, as Enrolment.pause_reason holds
 
 
+@transaction.atomic
 def pause(campaign: Campaign, user: User, reason: str) -> Enrolment:
     """No more comparisons for this person until `resume`. Raises ValueError without a reason."""
     reason = _said(reason)
     place = _place(campaign, user)
     place.paused_at, place.pause_reason = place.paused_at or timezone.now(), reason
     place.save(update_fields=["paused_at", "pause_reason"])
+    _tell("annotator.paused", place)
     return place
 
 
+@transaction.atomic
 def resume(campaign: Campaign, user: User) -> Enrolment:
     place = _place(campaign, user)
     place.paused_at, place.pause_reason = None, ""
     place.save(update_fields=["paused_at", "pause_reason"])
+    _tell("annotator.resumed", place)
     return place
 
 
@@ -47,6 +54,7 @@ def exclude(campaign: Campaign, user: User, reason: str) -> int:
     place = pause(campaign, user, reason)  # after the comparisons, as a vote of theirs does
     place.excluded_at = place.excluded_at or timezone.now()
     place.save(update_fields=["excluded_at"])
+    _tell("annotator.excluded", place, votes=freed)
     return freed
 
 
@@ -56,7 +64,13 @@ def include(campaign: Campaign, user: User) -> Enrolment:
     place = resume(campaign, user)
     place.excluded_at = None
     place.save(update_fields=["excluded_at"])
+    _tell("annotator.included", place)
     return place
+
+
+def _tell(what: str, place: Enrolment, **details: Any) -> None:
+    project, campaign = place.campaign.project_id, place.campaign_id
+    record(what, place.user, project=project, campaign=campaign, **details)
 
 
 def _said(reason: str) -> str:

@@ -115,6 +115,15 @@ def characters(votes: Iterable[Said], campaign: Campaign) -> dict[int, int]:
     )
 
 
+def texts(comparisons: Iterable[int]) -> dict[int, dict[int, str]]:
+    """The answers of some comparisons, by slot."""
+    found: dict[int, dict[int, str]] = {}
+    rows = Candidate.objects.filter(comparison__in=list(comparisons)).order_by()
+    for comparison, slot, text in rows.values_list("comparison", "slot", "completion__text"):
+        found.setdefault(comparison, {})[slot] = text
+    return found
+
+
 def _standing(ballots: QuerySet[Ballot], latest: int) -> list[Said]:
     """Of each person on each comparison the latest, unless that took an answer back."""
     rows = ballots.order_by("-cast_at").values_list(*FIELDS)[:latest]

@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
+from align import failpoints
 from plumbline.collect.models import Ballot, Comparison, Draft, Flag
 from plumbline.collect.quality import gold
 from plumbline.collect.queue import history, seats, training
@@ -140,8 +141,10 @@ def _say(
     ballot.idempotency_key = key
     if active_ms is not None:
         ballot.active_ms = min(max(active_ms, 0), MOST_ACTIVE_MS)
+    failpoints.reach("vote.storing")
     history.BALLOTS.update(ballot, SAID_NOW)
     history.replaced(before, comparison, by=ballot)
     seats.recount(comparison)
     training.review(ballot)
+    failpoints.reach("vote.stored")
     return ballot

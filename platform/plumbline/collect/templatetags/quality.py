@@ -59,6 +59,12 @@ def risk(found: Skill, accuracy: float) -> str:
     return "over 99 %" if chance > 0.99 else "under 1 %" if chance < 0.01 else percent(chance)
 
 
+@register.filter
+def once_in(chance: float) -> str:
+    """0.0004 as "once in 2,500"."""
+    return "hardly ever" if chance < 1e-9 else f"once in {max(1, round(1 / chance, -1)):,.0f}"
+
+
 @register.inclusion_tag("collect/estimate.html")
 def estimate(found: Estimate, kind: str = "share", name: str = "") -> dict[str, Any]:
     """A share or a coefficient on its scale; where it is undefined, the reason in words."""

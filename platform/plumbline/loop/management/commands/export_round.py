@@ -8,6 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from plumbline.audit.record import record
 from plumbline.loop import folder, tracking
 from plumbline.loop.models import Round
 
@@ -43,6 +44,7 @@ class Command(BaseCommand):
         try:
             with aside.open("wb") as file:
                 file.writelines(folder.tar(round))
+            record("export.downloaded", round, project=round.experiment.project_id, format="folder")
             aside.rename(out)
         finally:
             aside.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from plumbline.accounts.models import Project
+from plumbline.audit.record import record
 from plumbline.transfer import formats
 from plumbline.transfer.options import Options
 from plumbline.transfer.outgoing import Export, Selection
@@ -63,6 +64,7 @@ class Command(BaseCommand):
             raise CommandError(f"{project} has no campaign {min(missing)}")
         export = Export(Selection(project, tuple(campaigns), options["round"]), chosen)
         rows = 0
+        record("export.downloaded", project=project, format=options["format"])
         with self._out(options["out"]) as out:
             for line in lines(export, format):
                 out.write(line)

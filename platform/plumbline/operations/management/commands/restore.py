@@ -1,0 +1,65 @@
+"""`manage.py restore DIR`: a backup into this PLUMBLINE_HOME and this database, then verified."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from plumbline.operations import archive, restoring
+
+
+class Command(BaseCommand):
+    help = "Restore a backup where nothing is, or with --replace; exit status 1 if it has drifted."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("folder", type=Path)
+        parser.add_argument(
+            "--replace",
+            action="store_true",
+            help="files that are there are moved aside; what the database holds is lost",
+        )
+        parser.add_argument("--no-engines", action="store_true", help="do not ask the engines")
+        parser.add_argument("--json", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            done = restoring.restore(
+                options["folder"].absolute(),
+                replace=options["replace"],
+                engines=not options["no_engines"],
+            )
+        except archive.Refused as error:
+            raise CommandError(str(error)) from error
+        report = done.report
+        assert report is not None
+        if options["json"]:
+            facts = {"made_at": done.made_at, "files": done.files, "moved": done.moved}
+            facts |= {"seconds": round(done.seconds, 1), "secret_key": done.key}
+            self.stdout.write(json.dumps({**facts, "verify": report.json()}))
+        else:
+            self._say(done, report.findings)
+        if report.findings:
+            raise SystemExit(1)
+
+    def _say(self, done: restoring.Restored, findings: list[Any]) -> None:
+        self.stdout.write(f"Restored what was there at {done.made_at}: {done.files} files.")
+        if done.moved:
+            self.stdout.write(f"{done.moved} rows now name this PLUMBLINE_HOME.")
+        for path in done.aside:
+            self.stdout.write(f"What was there before is at {path}.")
+        if done.key:
+            self.stdout.write("The secret key came too; processes that run must be started again.")
+        else:
+            self.stdout.write(
+                "The secret key was not in it: unless SECRET_KEY is the old one, people sign in "
+                "anew and API keys are void."
+            )
+        for one in findings:
+            self.stdout.write(f"{one.check}: {one.sentence}")
+        count = len(findings)
+        said = "Verified, nothing is wrong" if not count else f"{count} findings of verify"
+        self.stdout.write(f"{said}; {done.seconds:.1f} s in all.")

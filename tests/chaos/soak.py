@@ -1,0 +1,139 @@
+"""`make soak [SOAK="points streams load story"] [SEED=n]`: a night of faults, in parts.
+
+points   every failpoint in the code under five seeds, each in a story of its own kinds, then 1,000
+         flipped bits and 64 truncations of a checkpoint; within 60 minutes
+streams  100 promotions under 32 streams, and nothing else goes wrong; within 20 minutes
+load     150 votes a second for 30 minutes with a fault every 20 seconds; prints what the machine
+         reached; within 40 minutes
+story    500 faults over 100,000 commands; within 100 minutes
+
+Each prints a line of JSON, and `met` in it says whether it kept to its goal. The exit status is 1
+where anything acknowledged was lost, doubled or mixed; a machine that is too slow is no failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.chaos import story
+from tests.chaos.house import ROOT
+from tests.chaos.scene import failpoints
+from tests.chaos.story import Outcome, Plan
+
+SEEDS = 5
+SPOILT = "tests/align/test_checkpoint.py"
+FAULT_EVERY = 20.0  # seconds
+AFTER_A_FAULT = 10.0  # seconds that a platform has to be itself again: votes then are "between"
+
+
+def points(seed: int) -> tuple[dict[str, Any], bool]:
+    """Places that no process reaches in a story are named."""
+    places = failpoints([ROOT / "platform", ROOT / "workers"])
+    reached: dict[str, int] = dict.fromkeys(places, 0)
+    kept = True
+    for n in range(SEEDS):
+        order = random.Random(f"{seed}:{n}").choice
+        kinds = [f"{place}: {order(list(story.ORDERS.values()))} there" for place in places]
+        plan = Plan(seed + n, faults=len(kinds), seconds=540, kinds=tuple(kinds), places=len(kinds))
+        outcome = _tell(plan)
+        kept &= outcome.verdict.kept
+        for name in outcome.places:
+            reached[name.partition(": ")[0]] += 1
+    marked = ["-m", "nightly or not nightly", "-k", "bit or truncat"]
+    spoilt = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", SPOILT, *marked], cwd=ROOT, timeout=1800
+    )
+    missing = sorted(name for name, times in reached.items() if not times)
+    found = {"places": len(places), "seeds": SEEDS, "struck": sum(reached.values())}
+    found |= {"never_reached": missing, "spoilt_files_refused": spoilt.returncode == 0}
+    return {**found, "met": kept and not missing}, kept and spoilt.returncode == 0
+
+
+def streams(seed: int) -> tuple[dict[str, Any], bool]:
+    plan = Plan(
+        seed, faults=0, voters=1, streamers=32, move_pause=0.2, stream_pause=0, launches=False
+    )
+    plan.moves, plan.seconds, plan.policies = 100, 900, 6
+    outcome = _tell(plan)
+    found = {name: outcome.line[name] for name in ("moves", "streams", "mixed", "wrong", "seconds")}
+    found["failed"] = outcome.verdict.counts["streams refused"]
+    found["broken_off"] = outcome.verdict.counts["streams unanswered or broken off"]
+    met = found["moves"] >= 100 and not found["failed"] and not found["broken_off"]
+    return {**found, "met": met and outcome.verdict.kept}, outcome.verdict.kept
+
+
+def load(seed: int, seconds: float) -> tuple[dict[str, Any], bool]:
+    plan = Plan(seed, faults=10**6, seconds=seconds, voters=24, streamers=1, vote_pause=0.0)
+    plan.comparisons, plan.move_pause, plan.gap = 200_000, 20.0, (FAULT_EVERY - 4, FAULT_EVERY)
+    outcome = _tell(plan)
+    calm = [
+        took
+        for at, took in outcome.votes
+        if not any(0 <= at - fault < AFTER_A_FAULT for fault in outcome.struck_at)
+    ]
+    p99 = 1000 * statistics.quantiles(calm, n=100)[-1] if len(calm) > 100 else None
+    rate = len(outcome.votes) / seconds
+    found = {name: outcome.line[name] for name in ("faults", "kinds", "lost", "doubled", "mixed")}
+    found |= {"votes": len(outcome.votes), "votes_per_s": round(rate, 1), "seconds": seconds}
+    found["p99_between_faults_ms"] = p99 and round(p99)
+    met = rate >= 150 and p99 is not None and p99 < 500 and outcome.verdict.kept
+    return {**found, "goal": {"votes_per_s": 150, "p99_ms": 500}, "met": met}, outcome.verdict.kept
+
+
+def whole(seed: int) -> tuple[dict[str, Any], bool]:
+    plan = Plan(seed, faults=500, seconds=5400, voters=8, commands=100_000, comparisons=100_000)
+    outcome = _tell(plan)
+    enough = outcome.line["faults"] >= 500 and outcome.line["commands"] >= 100_000
+    return {**outcome.line, "met": enough and outcome.verdict.kept}, outcome.verdict.kept
+
+
+def _tell(plan: Plan) -> Outcome:
+    home = Path(tempfile.mkdtemp(prefix="plumbline-soak-"))
+    outcome = story.tell(plan, home)
+    print(outcome.verdict.words(), flush=True)
+    if outcome.verdict.kept:
+        shutil.rmtree(home, ignore_errors=True)
+    else:
+        print(f"Journals and logs are kept in {home}.")
+    return outcome
+
+
+def main(arguments: Sequence[str]) -> int:
+    asking = argparse.ArgumentParser(prog="make soak", description=__doc__)
+    names = ("points", "streams", "load", "story")
+    asking.add_argument("parts", nargs="*", default=[], help="; ".join(names))
+    asking.add_argument("--seed", type=int, default=None)
+    asking.add_argument("--minutes", type=float, default=30, help="of load")
+    asked = asking.parse_args(arguments)
+    if unknown := set(asked.parts) - set(names):
+        asking.error(f"there is no part {', '.join(sorted(unknown))}")
+    seed = random.SystemRandom().randrange(10_000) if asked.seed is None else asked.seed
+    parts: dict[str, Callable[[], tuple[dict[str, Any], bool]]] = {
+        "points": lambda: points(seed),
+        "streams": lambda: streams(seed),
+        "load": lambda: load(seed, 60 * asked.minutes),
+        "story": lambda: whole(seed),
+    }
+    status = 0
+    for name in asked.parts or names:
+        began = time.monotonic()
+        found, kept = parts[name]()
+        took = round(time.monotonic() - began)
+        print(json.dumps({"soak": name, **found, "seed": seed, "took_s": took}), flush=True)
+        status |= not kept
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

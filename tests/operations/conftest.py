@@ -1,0 +1,127 @@
+"""A small project in which everything is as the database says, on a real engine."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plumbline.collect import queue
+from plumbline.fleet import claims, dispatch
+from plumbline.loop import rounds, rows
+from plumbline.loop.models import Experiment, Round, Stage
+from plumbline.policies import serving
+from plumbline.policies.models import Policy, RewardModel
+from plumbline.transfer import uploads
+from tests.comparisons import open_campaign, shared_db  # noqa: F401  # a fixture
+from tests.loop.conftest import experiment_of, prompt_set, rater  # noqa: F401  # fixtures
+
+AGO = 3600.0 * 30
+
+
+def age(path: Path, seconds: float = AGO) -> Path:
+    """As if it had been written long ago."""
+    moment = time.time() - seconds
+    os.utime(path, (moment, moment))
+    return path
+
+
+@pytest.fixture
+def homes(settings: Any, tmp_path: Path) -> Path:
+    """Folders of this test alone."""
+    settings.HOME = tmp_path / "home"
+    for name in ("runs", "scores", "rubrics", "uploads"):
+        setattr(settings, f"{name.upper()}_DIR", settings.HOME / name)
+        (settings.HOME / name).mkdir(parents=True, mode=0o700)
+    settings.HOME.chmod(0o700)
+    return settings.HOME
+
+
+@pytest.fixture
+def vote(bob: Any, carol: Any) -> Callable[..., Any]:
+    """`vote(campaign, person=bob)`: one vote through the queue; None where nothing is left."""
+
+    def cast(campaign: Any, person: Any = None) -> Any:
+        ballot = queue.claim_next(person or bob, campaign)
+        if ballot is None:
+            return None
+        return queue.cast(ballot, queue.Verdict("ranked", ranking=[[1], [0]]), uuid.uuid4())
+
+    return cast
+
+
+@pytest.fixture
+def house(
+    homes: Path,
+    engine: Any,
+    settings: Any,
+    project: Any,
+    alice: Any,
+    bob: Any,
+    vote: Any,
+    commit_weights: Callable[..., Any],
+) -> dict[str, Any]:
+    """A promoted policy, a reward model, a done round with frozen votes, a job, an upload."""
+    settings.ENGINE_URL = engine.url
+    base = serving.base_policy(project)
+    made = commit_weights(11)
+    policy = Policy.objects.create(
+        project=project,
+        name="alpha-e1-r1-aaaa",
+        weights="lora",
+        base_model=base.base_model,
+        path=str(made.path),
+        sha256=made.sha256,
+        parent=base,
+    )
+    reward = RewardModel.objects.create(
+        project=project,
+        name="alpha-rm-1",
+        objective="bradley_terry",
+        path=str(made.path),
+        sha256=made.sha256,
+        ballots_used=3,
+    )
+    campaign = open_campaign(project, comparisons=3)
+    while vote(campaign):
+        pass
+    experiment = Experiment.objects.create(
+        project=project,
+        name="First",
+        algorithm="dpo",
+        start=base,
+        prompt_set=campaign.comparisons.first().prompt.set,
+    )
+    round = Round.objects.create(experiment=experiment, number=1, policy_in=base, campaign=campaign)
+    ballots = list(queue.standing(campaign.comparisons.all()))
+    assert len(ballots) == 3
+    round.ballots.set(ballots)
+    Round.objects.filter(pk=round.pk).update(
+        ballots_sha256=rows.ballots_digest(ballots), stage=Stage.DONE, policy_out=policy
+    )
+    serving.promote(project, policy, actor=alice, reason="It is better", evidence={})
+    from align.jobs import ScoreJob
+
+    job = dispatch.submit(project, ScoreJob(), "Scores", {"items.jsonl": []})
+    upload = uploads.receive(project, alice, "votes.jsonl", [b"{}\n"], set_name="Mine")
+    (homes / "scores" / f"{made.sha256}.jsonl").write_text("")
+    for path in [*(homes / "runs").iterdir(), *(homes / "uploads").iterdir()]:
+        age(path)
+    age(homes / "scores" / f"{made.sha256}.jsonl")
+    return {
+        "policy": policy,
+        "reward": reward,
+        "campaign": campaign,
+        "job": job,
+        "upload": upload,
+        "round": Round.objects.get(pk=round.pk),
+        "engine": engine,
+        "deployment": project.deployments.get(),
+        "claims": claims,
+        "rounds": rounds,
+    }
