@@ -363,12 +363,23 @@ LOOP_ALSO = [
 PRIVATE_ENDPOINTS = env("PLUMBLINE_PRIVATE_ENDPOINTS")
 
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
+# What no log line may hold. The names of judges' keys begin so (`align.judge_jobs.KEY_PREFIX`).
+SECRETS = [
+    *(SECRET_KEY, AUDIT_KEY, *AUDIT_KEYS_BEFORE, str(DATABASES["default"].get("PASSWORD", ""))),
+    unquote(urlsplit(REDIS_URL).password or ""),
+    *(value for name, value in os.environ.items() if name.startswith("PLUMBLINE_ENDPOINT_")),
+]
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"},
-        "json": {"()": "plumbline.logs.JsonFormatter"},
+        "line": {
+            "()": "plumbline.logs.Hiding",
+            "fmt": "{asctime} {levelname} {name}: {message}",
+            "style": "{",
+            "secrets": SECRETS,
+        },
+        "json": {"()": "plumbline.logs.JsonFormatter", "secrets": SECRETS},
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "loggers": {
