@@ -23,7 +23,6 @@ CHECKING = ClientHandler(enforce_csrf_checks=True)
 UNSAFE = [(name, method) for name, row in TABLE.items() for method in row if method != "GET"]
 # What looking may write: rows that say what others say already, and that votes were taken out.
 DERIVED = {
-    "export-download": {"audit_auditentry", "audit_audithead"},
     "comparisons": {"collect_comparison", "collect_campaign"},  # who is wanted still, by overlap
     "mfa_activate_totp": {"django_session"},  # the secret that is on offer
     "confidence": {"policies_policy"},  # the base model that the engine runs
