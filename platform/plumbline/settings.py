@@ -103,7 +103,7 @@ SECRET_KEY_FALLBACKS = [
 # Seals what the audit tells; "": made from SECRET_KEY. A change leaves the one before in
 # AUDIT_KEYS_BEFORE (with commas between), by which earlier entries are checked.
 AUDIT_KEY = env("AUDIT_KEY")
-AUDIT_KEYS_BEFORE = env("AUDIT_KEYS_BEFORE").split(",")
+AUDIT_KEYS_BEFORE = [key for key in env("AUDIT_KEYS_BEFORE").split(",") if key]
 DEBUG = False
 ALLOWED_HOSTS = [h for h in env("ALLOWED_HOSTS", "" if PRODUCTION else "*").split(",") if h]
 if PRODUCTION and not ALLOWED_HOSTS:

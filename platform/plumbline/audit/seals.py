@@ -26,7 +26,7 @@ def current() -> tuple[str, bytes]:
 
 def known() -> dict[str, bytes]:
     """All keys this process has, by name."""
-    before = [text for text in settings.AUDIT_KEYS_BEFORE if text]
+    before = settings.AUDIT_KEYS_BEFORE
     keys = [current()[1], *(_key(text, "") for text in before)]
     # Entries from before there was an AUDIT_KEY.
     keys.append(_key("", settings.SECRET_KEY))
