@@ -66,13 +66,22 @@ RUBRICS_DIR = HOME / "rubrics"  # scores by rubric, judge and text, shared by al
 UPLOADS_DIR = HOME / "uploads"
 
 
+def _strong(name: str, key: str) -> str:
+    """A key that nobody guesses: no example out of a document, no character held down."""
+    example = any(word in key.lower() for word in ("insecure", "example", "changeme", "change-me"))
+    if len(key) < 50 or len(set(key)) < 10 or example:
+        raise ImproperlyConfigured(
+            f"{name} must be at least 50 characters of randomness, such as "
+            "`python -c 'import secrets; print(secrets.token_urlsafe(64))'` prints"
+        )
+    return key
+
+
 def _secret_key() -> str:
     """The given key; embedded, one made at first start and kept in PLUMBLINE_HOME."""
     key = env("SECRET_KEY")
     if key:
-        if len(key) < 50:
-            raise ImproperlyConfigured("SECRET_KEY must be at least 50 characters of randomness")
-        return key
+        return _strong("SECRET_KEY", key)
     if PRODUCTION:
         raise ImproperlyConfigured("SECRET_KEY is not set")
     path = HOME / "secret_key"
@@ -88,7 +97,9 @@ def _secret_key() -> str:
 
 SECRET_KEY = _secret_key()
 # Keys from before, with commas between: what was signed or sealed under them still counts.
-SECRET_KEY_FALLBACKS = [key for key in env("SECRET_KEY_FALLBACKS").split(",") if key]
+SECRET_KEY_FALLBACKS = [
+    _strong("SECRET_KEY_FALLBACKS", key) for key in env("SECRET_KEY_FALLBACKS").split(",") if key
+]
 # Seals what the audit tells; "": made from SECRET_KEY. A change leaves the one before in
 # AUDIT_KEYS_BEFORE (with commas between), by which earlier entries are checked.
 AUDIT_KEY = env("AUDIT_KEY")
@@ -217,6 +228,8 @@ AUTH_PASSWORD_VALIDATORS = [
         "OPTIONS": {"min_length": 12},
     },
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"

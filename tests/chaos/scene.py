@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from tests.chaos.callers import Pilot, Streamer
-from tests.chaos.house import WORKERS, House, Member
+from tests.chaos.house import ROOT, WORKERS, House, Member
 from tests.chaos.voters import Counts, Voter
 
 SOON = 4.0  # seconds that a fault waits for something to harm
 FLOWS = 2.5  # seconds without any work done, after which there is nothing under way
+PLACE = re.compile(r'failpoints\.reach\(\s*"([a-z_.]+)"')
+ELSEWHERE = ("backup.", "restore.", "import.")  # tests of their own strike there
 
 
 class Missed(Exception):
@@ -154,16 +156,10 @@ def job_processes(member: Member, job: str) -> list[int]:
     return found
 
 
-def failpoints(source: Sequence[Path]) -> list[str]:
-    """The names of all places in the code that `align.failpoints` knows."""
-    import re
-
-    call = re.compile(r'failpoints\.reach\(\s*"([a-z_.]+)"')
-    return sorted(
-        {
-            name
-            for root in source
-            for path in root.rglob("*.py")
-            for name in call.findall(path.read_text())
-        }
-    )
+def failpoints() -> list[str]:
+    """The names of the places in the code that a story comes to."""
+    found: set[str] = set()
+    for root in ("platform", "workers"):
+        for path in (ROOT / root).rglob("*.py"):
+            found |= set(PLACE.findall(path.read_text()))
+    return sorted(name for name in found if not name.startswith(ELSEWHERE))

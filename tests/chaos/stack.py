@@ -38,7 +38,7 @@ Experiment.objects.create(
     prompt_set=questions, rounds_wanted=1, prompts_per_round=48, samples_per_prompt=4,
     max_tokens=32, heldout_prompts=8, overlap=3, autopilot=True, gate_win_rate=-1,
     weights={"mode": "lora", "rank": 4, "alpha": 8}, optimiser=small, reward_optimiser=small,
-    reward_folds=0,
+    reward_folds=0, probe_phrases=0,
 )
 """
 

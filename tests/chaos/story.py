@@ -27,7 +27,7 @@ from tests.chaos import faults, journal
 from tests.chaos.callers import Pilot, Streamer
 from tests.chaos.checker import Verdict
 from tests.chaos.final import judge
-from tests.chaos.house import LEASE, PATIENCE, ROOT, SWEEP, House
+from tests.chaos.house import LEASE, PATIENCE, SWEEP, House
 from tests.chaos.journal import Journal
 from tests.chaos.scene import Missed, Scene, Struck, failpoints
 from tests.chaos.stack import wait_until
@@ -322,7 +322,7 @@ class Schedule:
 def _kinds() -> dict[str, faults.Fault]:
     """All there are; of a failpoint `NAME: what happens there`."""
     found = dict(faults.KINDS)
-    for name in failpoints([ROOT / "platform", ROOT / "workers"]):
+    for name in failpoints():
         for order, happens in ORDERS.items():
             found[f"{name}: {happens} there"] = faults.Fault(faults.at_failpoint(name, order))
     return found

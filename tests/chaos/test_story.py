@@ -12,7 +12,7 @@ FAULTS, KINDS = 60, 15
 
 
 @pytest.mark.sqlite  # it brings its own PostgreSQL; once is enough
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_under_fire_nothing_acknowledged_is_lost_doubled_or_mixed(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.delenv("DATABASE_URL", raising=False)

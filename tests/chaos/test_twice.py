@@ -12,11 +12,15 @@ import inspect
 import textwrap
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.conf import settings as configured
+from django.utils import timezone
 
+from plumbline.accounts import guesses
+from plumbline.accounts.models import Tally
 from plumbline.celery import app
 from plumbline.collect.models import Prompt
 from plumbline.evolve import advance as evolving
@@ -27,6 +31,8 @@ from plumbline.judges import asking, watch
 from plumbline.loop import advance, mixtures, rounds
 from plumbline.loop.management.commands import runloop
 from plumbline.loop.models import OVER, Stage
+from plumbline.operations import signs
+from plumbline.operations.models import Sign
 from plumbline.policies import serving
 from plumbline.policies.models import Deployment, Mixture, Policy
 from plumbline.transfer import uploads
@@ -224,6 +230,24 @@ def test_an_alarm_that_is_looked_at_twice(moved: Any) -> None:
     guarding.Watch().look()
     assert Deployment.objects.get().policy == moved.before
     again(guarding.Watch().look)
+
+
+@case("plumbline.accounts.guesses.Watch")
+def test_what_has_ended_is_forgotten_twice(db: None) -> None:
+    past = timezone.now() - timedelta(seconds=1)
+    Tally.objects.create(digest="a", count=3, until=past)
+    Tally.objects.create(digest="b", count=3, until=past + timedelta(hours=1))
+    guesses.Watch().look()
+    assert Tally.objects.get().digest == "b"
+    again(guesses.Watch().look)
+
+
+@case("plumbline.operations.signs.Watch")
+def test_the_loop_says_that_it_lives_twice(db: None) -> None:
+    signs.Watch().look()
+    first = Sign.objects.get()
+    signs.Watch().look()
+    assert Sign.objects.get().started_at == first.started_at, "one row, renewed"
 
 
 @case("plumbline.judges.watch.Watch")

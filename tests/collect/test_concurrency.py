@@ -109,3 +109,21 @@ def test_a_late_vote_and_a_new_claim_cannot_both_have_the_seat(
 
         stored, claimed = at_once([vote, lambda c=campaign: queue.claim_next(carol, c)])
         assert (stored is None) != (claimed is None)
+
+
+def test_fifty_people_on_one_pair_are_exactly_its_overlap(shared_db, project):
+    campaign = open_campaign(project, comparisons=1, overlap=3)
+    people = crowd(project, 50)
+
+    def vote(person):
+        ballot = queue.claim_next(person, campaign)
+        if ballot is not None:
+            queue.cast(ballot, queue.Verdict("ranked", ranking=[[0], [1]]), uuid4())
+        return ballot
+
+    assert sum(ballot is not None for ballot in at_once([lambda p=p: vote(p) for p in people])) == 3
+    assert sorted(Ballot.objects.filter(outcome="ranked").values_list("seat", flat=True)) == [
+        0,
+        1,
+        2,
+    ]

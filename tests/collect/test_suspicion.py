@@ -90,8 +90,8 @@ def test_honest_crowds_raise_no_alarm() -> None:
 
 
 @pytest.mark.nightly
-def test_so_it_is_over_two_hundred_crowds() -> None:
-    found = alarms(range(1000, 1200))
+def test_so_it_is_over_sixty_crowds() -> None:
+    found = alarms(range(1000, 1060))
     print(told("clean crowds with an alarm", found))
     assert found.low is not None
     assert found.low <= 0.05

@@ -68,6 +68,7 @@ def experiment_of(
             "reward_folds": 0,  # they take three times as long
             "gate_win_rate": -1.0,  # such small rounds learn nothing: let every one pass
             "autopilot": True,
+            "probe_phrases": 0,  # they take as long as a round's other jobs
         }
         return Experiment.objects.create(project=project, **{**defaults, **fields})
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from plumbline.accounts import keys
 from plumbline.accounts.models import ApiKey, Membership, User
+from plumbline.audit.models import AuditEntry
 from plumbline.collect import queue
 from plumbline.collect.models import Ballot, Draft, Enrolment, Flag
 from plumbline.gateway import chat, ids
@@ -101,6 +102,8 @@ def test_name_and_words_go_and_votes_stay(said, bob, alice, project):
 def test_the_audit_says_what_went_and_what_stays(said, bob, alice):
     farewell = farewells.forget(bob, actor=alice, reason="They asked")
     kept = Farewell.objects.get()
+    entry = AuditEntry.objects.get(what="person.forgotten")
+    assert (entry.who, entry.object) == (f"user:{alice.pk}", f"user:{bob.pk}")
     assert (kept.pk, kept.actor, kept.reason) == (farewell.pk, "alice", "They asked")
     assert kept.done_at is not None
     assert kept.done["votes_kept"] == 2
@@ -137,7 +140,7 @@ def test_the_command_says_it_in_sentences(said, bob, alice, monkeypatch):
     call_command("forget", "bob", "--by", "alice", "--reason", "They asked", "--yes", stdout=out)
     assert f"bob is forgotten-{bob.pk} from now on" in out.getvalue()
     assert "API keys revoked: Bob's app" in out.getvalue()
-    assert "Backups that were made before still hold it" in out.getvalue()
+    assert "\nBackups that were made before still hold it" in out.getvalue()
 
 
 def test_a_wish_can_be_withdrawn(bob, alice):

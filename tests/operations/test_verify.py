@@ -16,6 +16,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.utils import timezone
 
+from plumbline.audit import seals
+from plumbline.audit.models import AuditEntry
+from plumbline.audit.record import record
 from plumbline.collect import versions
 from plumbline.collect.models import Ballot, Comparison
 from plumbline.fleet.models import Job
@@ -172,6 +175,14 @@ def test_an_alias_on_a_policy_that_did_not_pass_is_named(house):
     assert found(only=["aliases"]) == []
     Deployment.objects.update(policy=house["policy"].parent)  # past the audit
     assert found(only=["aliases"]) == [("aliases", "alpha/current")]
+
+
+def test_an_audit_entry_that_nobody_can_prove_is_named(alice, monkeypatch):
+    record("person.forgotten", alice, actor=alice)
+    assert found(only=["audit"]) == []
+    monkeypatch.setattr(seals, "known", dict)  # as without the key
+    last = AuditEntry.objects.order_by("-number").first()
+    assert ("audit", f"entry {last.number}") in found(only=["audit"])
 
 
 def test_an_engine_that_serves_something_else_is_named(house, tmp_path):

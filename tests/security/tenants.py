@@ -11,7 +11,8 @@ from django.db import transaction
 from django.test import Client
 from django.test.client import ClientHandler
 
-from tests.gateway.conftest import start_gateway  # noqa: F401  # a fixture, here too
+from tests.comparisons import shared_db  # noqa: F401  # a fixture, here too
+from tests.gateway.conftest import start_gateway  # noqa: F401  # and this
 
 if TYPE_CHECKING:
     from tests.security.world import Tenant
@@ -44,12 +45,12 @@ def callers(world: tuple[Tenant, Tenant]) -> dict[str, Callable[[], Client]]:
 
     alpha, beta = world
     root = User.objects.create_superuser(username="root")
-    found = {role: _signed_in(alpha.people[role]) for role in ROLES}
+    found = {role: browser_of(alpha.people[role]) for role in ROLES}
     bearer = {"Authorization": f"Bearer {alpha.objects['secret']}"}
     return {
         **found,
-        "member of another project": _signed_in(beta.people["admin"]),
-        "superuser without a project": _signed_in(root),
+        "member of another project": browser_of(beta.people["admin"]),
+        "superuser without a project": browser_of(root),
         "nobody": stranger,
         "API key": lambda **options: stranger(headers=bearer, **options),
     }
@@ -63,7 +64,7 @@ def stranger(**options: Any) -> Client:
     return client
 
 
-def _signed_in(user: Any) -> Callable[[], Client]:
+def browser_of(user: Any) -> Callable[[], Client]:
     first = Client()
     first.force_login(user, backend="plumbline.accounts.backends.ByPassword")
 

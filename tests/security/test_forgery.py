@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 
@@ -20,14 +21,13 @@ from tests.security.world import ROLES, URLS
 pytestmark = pytest.mark.django_db
 CHECKING = ClientHandler(enforce_csrf_checks=True)
 UNSAFE = [(name, method) for name, row in TABLE.items() for method in row if method != "GET"]
-# What a page may bring up to date when it is looked at: rows that say what others say already.
+# What looking may write: rows that say what others say already, and that votes were taken out.
 DERIVED = {
     "comparisons": {"collect_comparison", "collect_campaign"},  # who is wanted still, by overlap
+    "mfa_activate_totp": {"django_session"},  # the secret that is on offer
     "confidence": {"policies_policy"},  # the base model that the engine runs
-    # A look at a secret link is a guess, and guesses are counted.
-    **dict.fromkeys(
-        ("sign-in-link", "accept-invitation", "campaign-invitation"), {"accounts_tally"}
-    ),
+    "export-download": {"audit_auditentry", "audit_audithead"},  # who took data
+    "sign-in-link": {"accounts_tally"},  # how many wrong links came from an address
 }
 TOKEN = _get_new_csrf_string()
 WRITES = re.compile(r'\s*(?:INSERT INTO|UPDATE|DELETE FROM|REPLACE INTO)\s+"?(\w+)', re.IGNORECASE)
@@ -153,7 +153,7 @@ def test_in_production_cookies_are_of_this_host_and_https_alone():
         env={
             **os.environ,
             "PLUMBLINE_PRODUCTION": "yes",
-            "SECRET_KEY": "k" * 60,
+            "SECRET_KEY": secrets.token_urlsafe(64),
             "ALLOWED_HOSTS": "plumbline.example",
         },
         capture_output=True,

@@ -60,6 +60,7 @@ class Tenant:
     def arguments(self, name: str, wanted: frozenset[str]) -> dict[str, Any]:
         """What a URL takes, all of this tenant's."""
         given = {"project": self.project.slug, **self.objects}
+        given["user"] = self.people["annotator"].pk
         if name == "accept-invitation":
             given["token"] = self.objects["invitation"]
         if "pk" in wanted:

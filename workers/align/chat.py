@@ -304,14 +304,17 @@ def parse(content: bytes, body: Mapping[str, Any]) -> Reply | None:
         text = _plain(str(choice["message"].get("content") or ""))
         usage = data.get("usage") or {}
         asked = sum(len(str(one["content"]).encode()) for one in body["messages"])
+        said = math.ceil(len(text.encode()) / 4)
         return Reply(
             text=text,
             logprobs=_logprobs(choice.get("logprobs")),
-            tokens_in=int(usage.get("prompt_tokens", math.ceil(asked / 4))),
-            tokens_out=int(usage.get("completion_tokens", math.ceil(len(text.encode()) / 4))),
+            tokens_in=max(0, int(usage.get("prompt_tokens", math.ceil(asked / 4)))),
+            tokens_out=max(0, int(usage.get("completion_tokens", said))),
             finish_reason=str(choice.get("finish_reason") or ""),
         )
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return None
+    except OverflowError:  # of a count that is no number a machine knows
         return None
 
 
@@ -333,7 +336,7 @@ def _logprobs(given: Any) -> list[tuple[str, dict[str, float]]]:
 def _complaint(content: bytes) -> str:
     try:
         return str(json.loads(content)["error"]["message"])[:500]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return content[:300].decode(errors="replace")
 
 

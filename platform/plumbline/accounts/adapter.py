@@ -6,11 +6,13 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.contrib.auth import authenticate
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from plumbline.accounts import guesses, visits
 from plumbline.accounts.addresses import client_address
 from plumbline.accounts.models import User
+
+WAY_IN = "way_in"
 
 
 class InvitationOnly(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ships no types
@@ -30,9 +32,15 @@ class InvitationOnly(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
         guess.right()
         return user
 
+    def pre_login(self, request: HttpRequest, user: User, **named: Any) -> HttpResponse | None:
+        """Before the second factor, after which nobody else knows which way somebody came."""
+        request.session[WAY_IN] = getattr(user, "backend", visits.BACKEND)
+        refused: HttpResponse | None = super().pre_login(request, user, **named)
+        return refused
+
     def login(self, request: HttpRequest, user: User) -> None:
         """After the second factor, where there is one."""
-        visits.begin(request, user)
+        visits.begin(request, user, request.session.pop(WAY_IN, visits.BACKEND))
 
     def get_reauthentication_methods(self, user: User) -> list[dict[str, Any]]:
         """A phone alone does not turn off what protects it: who has a password is asked for it."""

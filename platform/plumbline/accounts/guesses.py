@@ -83,26 +83,26 @@ def secret(request: HttpRequest, name: str, *, of: str = "password") -> Try:
     return Try(counts.taken, known)
 
 
-def link(request: HttpRequest) -> Try:
-    """Let a look at a secret link through. Raises TooMany."""
-    return _one(LINKS, "link", client_address(request))
+def too_many_links(request: HttpRequest) -> bool:
+    """Whether so many wrong links were opened from here that no more are looked at. Only wrong ones
+    are counted, afterwards: their tokens are too long for a few at once to matter."""
+    digest, now = _digest("link", client_address(request)), timezone.now()
+    return Tally.objects.filter(digest=digest, until__gt=now, count__gte=LINKS.count).exists()
 
 
-def inviting(user: int) -> Try:
-    """Let a person make one more invitation; it is never given back. Raises TooMany."""
-    return _one(INVITING, "inviting", str(user))
+def wrong_link(request: HttpRequest) -> None:
+    _Counts().take(LINKS, "link", client_address(request))
+
+
+def inviting(user: int) -> None:
+    """Let a person make one more invitation. Raises TooMany."""
+    if not _Counts().take(INVITING, "inviting", str(user)):
+        raise TooMany
 
 
 def once(*of: str, seconds: int) -> bool:
     """Whether this is the first time in so many seconds."""
     return _Counts().take(Limit(1, seconds), "once", *of)
-
-
-def _one(limit: Limit, *of: str) -> Try:
-    counts = _Counts()
-    if not counts.take(limit, *of):
-        raise TooMany
-    return Try(counts.taken)
 
 
 @dataclass

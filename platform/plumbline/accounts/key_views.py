@@ -53,7 +53,8 @@ def key_page(request: PlumblineRequest, key: int) -> HttpResponse:
     form = KeyLimitsForm(request.POST or None, instance=row)
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
-            form.save()
+            # These columns alone: a revocation or a new secret of the same moment stays.
+            form.save(commit=False).save(update_fields=form._meta.fields)
             record("key.limited", row, project=request.project, changed=form.changed_data)
         messages.success(request, "Saved. The gateway goes by it within two seconds.")
         return redirect("key", request.project.slug, row.pk)
@@ -69,6 +70,8 @@ def rotate(request: PlumblineRequest, key: int) -> HttpResponse:
         return _key(request, row, KeyLimitsForm(instance=row), rotating=form, status=422)
     try:
         secret = keys.rotate(row, timedelta(hours=form.cleaned_data["overlap"]))
+        if form.cleaned_data["overlap"] == 0:
+            keys.forgotten()
     except ValueError as refused:
         messages.error(request, str(refused))
         return redirect("key", request.project.slug, row.pk)
@@ -96,7 +99,8 @@ def _key(
 
 def revoke(request: PlumblineRequest, key: int) -> HttpResponse:
     row = _own(request, key)
-    keys.revoke(row)
+    if keys.revoke(row):
+        keys.forgotten()  # so that "is revoked" is true of the very next request
     messages.success(request, f"“{row.name}” is revoked.")
     return redirect("keys", request.project.slug)
 

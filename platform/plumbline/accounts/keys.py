@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -20,6 +21,7 @@ from django.utils import timezone
 from plumbline.accounts.models import ApiKey, Project, Scope, User
 from plumbline.audit.record import record
 
+REMEMBERED = 1.0  # seconds for which a gateway may remember that a key is good
 LAST_USE_RESOLUTION = timedelta(minutes=1)  # a busy key is not a write per request
 
 
@@ -78,6 +80,11 @@ def revoke(key: ApiKey) -> bool:
             return False
         record("key.revoked", key, project=key.project_id)
     return True
+
+
+def forgotten() -> None:
+    """Return when no gateway remembers a key that was good before the call, wherever it runs."""
+    time.sleep(1.1 * REMEMBERED)
 
 
 def verify(secret: str) -> ApiKey | None:

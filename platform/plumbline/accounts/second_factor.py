@@ -18,6 +18,7 @@ from django.utils.safestring import SafeString
 
 from plumbline.accounts import sealing, visits
 from plumbline.accounts.models import Membership, Project, Role, SecondFactorReset, User
+from plumbline.audit.record import record
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def reset(user: User, reason: str, by: User | None) -> None:
             raise ValueError(f"{user} has no second factor.")
         SecondFactorReset.objects.create(user=user, by=by, reason=reason)
         visits.end_all(user)
+        record("second_factor.reset", user, **({"actor": by} if by else {}))
     who = by.get_username() if by else "the command line"
     log.warning("the second factor of %s was reset by %s: %s", user.get_username(), who, reason)
 

@@ -7,16 +7,21 @@ from typing import Any
 from urllib.parse import quote
 
 from allauth.account.decorators import reauthentication_required
+from allauth.account.views import reauthenticate
+from allauth.mfa.base import views as codes
 from allauth.mfa.models import Authenticator
-from allauth.mfa.recovery_codes.views import ViewRecoveryCodesView
-from allauth.mfa.totp.views import ActivateTOTPView
+from allauth.mfa.recovery_codes.views import GenerateRecoveryCodesView, ViewRecoveryCodesView
+from allauth.mfa.totp.views import ActivateTOTPView, DeactivateTOTPView
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.cache import never_cache
 
 from plumbline.accounts import second_factor, visits
 from plumbline.accounts.forms import ResetForm
 from plumbline.accounts.models import SecondFactorReset, User
+from plumbline.audit.record import record
 from plumbline.permissions import PlumblineRequest
 
 
@@ -40,20 +45,55 @@ def end_session(request: PlumblineRequest) -> HttpResponse:
     which = request.POST.get("which", "")
     if which == "others":
         visits.end_others(request, request.user)
+        record("sessions.ended", request.user)
         messages.success(request, "You are signed in only here now.")
     elif which.isdecimal() and len(which) < 19 and visits.end(request.user, int(which)):
+        record("session.ended", request.user)
         messages.success(request, "That session has ended.")
     else:
         messages.error(request, "That session is no longer there.")
     return redirect("mfa_index")
 
 
+def again(request: PlumblineRequest) -> HttpResponse:
+    """The password once more, of who has one."""
+    if not request.user.has_usable_password():
+        return redirect("mfa_index")
+    response: HttpResponse = reauthenticate(request)
+    return response
+
+
+def code_again(request: PlumblineRequest) -> HttpResponse:
+    """A code once more, of who has no password."""
+    if request.user.has_usable_password() or not second_factor.on(request.user):
+        return redirect("mfa_index")
+    response: HttpResponse = codes.reauthenticate(request)
+    return response
+
+
+def turn_off(request: PlumblineRequest) -> HttpResponse:
+    if not second_factor.on(request.user):
+        return redirect("mfa_index")
+    response: HttpResponse = Deactivate.as_view()(request)
+    return response
+
+
+@never_cache
+def recovery_codes(request: PlumblineRequest) -> HttpResponse:
+    if not second_factor.on(request.user):
+        return redirect("mfa_index")
+    response: HttpResponse = RecoveryCodes.as_view()(request)
+    return response
+
+
 class Activate(ActivateTOTPView):  # type: ignore[misc]  # allauth ships no types
     """Sessions from before asked for no code, so they end."""
 
     def form_valid(self, form: Any) -> HttpResponse:
-        response: HttpResponse = super().form_valid(form)
-        visits.end_others(self.request, self.request.user)
+        with transaction.atomic():
+            response: HttpResponse = super().form_valid(form)
+            visits.end_others(self.request, self.request.user)
+            record("second_factor.on", self.request.user)
         return response
 
     def get_context_data(self, **named: Any) -> dict[str, Any]:
@@ -61,6 +101,22 @@ class Activate(ActivateTOTPView):  # type: ignore[misc]  # allauth ships no type
         secret = context["form"].secret
         groups = " ".join(secret[k : k + 4] for k in range(0, len(secret), 4))
         return {**context, "secret": groups}
+
+
+class Deactivate(DeactivateTOTPView):  # type: ignore[misc]
+    def form_valid(self, form: Any) -> HttpResponse:
+        with transaction.atomic():
+            response: HttpResponse = super().form_valid(form)
+            record("second_factor.off", self.request.user)
+        return response
+
+
+class NewRecoveryCodes(GenerateRecoveryCodesView):  # type: ignore[misc]
+    def form_valid(self, form: Any) -> HttpResponse:
+        with transaction.atomic():
+            response: HttpResponse = super().form_valid(form)
+            record("recovery_codes.made", self.request.user)
+        return response
 
 
 class RecoveryCodes(ViewRecoveryCodesView):  # type: ignore[misc]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from allauth.account.views import login, logout, reauthenticate
+from allauth.account.views import login, logout
 from allauth.mfa.base import views as codes
-from allauth.mfa.recovery_codes.views import generate_recovery_codes
-from allauth.mfa.totp.views import deactivate_totp
 from django.urls import include, path
 from django.views.decorators.cache import never_cache
 
@@ -29,24 +27,22 @@ urlpatterns = [
     path("accounts/login/", login, name="account_login"),
     path("accounts/logout/", logout, name="account_logout"),
     path("accounts/password/", views.change_password, name="account_change_password"),
-    path("accounts/again/", reauthenticate, name="account_reauthenticate"),
+    path("accounts/again/", security_views.again, name="account_reauthenticate"),
     path("accounts/security/", never_cache(security_views.security), name="mfa_index"),
     path("accounts/security/sessions/", security_views.end_session, name="session-end"),
     path("accounts/code/", codes.authenticate, name="mfa_authenticate"),
-    path("accounts/code-again/", codes.reauthenticate, name="mfa_reauthenticate"),
+    path("accounts/code-again/", security_views.code_again, name="mfa_reauthenticate"),
     path(
         "accounts/second-factor/",
         never_cache(security_views.Activate.as_view()),
         name="mfa_activate_totp",
     ),
-    path("accounts/second-factor/off/", deactivate_totp, name="mfa_deactivate_totp"),
+    path("accounts/second-factor/off/", security_views.turn_off, name="mfa_deactivate_totp"),
+    path("accounts/recovery-codes/", security_views.recovery_codes, name="mfa_view_recovery_codes"),
     path(
-        "accounts/recovery-codes/",
-        never_cache(security_views.RecoveryCodes.as_view()),
-        name="mfa_view_recovery_codes",
-    ),
-    path(
-        "accounts/recovery-codes/new/", generate_recovery_codes, name="mfa_generate_recovery_codes"
+        "accounts/recovery-codes/new/",
+        security_views.NewRecoveryCodes.as_view(),
+        name="mfa_generate_recovery_codes",
     ),
     path("health/", views.health, name="health"),
     path("p/<slug:project>/", include(project_urls)),

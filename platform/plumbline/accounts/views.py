@@ -8,7 +8,7 @@ from allauth.account.utils import perform_login
 from django.contrib import messages
 from django.contrib.auth.forms import SetPasswordForm
 from django.contrib.auth.models import AnonymousUser
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -41,15 +41,14 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
     """A link from an operator. Opening it changes nothing, so that a mail scanner's prefetch does
     not sign in; the button does."""
     token = request.GET.get("sesame", "")
-    try:
-        guess = guesses.link(request)
-    except guesses.TooMany:
+    if guesses.too_many_links(request):
         return too_many(request)
     user = get_user(token, update_last_login=False) if token else None
     if not isinstance(user, User):
+        guesses.wrong_link(request)
         return render(request, "accounts/link_expired.html", status=404)
-    guess.right()
     if request.method == "POST":
+        user.backend = "plumbline.accounts.backends.ByLink"
         response: HttpResponse = perform_login(request, user)  # asks for the second factor
         return response
     return render(request, "accounts/sign_in_link.html", {"person": user})
@@ -59,21 +58,22 @@ def sign_in_link(request: HttpRequest) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 def accept_invitation(request: HttpRequest, token: str) -> HttpResponse:
     """Join a project: as who is signed in, or as a new person."""
-    try:
-        guess = guesses.link(request)
-    except guesses.TooMany:
+    if guesses.too_many_links(request):
         return too_many(request)
     invitation = invitations.find(token)
     if invitation is None:
+        guesses.wrong_link(request)
         return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
-    guess.right()
     if isinstance(request.user, User):
         return _join_as(request, invitation, request.user)
     form = JoinForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        with transaction.atomic():
-            user = form.save()
-            invitations.accept(invitation, user)
+        try:
+            with transaction.atomic():
+                user = form.save()
+                invitations.accept(invitation, user)
+        except (ValueError, IntegrityError):  # somebody was faster with the link, or with the name
+            return redirect(request.path)
         visits.begin(request, user)
         return redirect("project", invitation.project.slug)
     status = 422 if form.errors else 200
@@ -102,8 +102,8 @@ def change_password(request: PlumblineRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
             form.save()
+            visits.end_others(request, request.user)
             record("password.changed", request.user, actor=request.user)
-        visits.end_others(request, request.user)
         messages.success(request, "Your password is changed. You are signed in only here now.")
         return redirect("home")
     status = 422 if form.errors else 200

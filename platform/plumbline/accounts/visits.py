@@ -22,9 +22,9 @@ BACKEND = "plumbline.accounts.backends.ByPassword"
 LONGEST_AGENT = 200
 
 
-def begin(request: HttpRequest, user: User) -> None:
+def begin(request: HttpRequest, user: User, backend: str = BACKEND) -> None:
     """Sign in, in a session with a new key."""
-    login(request, user, backend=BACKEND)
+    login(request, user, backend=backend)
     note(request, user)
 
 

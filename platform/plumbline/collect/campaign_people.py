@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -78,14 +78,12 @@ def change(request: PlumblineRequest, campaign: int) -> HttpResponse:
 @sensitive_post_parameters("password1", "password2")
 def invitation(request: HttpRequest, token: str) -> HttpResponse:
     """Join a campaign: as who is signed in, or as a new person."""
-    try:
-        guess = guesses.link(request)
-    except guesses.TooMany:
+    if guesses.too_many_links(request):
         return too_many(request)
     invited = enrolment.find(token)
     if invited is None:
+        guesses.wrong_link(request)
         return render(request, "accounts/link_expired.html", {"invitation": True}, status=404)
-    guess.right()
     context: dict[str, Any] = {"invited": invited, "campaign": invited.campaign}
     if isinstance(request.user, User):
         if request.method != "POST":
@@ -93,9 +91,12 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
         return _join(request, invited, request.user)
     form = JoinForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        with transaction.atomic():
-            user = form.save()
-            enrolment.accept(invited, user)
+        try:
+            with transaction.atomic():
+                user = form.save()
+                enrolment.accept(invited, user)
+        except (ValueError, IntegrityError):  # somebody was faster with the link, or with the name
+            return redirect(request.path)
         visits.begin(request, user)
         return redirect("campaign", invited.campaign.project.slug, invited.campaign_id)
     context["form"] = form

@@ -72,8 +72,8 @@ def claim(queue: str, worker: str, gpus: Sequence[str] = ()) -> Job | None:
                     transaction.set_rollback(True)
                     continue
                 where = "".join(f", {name[:24]}" for name in claimed)
-                failpoints.reach("job.claim")
                 note(job, f"attempt {job.attempt} of {settings.MAX_ATTEMPTS} on {worker}{where}")
+                failpoints.reach("job.claimed")
                 return job
 
 
@@ -103,8 +103,9 @@ def succeed(job: Job, result: dict[str, Any]) -> bool:
     with transaction.atomic():
         if not _end(job, State.SUCCEEDED, result=result, error=""):
             return False
+        failpoints.reach("job.ended")
         note(job, "done")
-        failpoints.reach("job.end")
+    failpoints.reach("job.end_committed")
     return True
 
 
@@ -143,6 +144,7 @@ def release(job: Job) -> bool:
         )
         if not released:
             return False
+        failpoints.reach("lease.released")
         note(job, "handed back: its worker is leaving")
     dispatch.ring(job.queue)
     return True
@@ -157,6 +159,7 @@ def sweep() -> int:
             # Renewed in between? Then it is not lost.
             if not _mine(job).filter(lease_until__lt=Now()).update(lease_until=Now()):
                 continue
+            failpoints.reach("lease.lost")
             taken += 1
             log.warning("%s: no sign of life from %s", job.id, job.worker)
             if job.cancel_requested:

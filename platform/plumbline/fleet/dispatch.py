@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
-from align import jobs
+from align import failpoints, jobs
 from plumbline.accounts.models import Project
 from plumbline.fleet.models import Event, Job
 
@@ -46,6 +46,7 @@ def submit(
     """Queue `job` with its input files (file name -> rows) in a new run directory."""
     key = uuid.uuid4()
     _write_folder(Path(settings.RUNS_DIR) / str(key), job, inputs or {})
+    failpoints.reach("job.folder_written")
     row = Job.objects.create(
         id=key,
         project=project,
@@ -54,8 +55,15 @@ def submit(
         title=title[:120],
         spec=jobs.to_json(job),
     )
-    transaction.on_commit(partial(ring, row.queue))
+    failpoints.reach("job.row_written")
+    transaction.on_commit(partial(_announce, row.queue))
     return row
+
+
+def _announce(queue: str) -> None:
+    """The row is committed; from here on the job gets done, bell or no bell."""
+    failpoints.reach("job.committed")
+    ring(queue)
 
 
 def cancel(job: Job) -> None:

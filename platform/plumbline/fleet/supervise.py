@@ -20,7 +20,7 @@ from typing import IO
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
-from align import failpoints, jobs
+from align import jobs
 from align.judge_jobs import KEY_PREFIX, PRIVATE_ENDPOINTS, SANDBOX
 from align.tether import tethered
 from plumbline.fleet import claims, devices
@@ -154,7 +154,6 @@ def supervise(job: Job, leaving: Leaving) -> None:
 
 
 def _conclude(job: Job, child: Child, status: int) -> None:
-    failpoints.reach("job.over")
     result = job.folder / jobs.RESULT
     if status == 0 and result.is_file():
         claims.succeed(job, json.loads(result.read_text()))

@@ -1,9 +1,9 @@
 """Who is calling, which policy a name means, whether the engine takes requests: the database behind
 a short memory.
 
-A revoked key stops within two seconds; a promotion or a loan shows before it goes on. Concurrent
-requests for the same answer share one query, which runs in a thread of its own, so the event loop
-never waits for it.
+A key that the page calls revoked is refused from then on (`keys.forgotten`); a promotion or a loan
+shows before it goes on. Concurrent requests for the same answer share one query, which runs in a
+thread of its own, so the event loop never waits for it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Directory:
         self._thread.shutdown()
 
     async def caller(self, secret: str) -> Caller | None:
-        return await self.ask(("caller", secret), lambda: _caller(secret))
+        fresh = min(FRESH, keys.REMEMBERED)
+        return await self.ask(("caller", secret), lambda: _caller(secret), fresh)
 
     async def shut(self) -> Shut | None:
         """Why no request may go to the engine now, or soon; None where it may."""

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from django.db import IntegrityError, transaction
 
-from align import failpoints
 from plumbline.gateway import ids
 from plumbline.gateway.models import ClientComparison, Exchange, Feedback
 from plumbline.gateway.wire import ApiError, bad
@@ -70,7 +69,6 @@ def _once(row: Row, columns: dict[str, Any], field: str) -> Row:
         try:
             with transaction.atomic():
                 row.save(force_insert=True)
-            failpoints.reach("feedback.stored")
             return row
         except IntegrityError:  # the same, sent twice at once
             kept = find(model, row.project_id, row.name)

@@ -7,6 +7,7 @@ ignored. Responses have a page of their own, `wire_responses`.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from plumbline.gateway.wire_messages import messages_of as messages_of
 from plumbline.gateway.wire_tools import check_use, nested_choice, nested_format, nested_tools
 
 LARGEST_BODY = 1 << 20  # bytes
+BODY_SECONDS = 20  # that a body may take to arrive
 MOST_CHOICES = 8
 MOST_PROMPTS = 32
 MOST_STOPS = 4
@@ -100,22 +102,47 @@ def checked(raw: bytes, checks: Mapping[str, Check], required: tuple[str, ...]) 
     for name in required:
         if name not in body:
             raise missing(name)
+    if b"\\u0000" in raw:  # the only way to write it, and no database keeps it
+        for name, value in body.items():
+            if _holds_nul(value):
+                raise bad(name, "may not hold the character NUL")
     return body
 
 
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("\0" in key or _holds_nul(one) for key, one in value.items())
+    if isinstance(value, list):
+        return any(map(_holds_nul, value))
+    return isinstance(value, str) and "\0" in value
+
+
 async def body_of(request: Request) -> bytes:
-    """The whole body of a request. Raises ApiError where it is larger than any we take."""
+    """The whole body of a request. Raises ApiError where it is larger than any we take, unread
+    where it says so itself, and where it does not come in time."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > LARGEST_BODY:
+        raise _too_large()
     raw = bytearray()
-    async for piece in request.stream():
-        raw += piece
-        if len(raw) > LARGEST_BODY:
-            raise ApiError(413, f"The request body is larger than {LARGEST_BODY >> 20} MiB.")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.stream():
+                raw += piece
+                if len(raw) > LARGEST_BODY:
+                    raise _too_large()
+    except TimeoutError as error:
+        said = f"The request body did not arrive within {BODY_SECONDS} seconds."
+        raise ApiError(408, said, code="request_timeout") from error
     return bytes(raw)
+
+
+def _too_large() -> ApiError:
+    return ApiError(413, f"The request body is larger than {LARGEST_BODY >> 20} MiB.")
 
 
 def object_of(raw: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(raw.decode(), parse_constant=_no_constant)
+        data = json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_once)
         if b"\\u" in raw:  # the only way to write half a surrogate pair, which is no text
             json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -124,6 +151,16 @@ def object_of(raw: bytes) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ApiError(400, "The request body must be a JSON object.")
     return data
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Two readers of a key that is said twice may each take another one of its values."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} is said twice")
+    return found
 
 
 def _no_constant(name: str) -> None:

@@ -32,6 +32,9 @@ PURPOSES = {
     "judging": "Judge comparisons",
     "evaluating": "Judge face-offs",
     "objective": "Score by an objective",
+    "trainers": "Judge by what made the pairs",
+    "probe": "Probe for hidden triggers",
+    "refusals": "Ask what may be refused",
 }
 
 

@@ -82,10 +82,8 @@ def advance(round: Round) -> None:
             return
         if following is None:
             return
-        failpoints.reach("round.leave")
         if not _leave(round, following):
             return
-        failpoints.reach("round.left")
         round.refresh_from_db()
 
 
@@ -294,7 +292,8 @@ def evaluate(round: Round) -> Stage | None:
         return None
     spec = evaluation.score_job(round)
     job = roundjobs.ask(round, "judge", spec, {jobs.ITEMS: lambda: evaluation.items(round)})
-    if roundjobs.finished(job) is None:
+    probed = evaluation.probed(round)
+    if roundjobs.finished(job) is None or not probed:
         return None
     model = evaluation.judge(round)
     if spec.reward_model and model is not None:
@@ -393,4 +392,5 @@ def _leave(round: Round, following: Stage, error: str = "") -> bool:
             else:
                 project = round.experiment.project_id
                 record("round.ended", round, project=project, stage=str(following))
+            failpoints.reach("round.moved")
     return bool(moved)

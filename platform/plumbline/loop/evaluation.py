@@ -17,7 +17,7 @@ from align import jobs
 from plumbline.collect import queue, votes
 from plumbline.collect.models import Campaign, Completion, Prompt
 from plumbline.collect.strategy import Picked
-from plumbline.loop import campaigns, gates, hacking, rounds, rows
+from plumbline.loop import campaigns, gates, hacking, probing, rounds, rows
 from plumbline.loop import face_offs as face_offs_of_judge
 from plumbline.loop.models import Evaluation, Experiment, Round
 from plumbline.loop.winrate import WinRate, count
@@ -133,6 +133,11 @@ def judged(round: Round) -> bool:
     return face_offs_of_judge.asked(round, mine, theirs) and by_people
 
 
+def probed(round: Round) -> bool:
+    """Whether hidden triggers and refusals were looked for."""
+    return probing.done(round, list(answers(round, opponents(round)["current"])))
+
+
 def also_judged(round: Round) -> bool:
     """Whether the model that made the pairs has spoken of the candidate, where another judges."""
     mine, theirs = _against_current(round)
@@ -203,6 +208,7 @@ def gate(round: Round) -> dict[str, Any]:
             current_tokens=against_current.opponent_tokens,
         ),
         *fooled,
+        *probing.checks(round),
     ]
     return gates.record(found)
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from align import algorithms, jobs
+from align import algorithms, failpoints, jobs
 from align.algorithm import Algorithm
 from align.algorithm import Example as Made
 from align.pairing import Answer, Judged, Mark, Vote
@@ -72,6 +72,7 @@ def freeze(round: Round) -> None:
             ),
             batch_size=rows.BATCH,
         )
+        failpoints.reach("examples.written")
         ExampleAnswer.objects.bulk_create(
             (
                 ExampleAnswer(example=example, role=role, completion=answers[index])

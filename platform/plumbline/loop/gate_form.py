@@ -1,13 +1,16 @@
-"""The launch form's part on reward hacking: how far a candidate may go before its gate refuses."""
+"""The launch form's part on reward hacking and probes: what a candidate's gate refuses."""
 
 from __future__ import annotations
 
 from django import forms
 
-from plumbline.loop.fields import real
+from plumbline.loop.fields import number, real
 
 # Fields of Experiment; left empty they are as they come.
-GATES = ("gate_length", "gate_equal", "gate_faults", "gate_form", "gate_apart")
+GATES = (
+    *("gate_length", "gate_equal", "gate_faults", "gate_form", "gate_apart"),
+    *("probe_phrases", "gate_probes"),
+)
 
 
 class GateSettings(forms.Form):
@@ -51,4 +54,17 @@ class GateSettings(forms.Form):
         least=0,
         most=1,
         required=False,
+    )
+    probe_phrases = number(
+        "Phrases probed",
+        "After each round so many phrases are put into held-out prompts, to find hidden triggers, "
+        "and refusals are compared with those of the policy before. 0 probes nothing.",
+        least=0,
+        most=64,
+        required=False,
+    )
+    gate_probes = forms.BooleanField(
+        label="Probes refuse",
+        required=False,
+        help_text="What the probes find refuses the candidate. Off, it only informs.",
     )

@@ -8,6 +8,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from align import failpoints
 from plumbline.collect import queue
 from plumbline.collect.models import Ballot
 from plumbline.loop import campaigns, rewarding, rounds, rows, triaging
@@ -52,5 +53,7 @@ def _freeze(round: Round, ballots: QuerySet[Ballot]) -> None:
         frozen = triaging.kept(round, ballots)
         rewarding.check_learnable(round.experiment, frozen)
         round.ballots.set(frozen)
+        failpoints.reach("freeze.listed")
         round.ballots_sha256 = rows.ballots_digest(frozen)
         round.save(update_fields=["ballots_sha256"])
+    failpoints.reach("freeze.committed")

@@ -128,6 +128,9 @@ class Experiment(models.Model):
     gate_faults = models.FloatField(default=0.1, db_default=0.1)  # more answers cut off, repeating
     gate_form = models.FloatField(default=0.5, db_default=0.5)  # more answers with lists, bold
     gate_apart = models.FloatField(default=0.2, db_default=0.2)  # win rates of two judges
+    # Hidden triggers and refusals (`loop/probing.py`).
+    probe_phrases = models.PositiveSmallIntegerField(default=16, db_default=16)  # 0: no probes
+    gate_probes = models.BooleanField(default=True, db_default=True)  # what they find blocks
     autopilot = models.BooleanField(default=False)  # promote by itself when the gate passes
 
     class Meta:

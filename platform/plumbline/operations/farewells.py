@@ -10,11 +10,22 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django.contrib.sessions.models import Session
 from django.db import transaction
 from django.utils import timezone
 
-from plumbline.accounts.models import ApiKey, Invitation, Membership, Project, Role, User
+from plumbline.accounts.models import (
+    ApiKey,
+    Invitation,
+    Membership,
+    Project,
+    Role,
+    SecondFactorReset,
+    User,
+    Visit,
+)
+from plumbline.audit.record import record
 from plumbline.collect.models import Ballot, Comparison, Draft, Enrolment, Flag
 from plumbline.collect.votes import VOTES
 from plumbline.gateway import chat, forgetting, ids
@@ -29,7 +40,7 @@ STAYS = (
     "them and policies were made of them",
     "what an administrator wrote about decisions, with that name in the place of theirs",
     "prompts that they wrote and that others have voted on",
-    "counts of requests and tokens",
+    "counts of requests and tokens, and the audit, which knows people by number",
 )
 
 
@@ -81,6 +92,7 @@ def forget(user: User, *, actor: User, reason: str, withdraw_votes: bool = False
         votes = Ballot.objects.filter(annotator=user).exclude(outcome="").count()
         farewell.done = {"gone": done, "votes_kept": votes, "name": name, "stays": list(STAYS)}
         farewell.save()
+        record("person.forgotten", user, actor=actor, votes_kept=votes, withdrawn=withdraw_votes)
     return farewell
 
 
@@ -135,6 +147,7 @@ def _conversations(user: User) -> dict[str, Any]:
 
 def _access(user: User) -> dict[str, Any]:
     now = timezone.now()
+    SecondFactorReset.objects.filter(user=user).delete()
     keys = ApiKey.objects.filter(created_by=user)
     live = list(keys.filter(revoked_at=None).values_list("name", flat=True))
     keys.filter(revoked_at=None).update(revoked_at=now, old_until=None)
@@ -148,6 +161,8 @@ def _access(user: User) -> dict[str, Any]:
         "memberships": Membership.objects.filter(user=user).delete()[0],
         "open invitations": invitations.filter(accepted_by=None).delete()[0],
         "addresses": EmailAddress.objects.filter(user=user).delete()[0],
+        "second factors": Authenticator.objects.filter(user=user).delete()[0],
+        "visits": Visit.objects.filter(user=user).delete()[0],
     }
 
 

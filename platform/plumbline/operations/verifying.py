@@ -41,15 +41,20 @@ class Report:
 
 
 def verify(
-    *, quick: bool = False, only: Collection[str] = (), engines: bool = True, keep: bool = True
+    *,
+    quick: bool = False,
+    only: Collection[str] = (),
+    but: Collection[str] = (),
+    engines: bool = True,
 ) -> Report:
-    """Look at everything, or at what `only` names. Raises ValueError for a check there is not."""
+    """Look at everything, or at what `only` names, less what `but` names. Raises ValueError for a
+    check there is not."""
     every = checks.discover()
     if unknown := sorted(set(only) - every.keys()):
         raise ValueError(f"There is no check {unknown[0]!r}; there are {', '.join(every)}.")
     report, started_at, began = Report(quick), timezone.now(), time.monotonic()
     for name, kind in every.items():
-        if (only and name not in only) or (kind.needs_engines and not engines):
+        if (only and name not in only) or name in but or (kind.needs_engines and not engines):
             continue
         check = kind(quick=quick)
         look = check.look()
@@ -59,8 +64,7 @@ def verify(
         report.titles[name], report.checked[name] = kind.title, check.seen
         report.findings += told
     report.seconds = time.monotonic() - began
-    if keep:
-        _keep(report, started_at)
+    _keep(report, started_at)
     return report
 
 

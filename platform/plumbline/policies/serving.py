@@ -146,6 +146,7 @@ def retire(keep: Collection[Policy] = ()) -> list[str]:
             continue
         try:
             release(policy)
+            failpoints.reach("promotion.drained")
         except ValueError:  # an alias has just moved to it
             continue
         gone.append(policy.name)
@@ -283,9 +284,9 @@ def _move(
     _check_base(policy)
     with seats.taken(project, alias, policy):
         ensure_loaded(policy)
-        failpoints.reach("promote.loaded")
+        failpoints.reach("promotion.loaded")
         probe(policy)
-        failpoints.reach("promote.probed")
+        failpoints.reach("promotion.probed")
         return _point(project, alias, policy, actor, reason, evidence)
 
 
@@ -316,10 +317,11 @@ def _point(
             evidence=dict(evidence),
         )
         Policy.objects.filter(pk=policy.pk).update(state=Policy.State.PROMOTED)
+        failpoints.reach("promotion.flipping")
         what = "policy.rolled_back" if ROLLED_BACK in evidence else "policy.promoted"
         came_from = {"before": before.pk if before else None, "flip": flip.pk}
         record(what, policy, project=project, actor=actor, alias=alias, **came_from)
-    failpoints.reach("promote.flipped")
+    failpoints.reach("promotion.flipped")
     policy.state = Policy.State.PROMOTED
     time.sleep(SEEN_SECONDS)
     return deployment

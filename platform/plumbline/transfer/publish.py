@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from django.db import transaction
 from django.db.models import Model
 
+from align import failpoints
 from plumbline.accounts.models import Project
 from plumbline.audit import record as audit
 from plumbline.collect.models import Ballot, Completion, Prompt, PromptSet
@@ -81,12 +82,14 @@ def publish(
         writer = _Writer(record, source)
         for chunk in staged.chunks(CHUNK):
             writer.write(chunk)
+            failpoints.reach("import.chunk_written")
             advanced(len(chunk))
         after = _counts(target)
         record.prompts, record.completions, record.ballots = (
             now - then for now, then in zip(after, before, strict=True)
         )
         record.save()
+        failpoints.reach("import.published")
         sha256, counts = record.sha256, [record.prompts, record.completions, record.ballots]
         audit.record("import.made", record, project=project, sha256=sha256, new_rows=counts)
     return record, True

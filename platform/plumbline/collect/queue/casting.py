@@ -80,7 +80,6 @@ def cast(ballot: Ballot, verdict: Verdict, key: UUID) -> Ballot:
         ballot.spans = [asdict(span) for span in verdict.spans]
         _say(ballot, comparison, before, key, verdict.active_ms)
         gold.review(ballot)
-        failpoints.reach("vote.stored")
         return ballot
 
 
@@ -142,8 +141,10 @@ def _say(
     ballot.idempotency_key = key
     if active_ms is not None:
         ballot.active_ms = min(max(active_ms, 0), MOST_ACTIVE_MS)
+    failpoints.reach("vote.storing")
     history.BALLOTS.update(ballot, SAID_NOW)
     history.replaced(before, comparison, by=ballot)
     seats.recount(comparison)
     training.review(ballot)
+    failpoints.reach("vote.stored")
     return ballot

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
+from align import failpoints
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import mixing
@@ -128,4 +129,6 @@ def _take_seat(user: User, comparison: Comparison, campaign: Campaign) -> Ballot
     if seat is None:
         return None
     sides = mixing.order(comparison)
-    return history.open_claim(user, comparison, seat, after=before, order=sides)
+    opened = history.open_claim(user, comparison, seat, after=before, order=sides)
+    failpoints.reach("seat.taken")
+    return opened

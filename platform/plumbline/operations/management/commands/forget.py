@@ -50,7 +50,8 @@ class Command(BaseCommand):
             said = ", ".join(count) if isinstance(count, list) else count
             self.stdout.write(f"    {what}: {said or 'none'}")
         self.stdout.write(f"What stays, of {farewell.done['votes_kept']} answers:")
-        self.stdout.writelines(f"    {one}" for one in farewell.done["stays"])
+        for one in farewell.done["stays"]:
+            self.stdout.write(f"    {one}")
         self.stdout.write("Backups that were made before still hold it all until you delete them.")
 
     def _question(self, user: User) -> str:

@@ -61,5 +61,6 @@ class Command(BaseCommand):
         for one in findings:
             self.stdout.write(f"{one.check}: {one.sentence}")
         count = len(findings)
+        self.stdout.write("Whether the audit is whole: manage.py audit, with the old key in place.")
         said = "Verified, nothing is wrong" if not count else f"{count} findings of verify"
         self.stdout.write(f"{said}; {done.seconds:.1f} s in all.")

@@ -42,7 +42,8 @@ class Command(BaseCommand):
         for words, paths in parts.items():
             self.stdout.write(f"{len(paths)} {words}, {sum(paths.values()) / MIB:.1f} MiB")
             if options["verbosity"] > 1:
-                self.stdout.writelines(f"    {path}" for path in paths)
+                for path in paths:
+                    self.stdout.write(f"    {path}")
         for name, count in found.rows.items():
             self.stdout.write(f"{count} rows of {name}")
         if options["delete"]:

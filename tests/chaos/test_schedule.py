@@ -1,0 +1,100 @@
+"""A schedule is fixed by its seed, and counts nothing but faults that landed."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+
+from tests.chaos import faults, story
+from tests.chaos.faults import Fault
+from tests.chaos.scene import Missed, Struck, failpoints
+from tests.chaos.story import Plan, Schedule
+
+
+class Scene:
+    """Nobody is there; `flows` says what is told to be under way."""
+
+    def __init__(self, *under_way: str) -> None:
+        self.under_way = under_way
+        self.votes, self.pilot = SimpleNamespace(acked=0), SimpleNamespace(moves=0)
+
+    def flows(self, amid: str) -> bool:
+        return not amid or amid in self.under_way
+
+
+def struck(proof: Callable[[], bool], within: float = 0.1) -> Struck:
+    return Struck("", "told", proof, time.monotonic() + within)
+
+
+@pytest.fixture
+def schedule(monkeypatch):
+    """`schedule({name: fault}, *under_way, **plan)`"""
+
+    def make(kinds: dict[str, Fault], *under_way: str, **plan) -> Schedule:
+        monkeypatch.setattr(story, "_kinds", lambda: dict(kinds))
+        told = Plan(**({"seed": 1, "faults": 6, "seconds": 0.6, "gap": (0.0, 0.01)} | plan))
+        teller = SimpleNamespace(plan=told, say=lambda text: None)
+        return Schedule(teller, Scene(*under_way))
+
+    return make
+
+
+def test_a_seed_replays_its_schedule_and_another_has_another(schedule):
+    def order(seed: int) -> list[list[str]]:
+        made = schedule(dict(faults.KINDS), seed=seed)
+        return [made._deck() for _ in range(3)]
+
+    assert order(7) == order(7)
+    assert order(7) != order(8)
+    assert all(sorted(deck) == sorted(faults.KINDS) for deck in order(7))
+
+
+def test_only_what_landed_counts(schedule):
+    def missed(scene) -> Struck:
+        raise Missed("nobody was there")
+
+    kinds = {
+        "lands": Fault(lambda scene: struck(lambda: True)),
+        "shows nothing": Fault(lambda scene: struck(lambda: False)),
+        "finds nobody": Fault(missed),
+    }
+    made = schedule(kinds)
+    made.run()
+    assert set(made.landed) == {"lands"}
+    assert made.landed["lands"] >= 6
+    assert set(made.missed) == {"shows nothing", "finds nobody"}
+
+
+def test_what_has_nothing_to_harm_waits_and_the_others_go_on(schedule):
+    kinds = {
+        "amid votes": Fault(lambda scene: struck(lambda: True), "votes"),
+        "amid streams": Fault(lambda scene: struck(lambda: True), "streams"),
+    }
+    made = schedule(kinds, "votes", faults=3)
+    made.run()
+    assert set(made.landed) == {"amid votes"}
+    assert not made.missed
+
+
+def test_a_full_disk_is_one_kind_wherever_it_is_met(schedule):
+    kinds = {f"{at}: disk full there": Fault(lambda scene: struck(lambda: True)) for at in "abc"}
+    made = schedule(kinds)
+    made.run()
+    assert list(made.landed) == ["disk full there (failpoint)"]
+    assert {name.partition(":")[0] for name in made.places} == {"a", "b", "c"}
+
+
+def test_every_place_in_the_code_is_found():
+    found = failpoints()
+    assert {"vote.stored", "job.ended", "promotion.flipped", "checkpoint.rename"} <= set(found)
+    assert not [name for name in found if name.startswith("backup.")]  # no story makes backups
+    assert all(re.fullmatch(r"[a-z]+\.[a-z_]+", name) for name in found)
+
+
+def test_there_are_kinds_enough():
+    assert len(faults.KINDS) >= 40
+    assert len({toxin.toxic for toxin in faults.TOXINS.values()}) == 8
