@@ -17,6 +17,7 @@ ROUTES = {
     ("GET", "/health"): OPEN,
     ("GET", "/ready"): OPEN,
     ("GET", "/metrics"): MANAGE,
+    ("GET", "/v1/openapi.json"): OPEN,
     ("GET", "/v1/models"): INFER,
     ("GET", "/v1/models/{model}"): INFER,
     ("POST", "/v1/chat/completions"): INFER,

@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from align import directions
 from plumbline.accounts.models import Scope as KeyScope
-from plumbline.gateway import best_of, caps, ids, turning
+from plumbline.gateway import best_of, caps, ids, openapi, turning
 from plumbline.gateway.balance import Engines
 from plumbline.gateway.best_of import BestOf, Judge
 from plumbline.gateway.chat_writer import ChatWriter
@@ -275,6 +275,7 @@ def create_app() -> Starlette:
             Route("/health", gateway.health),
             Route("/ready", gateway.ready),
             Route("/metrics", gateway.prometheus),
+            Route("/v1/openapi.json", _described),
             Route("/v1/models", gateway.models),
             Route("/v1/models/{model}", gateway.model),
             Route("/v1/chat/completions", gateway.chat_completions, methods=["POST"]),
@@ -291,6 +292,10 @@ def create_app() -> Starlette:
     app.add_middleware(UnderWay, load=gateway.shadows.load)
     app.add_middleware(RequestId)
     return app
+
+
+async def _described(request: Request) -> Response:
+    return JSONResponse(openapi.document(settings.MAX_MODEL_LEN))
 
 
 async def _gone(request: Request, error: Exception) -> Response:
