@@ -114,5 +114,5 @@ def test_an_import_of_before_says_why_it_stays(project):
 
 def test_a_large_import_is_undone_in_few_queries(bring, django_assert_max_num_queries):
     record = bring(*(pair(n) for n in range(300)))
-    with django_assert_max_num_queries(160):
+    with django_assert_max_num_queries(180):
         undoing.undo(record)
