@@ -113,6 +113,27 @@ def test_there_is_nothing_of_the_host_to_read(bubble, canaries):
     canaries.check()
 
 
+def test_no_link_leads_out(bubble, canaries):
+    """Made inside, absolute, climbing, by way of /proc, or hard: there is nothing at its end."""
+    found = escaped(
+        bubble,
+        f"""
+        import os
+        {textwrap.indent(TRY, "        ").strip()}
+        ends = [{str(canaries.file)!r}, "../" * 40 + {str(canaries.file)!r}, "/proc/1/root", "/etc"]
+        found = []
+        for number, end in enumerate(ends):
+            link = f"/tmp/link{{number}}"
+            os.symlink(end, link)
+            found.append(tried(lambda: open(link).read()))
+            found.append(tried(lambda: os.listdir(link)))
+            found.append(tried(lambda: os.link(end, link + "hard")))
+        """,
+    )
+    assert {*found} <= {"FileNotFoundError", "PermissionError", "OSError"}
+    canaries.check()
+
+
 def test_nobody_can_be_called(bubble, canaries, tmp_path):
     """No route leads out, and neither a socket file nor an abstract name of the host is there."""
     abstract = socket.socket(socket.AF_UNIX)

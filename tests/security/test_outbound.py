@@ -28,6 +28,7 @@ ALLOWED = {
     "platform/plumbline/demo/verdict.py": "the demo's own gateway, on loopback",
     "platform/plumbline/fleet/warm.py": "a socket pair with its own child",
     "platform/plumbline/fleet/presence.py": "the name of this host",
+    "platform/plumbline/operations/signs.py": "the name of this host",
     "platform/plumbline/fleet/devices.py": "the name of this host",
     "platform/plumbline/fleet/tasks.py": "the name of this host",
 }
