@@ -366,7 +366,8 @@ PRIVATE_ENDPOINTS = env("PLUMBLINE_PRIVATE_ENDPOINTS")
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 # What no log line may hold. The names of judges' keys begin so (`align.judge_jobs.KEY_PREFIX`).
 SECRETS = [
-    *(SECRET_KEY, AUDIT_KEY, *AUDIT_KEYS_BEFORE, str(DATABASES["default"].get("PASSWORD", ""))),
+    *(SECRET_KEY, *SECRET_KEY_FALLBACKS, AUDIT_KEY, *AUDIT_KEYS_BEFORE),
+    str(DATABASES["default"].get("PASSWORD", "")),
     unquote(urlsplit(REDIS_URL).password or ""),
     *(value for name, value in os.environ.items() if name.startswith("PLUMBLINE_ENDPOINT_")),
 ]
