@@ -254,7 +254,7 @@ def test_figures_that_blow_up_on_one_process_end_all_as_a_bad_job(
     job = train_job(tiny_base, learning_rate=1e20, warmup_ratio=0.0, max_grad_norm=0.0)
     folder = rundir(job, examples=pairs())
     assert together(2, doing(train.work, folder)) == [2, 2]
-    assert "at step 2 of 9" in capfd.readouterr().err
+    assert "at step 1 of 9" in capfd.readouterr().err
     assert not (folder / jobs.WEIGHTS).exists()
 
 
