@@ -258,6 +258,7 @@ def test_the_page_shows_an_admin_who_did_what(project, dana, alice, campaign, cl
     url = reverse("audit", args=["alpha"])
     page = unescape(client_for(dana).get(url).content.decode())
     assert "Campaign paused" in page
+    assert "infer</span>" in page, "scopes in words, not as Python writes a list"
     row = '<th scope="row">'
     assert page.index(f"{row}Key created") < page.index(f"{row}Campaign paused"), "newest first"
     only = unescape(client_for(dana).get(url, {"who": f"user:{alice.pk}"}).content.decode())
@@ -266,6 +267,14 @@ def test_the_page_shows_an_admin_who_did_what(project, dana, alice, campaign, cl
     none = client_for(dana).get(url, {"what": "x' OR 1=1"}).content.decode()
     assert "Nothing of the kind" in none
     assert client_for(alice).get(url).status_code == 403
+
+
+def test_the_page_calls_policies_by_their_names(project, dana, alice, client_for):
+    made = lab.policy(project, "better", parent=lab.policy(project), state=Policy.State.CANDIDATE)
+    decisions.reject(made, actor=alice, reason="Worse.")
+    page = client_for(dana).get(reverse("audit", args=["alpha"])).content.decode()
+    assert "better" in page
+    assert str(made.pk) not in page
 
 
 def test_the_page_shows_no_other_project(project, dana, charlie, client_for):

@@ -3,7 +3,7 @@ whole; sign-ins, which belong to no project, are told there."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +16,7 @@ from plumbline.accounts.models import ApiKey, User
 from plumbline.audit.models import AuditEntry
 from plumbline.audit.record import NOBODY, SYSTEM
 from plumbline.permissions import PlumblineRequest
+from plumbline.policies.models import Policy
 
 A_PAGE = 50
 OTHERS = {SYSTEM: "the system", NOBODY: "somebody not signed in"}
@@ -62,13 +63,19 @@ def words(what: str) -> str:
 
 
 def _line(entry: AuditEntry, names: dict[str, str]) -> Line:
-    told = [(name.replace("_", " "), str(value)) for name, value in entry.told.items()]
+    told = [(name.replace("_", " "), _said(value)) for name, value in entry.told.items()]
     thing = names.get(entry.object, entry.object.replace(":", " "))
     return Line(entry, names.get(entry.who, entry.who), words(entry.what), thing, told)
 
 
-def _names(wanted: Iterable[str]) -> dict[str, str]:
-    """What people are called now; those whose accounts are gone have no name any more."""
+def _said(value: Any) -> str:
+    if isinstance(value, list):
+        return " and ".join(map(_said, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _names(wanted: Sequence[str]) -> dict[str, str]:
+    """What people and things are called now; an account that is gone has no name any more."""
     names, ids = dict(OTHERS), {kind: set[int]() for kind in ("user", "key", "apikey")}
     for one in wanted:
         kind, _, pk = one.partition(":")
@@ -77,6 +84,9 @@ def _names(wanted: Iterable[str]) -> dict[str, str]:
             names[one] = f"a deleted account ({pk})" if kind == "user" else f"key {pk}"
     people = User.objects.filter(pk__in=ids["user"]).values_list("pk", "username")
     names |= {f"user:{pk}": name for pk, name in people}
+    policies = [one.removeprefix("policy:") for one in wanted if one.startswith("policy:")]
+    called = Policy.objects.filter(pk__in=policies).values_list("pk", "name")
+    names |= {f"policy:{pk}": name for pk, name in called}
     keys = ApiKey.objects.filter(pk__in=ids["key"] | ids["apikey"])
     for key, name in keys.values_list("pk", "name"):
         names[f"key:{key}"] = names[f"apikey:{key}"] = f"key “{name}”"
