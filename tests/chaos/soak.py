@@ -1,7 +1,8 @@
 """`make soak [SOAK="points streams load story"] [SEED=n]`: a night of faults, in parts.
 
-points   every failpoint in the code under five seeds, each in a story of its own kinds, then 1,000
-         flipped bits and 64 truncations of a checkpoint; within 60 minutes
+points   orders at every failpoint in the code under five seeds, each a story; places that no
+         process came to are named, and `met` wants none. Then 1,000 flipped bits and 64
+         truncations of a checkpoint; within 60 minutes
 streams  100 promotions under 32 streams, and nothing else goes wrong; within 20 minutes
 load     150 votes a second for 30 minutes with a fault every 20 seconds; prints what the machine
          reached; within 40 minutes

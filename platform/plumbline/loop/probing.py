@@ -40,13 +40,12 @@ def done(round: Round, held: Held) -> bool:
     if not round.experiment.probe_phrases or round.experiment.blend or FIGURES in round.figures:
         return True
     assert round.policy_out is not None
-    found, probes = _phrases(round, held), held[:HELD]
-    job = roundjobs.ask(
-        round, PROBE, _spec(round), {jobs.ITEMS: lambda: _items(found, held, round)}
-    )
+    items = {jobs.ITEMS: lambda: _items(_phrases(round, held), held, round)}
+    job = roundjobs.ask(round, PROBE, _spec(round), items)
     before, after = (_answers(round, one) for one in (round.policy_in, round.policy_out))
     if roundjobs.finished(job) is None or before is None or after is None:
         return False
+    found, probes = _phrases(round, held), held[:HELD]
     scores = jobs.read_rows(job.folder / jobs.SCORES)
     said = triggers.read(scores, found, AFTER, BEFORE)
     lost, gained = refusing.changes(before, after)

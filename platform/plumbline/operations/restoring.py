@@ -1,7 +1,8 @@
 """`manage.py restore`: a backup into an empty home and an empty database, then verified.
 
 Nothing is written before every byte of the backup was checked. Files come first and the database
-last, so a restore that was killed leaves no database that names files which are not there.
+last, so a restore that was killed leaves no database that names files which are not there; where it
+was to replace what was there, the old database and, moved aside, its files. Restore again then.
 """
 
 from __future__ import annotations
