@@ -6,6 +6,7 @@ away.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -40,6 +41,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"STRICT=1 allows no skips: {report.longrepr[2]}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _small_numbers() -> Iterator[None]:
+    """Training in this process has torch round the smallest floats to zero; later tests, and
+    hypothesis before them, want all of them."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +36,6 @@ SPECIAL = ["<|pad|>", "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assista
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _small_numbers() -> Iterator[None]:
-    """Training in this process has torch round the smallest floats to zero; later tests, and
-    hypothesis before them, want all of them."""
-    yield
-    torch.set_flush_denormal(False)
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -20,11 +20,12 @@ from tests.fleet.house import wait_until
 SAYS = """
 import json, os, random, sys
 import numpy
-print(json.dumps({
+said = json.dumps({
     "name": __name__, "argv": sys.argv[1:], "session": os.getsid(0) == os.getpid(),
     "draws": [random.random(), float(numpy.random.rand())], "input": sys.stdin.read(),
     "loaded_by": os.getppid(), "secret": os.environ.get("SECRET"),
-}))
+})
+os.write(1, said.encode() + b"\\n")  # at once: another fork writes to the same file
 """
 SLEEPS = """
 import sys, time
