@@ -96,8 +96,12 @@ def load(seed: int, seconds: float) -> tuple[dict[str, Any], bool]:
 
 
 def whole(seed: int, share: float) -> tuple[dict[str, Any], bool]:
-    plan = Plan(seed, seconds=5400 * share, voters=8, comparisons=100_000)
-    plan.faults, plan.commands = round(500 * share), round(100_000 * share)
+    plan = Plan(seed, seconds=5400 * share, voters=24, vote_pause=0.0, stream_pause=0.5)
+    plan.faults, plan.commands, plan.comparisons = (
+        round(500 * share),
+        round(100_000 * share),
+        100_000,
+    )
     outcome = _tell(plan)
     done, worked = outcome.line["faults"], outcome.line["commands"]
     enough = done >= plan.faults and worked >= plan.commands

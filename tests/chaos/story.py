@@ -39,6 +39,7 @@ SETTLE = LEASE + SWEEP + 150.0  # seconds: a lease, a sweep, and what is left of
 ORDERS = {"kill": "killed", "error": "error", "full": "disk full", "stop": "stopped"}
 ORDERS |= {"sleep 1.5": "slow"}
 PLACES = 10  # failpoints in each deck of kinds
+AHEAD = 0.02  # of all faults, that may come earlier than their share of the commands
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Plan:
     move_pause: float = 3.0
     gap: tuple[float, float] = (0.2, 1.0)  # seconds between two faults
     kinds: tuple[str, ...] = ()  # () is all
-    commands: int = 0  # go on until clients have done so many
+    commands: int = 0  # go on until so many votes have been taken; faults keep pace with them
     moves: int = 0  # and until the alias has been moved so often
     places: int = PLACES
     launches: bool = True  # whether rounds are begun
@@ -253,6 +254,10 @@ class Schedule:
             if not self.plan.faults:
                 time.sleep(0.2)
                 continue
+            if self._ahead():
+                self._look()
+                time.sleep(0.2)
+                continue
             if not deck:
                 deck = self._deck()
             kind = deck.pop()
@@ -287,6 +292,13 @@ class Schedule:
         plan, pilot = self.plan, self.scene.pilot
         worked = self.scene.votes.acked >= plan.commands and pilot.moves >= plan.moves
         return worked and sum(self.landed.values()) >= plan.faults
+
+    def _ahead(self) -> bool:
+        """Whether more of the faults have been done than of the commands they are to be spread
+        over; people then work in peace for a while."""
+        plan = self.plan
+        done = sum(self.landed.values()) + len(self._waiting)
+        return done * plan.commands > (self.scene.votes.acked + AHEAD * plan.commands) * plan.faults
 
     def _strike(self, kind: str) -> None:
         try:

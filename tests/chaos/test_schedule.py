@@ -80,6 +80,13 @@ def test_what_has_nothing_to_harm_waits_and_the_others_go_on(schedule):
     assert not made.missed
 
 
+def test_faults_keep_pace_with_the_commands_they_are_spread_over(schedule):
+    made = schedule({"lands": Fault(lambda scene: struck(lambda: True))}, faults=100, commands=1000)
+    made.scene.votes.acked = 300
+    made.run()
+    assert 30 <= made.landed["lands"] <= 34
+
+
 def test_a_full_disk_is_one_kind_wherever_it_is_met(schedule):
     kinds = {f"{at}: disk full there": Fault(lambda scene: struck(lambda: True)) for at in "abc"}
     made = schedule(kinds)
