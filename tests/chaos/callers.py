@@ -121,7 +121,7 @@ class Pilot(Client):
         self,
         site: str,
         policies: dict[str, str],
-        experiment: int,
+        experiments: list[int],
         pause: float,
         journal: Journal,
         counts: Counts,
@@ -130,7 +130,7 @@ class Pilot(Client):
     ) -> None:
         super().__init__("pilot", journal, counts, seed)
         self.browser = Browser(site, RESEARCHER, counts)
-        self.policies, self.experiment, self.pause = policies, experiment, pause
+        self.policies, self.experiments, self.pause = policies, experiments, pause
         self.launches = launches
         self.moves = 0
         self._next_launch = 0.0
@@ -140,7 +140,8 @@ class Pilot(Client):
             self.browser.sign_in()
         if self.launches and time.monotonic() >= self._next_launch:
             self._next_launch = time.monotonic() + 10 * self.pause
-            self._launch()
+            for experiment in self.experiments:
+                self._launch(experiment)
         self._move()
         self.stopping.wait(self.pause * self.random.uniform(0.5, 1.5))
 
@@ -161,10 +162,10 @@ class Pilot(Client):
         elif kind == "error":
             self.journal.refused("move", key, said=said)
 
-    def _launch(self) -> None:
+    def _launch(self, experiment: int) -> None:
         key = uuid.uuid4().hex
         self.journal.intent("launch", key)
-        kind, said = self._send(f"/p/demo/lab/experiments/{self.experiment}/next-round/", {})
+        kind, said = self._send(f"/p/demo/lab/experiments/{experiment}/next-round/", {})
         if kind == "success" and "has begun" in said:
             self.journal.ack("launch", key, said=said)
         elif kind:

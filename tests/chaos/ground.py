@@ -15,7 +15,7 @@ OVERLAP = 2
 SMALL = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "checkpoint_every": 2}
 
 
-def lay(people: int, comparisons: int, policies: int) -> dict[str, Any]:
+def lay(people: int, comparisons: int, policies: int, experiments: int = 1) -> dict[str, Any]:
     """All of it; the engine must be up. What clients need to know of it."""
     from plumbline.accounts import keys
     from plumbline.accounts.models import ApiKey, Scope, User
@@ -38,7 +38,7 @@ def lay(people: int, comparisons: int, policies: int) -> dict[str, Any]:
         "project": demo.slug,
         "policies": {one.name: str(one.pk) for one in made},
         "texts": _texts(demo, made),
-        "experiment": _experiment(demo),
+        "experiments": [_experiment(demo, n) for n in range(1, experiments + 1)],
     }
 
 
@@ -129,14 +129,14 @@ def _campaign(names: list[str], comparisons: int) -> int:
     return int(campaign.pk)
 
 
-def _experiment(demo: Any) -> int:
+def _experiment(demo: Any, number: int) -> int:
     from plumbline.demo import seed
     from plumbline.loop.models import Experiment
     from plumbline.policies import serving
 
     made = Experiment.objects.create(
         project=demo,
-        name="Under fire",
+        name=f"Under fire {number}",
         algorithm="dpo",
         start=serving.base_policy(demo),
         prompt_set=seed.prompt_set(demo),

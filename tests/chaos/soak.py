@@ -1,8 +1,9 @@
 """`make soak [SOAK="points streams load story"] [SEED=n]`: a night of faults, in parts.
 
-points   orders at every failpoint in the code under five seeds, each a story; places that no
-         process came to are named, and `met` wants none. Then 1,000 flipped bits and 64
-         truncations of a checkpoint; within 60 minutes
+points   an order at every failpoint in the code under five seeds, each a story that goes on until
+         somebody has come to every one of them; no place has the same order twice. Places that
+         nobody came to are named, and `met` wants none. Then 1,000 flipped bits and 64 truncations
+         of a checkpoint; within 60 minutes
 streams  100 promotions under 32 streams, and nothing else goes wrong; within 20 minutes
 load     150 votes a second for 30 minutes with a fault every 20 seconds; prints what the machine
          reached; within 40 minutes
@@ -24,43 +25,66 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import story
+from tests.chaos import errands, story
 from tests.chaos.house import ROOT
 from tests.chaos.scene import failpoints
-from tests.chaos.story import Outcome, Plan
+from tests.chaos.schedule import ORDERS, Plan
+from tests.chaos.story import Outcome
 
 SEEDS = 5
+POINTS_SECONDS = 540.0  # for one story at most
 SPOILT = "tests/align/test_spoilt_checkpoints.py"
 FAULT_EVERY = 20.0  # seconds
 AFTER_A_FAULT = 10.0  # seconds that a platform has to be itself again: votes then are "between"
 
 
 def points(seed: int, share: float) -> tuple[dict[str, Any], bool]:
-    """Places that no process reaches in a story are named."""
-    places = failpoints()
-    reached: dict[str, int] = dict.fromkeys(places, 0)
-    kept = True
-    seeds = max(1, round(SEEDS * share))
-    for n in range(seeds):
-        order = random.Random(f"{seed}:{n}").choice
-        kinds = [f"{place}: {order(list(story.ORDERS.values()))} there" for place in places]
-        plan = Plan(seed + n, faults=len(kinds), seconds=540, kinds=tuple(kinds), places=len(kinds))
+    """Every place under every seed; places that no process came to in time are named."""
+    places, kept = failpoints(), True
+    by_seed: list[dict[str, Any]] = []
+    missing: list[str] = []
+    orders: Counter[str] = Counter()
+    for n in range(max(1, round(SEEDS * share))):
+        kinds = _ordered(places, seed, n)
+        plan = Plan(seed + n, faults=len(kinds), seconds=POINTS_SECONDS, kinds=kinds, once=True)
+        plan.voters, plan.experiments, plan.comparisons = 3, 3, 20_000
         outcome = _tell(plan)
         kept &= outcome.verdict.kept
-        for name in outcome.places:
-            reached[name.partition(": ")[0]] += 1
+        struck = set(kinds) & set(outcome.places)
+        orders.update(name.partition(": ")[2] for name in struck)
+        missing += [f"{name} (seed {plan.seed})" for name in kinds if name not in struck]
+        line = outcome.line
+        told = ("faults", "lost", "doubled", "mixed", "wrong", "unknown", "seconds", "seed")
+        by_seed.append({"struck": len(struck), **{name: line[name] for name in told}})
+        print(json.dumps(by_seed[-1]), flush=True)
     marked = ["-m", "nightly or not nightly"]
     spoilt = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", SPOILT, *marked], cwd=ROOT, timeout=1800
     )
-    missing = sorted(name for name, times in reached.items() if not times)
-    found = {"places": len(places), "seeds": seeds, "struck": sum(reached.values())}
-    found |= {"never_reached": missing, "spoilt_files_refused": spoilt.returncode == 0}
+    found = {"places": len(places), "by_errand": sum(_by_errand(name) for name in places)}
+    found |= {"orders": dict(orders), "seeds": by_seed, "never_reached": missing}
+    found["spoilt_files_refused"] = spoilt.returncode == 0
     return {**found, "met": kept and not missing}, kept and spoilt.returncode == 0
+
+
+def _ordered(places: Sequence[str], seed: int, n: int) -> tuple[str, ...]:
+    """What happens at each place in the nth story: five orders in five stories."""
+    kinds = []
+    for place in places:
+        orders = list(ORDERS.values())
+        random.Random(f"{seed}:{place}").shuffle(orders)
+        kinds.append(f"{place}: {orders[n % len(orders)]} there")
+    return tuple(kinds)
+
+
+def _by_errand(place: str) -> bool:
+    """Whether a command of an operator's is struck there, and not who serves or works."""
+    return place.startswith(errands.PLACES)
 
 
 def streams(seed: int, share: float) -> tuple[dict[str, Any], bool]:

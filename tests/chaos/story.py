@@ -23,45 +23,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos import faults, journal
+from tests.chaos import journal
 from tests.chaos.callers import Pilot, Streamer
 from tests.chaos.checker import Verdict
 from tests.chaos.final import judge
 from tests.chaos.house import LEASE, PATIENCE, SWEEP, House
 from tests.chaos.journal import Journal
-from tests.chaos.scene import Missed, Scene, Struck, failpoints
+from tests.chaos.scene import Scene
+from tests.chaos.schedule import Plan, Schedule
 from tests.chaos.stack import wait_until
 from tests.chaos.voters import Client, Counts, Voter
 
-# Dear ones, of which a short story has few: the engine takes a while to load.
-DEAR = {"engine killed": 1, "worker stopped past its lease": 2, "redis full": 2}
 SETTLE = LEASE + SWEEP + 150.0  # seconds: a lease, a sweep, and what is left of a round at load
-ORDERS = {"kill": "killed", "error": "error", "full": "disk full", "stop": "stopped"}
-ORDERS |= {"sleep 1.5": "slow"}
-PLACES = 10  # failpoints in each deck of kinds
-AHEAD = 0.02  # of all faults, that may come earlier than their share of the commands
-
-
-@dataclass
-class Plan:
-    """How much of everything."""
-
-    seed: int
-    faults: int = 60
-    seconds: float = 270.0  # of faults, at most
-    voters: int = 5
-    streamers: int = 3
-    policies: int = 3
-    comparisons: int = 30_000
-    vote_pause: float = 0.05
-    stream_pause: float = 0.1
-    move_pause: float = 3.0
-    gap: tuple[float, float] = (0.2, 1.0)  # seconds between two faults
-    kinds: tuple[str, ...] = ()  # () is all
-    commands: int = 0  # go on until so many votes have been taken; faults keep pace with them
-    moves: int = 0  # and until the alias has been moved so often
-    places: int = PLACES
-    launches: bool = True  # whether rounds are begun
 
 
 @dataclass
@@ -107,7 +80,7 @@ class Story:
         try:
             ground = self._begin()
             scene = self._people(ground)
-            schedule = Schedule(self, scene)
+            schedule = Schedule(self.plan, scene, self.say)
             schedule.run()
             settled = self._settle(scene)
             return self._check(ground, scene, schedule, settled)
@@ -122,7 +95,8 @@ class Story:
         self.house.begin()
         engine = f"http://127.0.0.1:{self.house.engine_port}/health"
         wait_until(lambda: self.house.answers(engine), PATIENCE)
-        sizes = f"{self.plan.voters}, {self.plan.comparisons}, {self.plan.policies}"
+        plan = self.plan
+        sizes = f"{plan.voters}, {plan.comparisons}, {plan.policies}, {plan.experiments}"
         program = "import json\nfrom tests.chaos import ground\n"
         laid = self.house.python(f"{program}print(json.dumps(ground.lay({sizes})))")
         self.house.serve()
@@ -149,11 +123,10 @@ class Story:
             Streamer(name, house.api, ground["secret"], plan.stream_pause, **given(name, asks))
             for name in (f"client-{n}" for n in range(plan.streamers))
         ]
-        policies, experiment = ground["policies"], ground["experiment"]
         pilot = Pilot(
             house.site,
-            policies,
-            experiment,
+            ground["policies"],
+            ground["experiments"],
             plan.move_pause,
             launches=plan.launches,
             **given("pilot", moves),
@@ -204,6 +177,7 @@ class Story:
         commands = journal.read(one.path for one in self.journals)
         verdict = judge(commands, final, ground["texts"])
         verdict.wrong += [f"manage.py verify: {said}" for said in self.house.verify()]
+        verdict.wrong += scene.findings
         for client in self.clients:
             verdict.wrong += [f"{client.name}: {said}" for said in client.trouble[:3]]
             if client.is_alive():
@@ -227,123 +201,6 @@ class Story:
         found.places, found.struck_at = schedule.places, schedule.struck_at
         found.votes = scene.votes.times
         return found
-
-
-class Schedule:
-    """Which fault follows which: a deck of all kinds, shuffled by the seed, again and again. What
-    found nothing to harm is tried again later."""
-
-    def __init__(self, story: Story, scene: Scene) -> None:
-        self.story, self.scene, self.plan = story, scene, story.plan
-        self.landed: Counter[str] = Counter()
-        self.missed: Counter[str] = Counter()
-        self.places: list[str] = []
-        self.struck_at: list[float] = []
-        self._waiting: list[Struck] = []
-        self._chance = random.Random(self.plan.seed)
-        self._kinds = _kinds()
-        if self.plan.kinds:
-            self._kinds = {name: self._kinds[name] for name in self.plan.kinds}
-        self._done: Counter[str] = Counter()
-
-    def run(self) -> None:
-        end = time.monotonic() + self.plan.seconds
-        deck: list[str] = []
-        deferred = 0  # one after the other
-        while time.monotonic() < end and not self._enough():
-            if not self.plan.faults:
-                time.sleep(0.2)
-                continue
-            if self._ahead():
-                self._look()
-                time.sleep(0.2)
-                continue
-            if not deck:
-                deck = self._deck()
-            kind = deck.pop()
-            if self._done[kind] >= DEAR.get(kind, 1_000_000) * max(1, self.plan.faults // 60):
-                continue
-            if not self.scene.flows(self._kinds[kind].amid):
-                deck.insert(0, kind)  # nothing under way there now: later
-                deferred += 1
-                self._look()
-                time.sleep(0.0 if deferred < len(deck) else 0.2)
-                continue
-            deferred = 0
-            self._strike(kind)
-            self._look()
-            time.sleep(self._chance.uniform(*self.plan.gap))
-        last = time.monotonic() + 20
-        while self._waiting and time.monotonic() < last and not self._enough():
-            self._look()
-            time.sleep(0.2)
-        for one in self._waiting:
-            self._miss(one.kind, "did not land before the end")
-
-    def _deck(self) -> list[str]:
-        """Every kind once, and as many places in the code as leave room for the others."""
-        places = sorted(name for name in self._kinds if ": " in name)
-        deck = sorted(self._kinds.keys() - set(places))
-        deck += self._chance.sample(places, min(self.plan.places, len(places)))
-        self._chance.shuffle(deck)
-        return deck
-
-    def _enough(self) -> bool:
-        plan, pilot = self.plan, self.scene.pilot
-        worked = self.scene.votes.acked >= plan.commands and pilot.moves >= plan.moves
-        return worked and sum(self.landed.values()) >= plan.faults
-
-    def _ahead(self) -> bool:
-        """Whether more of the faults have been done than of the commands they are to be spread
-        over; people then work in peace for a while."""
-        plan = self.plan
-        done = sum(self.landed.values()) + len(self._waiting)
-        return done * plan.commands > (self.scene.votes.acked + AHEAD * plan.commands) * plan.faults
-
-    def _strike(self, kind: str) -> None:
-        try:
-            struck = self._kinds[kind].strike(self.scene)
-        except Missed as reason:
-            self._miss(kind, str(reason))
-            return
-        self._done[kind] += 1
-        self.struck_at.append(time.monotonic())
-        struck.kind = kind
-        self._waiting.append(struck)
-
-    def _look(self) -> None:
-        """Count what has landed."""
-        for one in list(self._waiting):
-            if one.proof():
-                self._waiting.remove(one)
-                one.landed()
-                self.landed[_kind(one.kind)] += 1
-                self.places += [one.kind] if ": " in one.kind else []
-                n = sum(self.landed.values())
-                self.story.say(f"{n:3}/{self.plan.faults}  {one.kind}: {one.detail}")
-            elif time.monotonic() > one.until:
-                self._waiting.remove(one)
-                self._done[one.kind] -= 1
-                self._miss(one.kind, f"{one.detail}: nothing shows it")
-
-    def _miss(self, kind: str, why: str) -> None:
-        self.missed[kind] += 1
-        self.story.say(f"     -  {kind} did not count: {why}")
-
-
-def _kinds() -> dict[str, faults.Fault]:
-    """All there are; of a failpoint `NAME: what happens there`."""
-    found = dict(faults.KINDS)
-    for name in failpoints():
-        for order, happens in ORDERS.items():
-            found[f"{name}: {happens} there"] = faults.Fault(faults.at_failpoint(name, order))
-    return found
-
-
-def _kind(name: str) -> str:
-    """What is counted as one kind: a disk that is full is one wherever it is met."""
-    at, _, happens = name.partition(": ")
-    return happens and f"{happens} (failpoint)" or at
 
 
 def tell(plan: Plan, home: Path) -> Outcome:

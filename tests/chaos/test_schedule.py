@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.chaos import faults, story
+from tests.chaos import faults, soak
+from tests.chaos import schedule as scheduling
 from tests.chaos.faults import Fault
 from tests.chaos.scene import Missed, Struck, failpoints
-from tests.chaos.story import Plan, Schedule
+from tests.chaos.schedule import Plan, Schedule
 
 
 class Scene:
@@ -34,11 +35,10 @@ def struck(proof: Callable[[], bool], within: float = 0.1) -> Struck:
 def schedule(monkeypatch):
     """`schedule({name: fault}, *under_way, **plan)`"""
 
-    def make(kinds: dict[str, Fault], *under_way: str, **plan) -> Schedule:
-        monkeypatch.setattr(story, "_kinds", lambda: dict(kinds))
+    def make(kinds: dict[str, Fault], /, *under_way: str, **plan) -> Schedule:
+        monkeypatch.setattr(scheduling, "_kinds", lambda: dict(kinds))
         told = Plan(**({"seed": 1, "faults": 6, "seconds": 0.6, "gap": (0.0, 0.01)} | plan))
-        teller = SimpleNamespace(plan=told, say=lambda text: None)
-        return Schedule(teller, Scene(*under_way))
+        return Schedule(told, Scene(*under_way), lambda text: None)
 
     return make
 
@@ -87,6 +87,43 @@ def test_faults_keep_pace_with_the_commands_they_are_spread_over(schedule):
     assert 30 <= made.landed["lands"] <= 34
 
 
+def test_once_means_that_every_place_is_struck_once_and_then_it_is_over(schedule):
+    kinds = {f"{at}: error there": Fault(lambda scene: struck(lambda: True)) for at in "abc"}
+    made = schedule(kinds, once=True, faults=3, seconds=30)
+    began = time.monotonic()
+    made.run()
+    assert sorted(made.places) == sorted(kinds)
+    assert time.monotonic() - began < 10
+
+
+def test_where_nobody_comes_by_somebody_is_brought(schedule):
+    """A write that fails is what comes to `checkpoint.failed`; it is made to fail until it does."""
+    failed = []
+
+    def fails(scene) -> Struck:
+        failed.append(1)
+        return struck(lambda: True)
+
+    wanted, brings = "checkpoint.failed: killed there", "checkpoint.described: disk full there"
+    kinds = {wanted: Fault(lambda scene: struck(lambda: len(failed) >= 2)), brings: Fault(fails)}
+    made = schedule(kinds, once=True, kinds=(wanted,), faults=1, seconds=30)
+    made.run()
+    assert wanted in made.places
+    assert len(failed) >= 2
+
+
+def test_whoever_is_to_be_brought_is_brought_by_a_kind_that_there_is():
+    assert scheduling.BRINGS.keys() <= set(failpoints())
+    assert set(scheduling.BRINGS.values()) <= scheduling._kinds().keys()
+
+
+def test_five_stories_give_a_place_all_five_orders():
+    given = [soak._ordered(("a.b", "c.d"), 7, n) for n in range(5)]
+    for at in range(2):
+        assert len({one[at] for one in given}) == len(scheduling.ORDERS) == 5
+    assert given != [soak._ordered(("a.b", "c.d"), 8, n) for n in range(5)]
+
+
 def test_a_full_disk_is_one_kind_wherever_it_is_met(schedule):
     kinds = {f"{at}: disk full there": Fault(lambda scene: struck(lambda: True)) for at in "abc"}
     made = schedule(kinds)
@@ -98,7 +135,6 @@ def test_a_full_disk_is_one_kind_wherever_it_is_met(schedule):
 def test_every_place_in_the_code_is_found():
     found = failpoints()
     assert {"vote.stored", "job.ended", "promotion.flipped", "checkpoint.rename"} <= set(found)
-    assert not [name for name in found if name.startswith("backup.")]  # no story makes backups
     assert all(re.fullmatch(r"[a-z]+\.[a-z_]+", name) for name in found)
 
 

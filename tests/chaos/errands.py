@@ -1,0 +1,173 @@
+"""What an operator does while everybody works: backups, restores, imports.
+
+Each is struck at a place in its middle, and the same command again must come to a good end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from tests.chaos.cluster import NAME
+from tests.chaos.house import House, manage
+from tests.chaos.scene import Scene, Struck
+
+PLACES = ("backup.", "restore.", "import.")
+ROWS = 700  # of an import: two chunks
+STOPPED = 2.0  # seconds that a command stands still
+PATIENCE = 120.0  # seconds for a command
+WITHIN = 3 * PATIENCE
+
+_numbers = itertools.count(1)
+_one = threading.Lock()  # a place is reached by whom the order is meant for
+
+
+@dataclass
+class Errand:
+    """A command, struck at a place of its own, and done again where it did not come to its end."""
+
+    house: House
+    place: str
+    order: str
+    findings: list[str]
+    over: threading.Event = field(default_factory=threading.Event)
+    struck: bool = False
+
+    def run(self) -> None:
+        with _one:
+            try:
+                ACTS[self.place.partition(".")[0]](self)
+            except Exception as error:
+                self.findings.append(f"{self.order} at {self.place}: {error}"[:600])
+            finally:
+                (self.house.failpoints / self.place).unlink(missing_ok=True)
+                self.over.set()
+
+    def twice(self, first: list[str], again: list[str], **given: str) -> None:
+        """The second time only where the first did not come to its end."""
+        (self.house.failpoints / self.place).write_text(self.order)
+        process = self._begin(first, given)
+        self._wake(process)
+        said = process.communicate(timeout=PATIENCE)[1]
+        self.struck = (self.house.failpoints / f"{self.place}.{process.pid}").exists()
+        if self.order == "full" and "Traceback" in said:
+            raise RuntimeError(f"a disk that is full is no sentence: {said[-300:]}")
+        if process.returncode:
+            self.once(again, **given)
+
+    def once(self, command: list[str], **given: str) -> None:
+        """Raises RuntimeError where it does not succeed."""
+        process = self._begin(command, given)
+        said = process.communicate(timeout=PATIENCE)[1]
+        if process.returncode:
+            raise RuntimeError(f"{' '.join(command[:2])} ended with {process.returncode}: {said}")
+
+    def _begin(self, command: list[str], given: dict[str, str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            manage(*command),
+            env=self.house.environment(**given),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def _wake(self, process: subprocess.Popen[str]) -> None:
+        """Whoever is stopped at the place stands there for a while."""
+        taken = self.house.failpoints / f"{self.place}.{process.pid}"
+        end = time.monotonic() + PATIENCE
+        while self.order == "stop" and process.poll() is None and time.monotonic() < end:
+            if taken.exists():
+                time.sleep(STOPPED)
+                os.kill(process.pid, signal.SIGCONT)
+                return
+            time.sleep(0.05)
+
+
+def _backup(errand: Errand) -> None:
+    folder = _folder(errand) / "backup"
+    errand.twice(["backup", str(folder)], ["backup", str(folder)])
+    program = "from pathlib import Path\nfrom plumbline.operations import archive\n"
+    errand.house.python(f"{program}archive.read(Path({str(folder)!r}))")  # every byte
+    shutil.rmtree(folder.parent)
+
+
+def _restore(errand: Errand) -> None:
+    folder = _folder(errand)
+    source = str(folder / "backup")
+    errand.once(["backup", source])
+    with _database(errand.house) as url:
+        command = ["restore", source, "--no-engines"]
+        home = folder / "home"
+        errand.twice(command, [*command, "--replace"], DATABASE_URL=url, PLUMBLINE_HOME=str(home))
+        with psycopg.connect(url) as there:
+            (votes,) = there.execute("SELECT count(*) FROM collect_ballot").fetchone() or (0,)
+    if not votes:
+        raise RuntimeError("there is no vote in what was restored")
+    shutil.rmtree(folder)
+
+
+def _import(errand: Errand) -> None:
+    path = _folder(errand) / "given.jsonl"
+    line = '{"prompt": "Question {}?", "chosen": "Yes, {}.", "rejected": "No."}\n'
+    path.write_text("".join(line.replace("{}", str(n)) for n in range(ROWS)))
+    name = path.parent.name
+    command = ["import", "trl_preference", str(path), "--project", "chaos", "--set", name]
+    errand.twice(command, command)
+    counted = errand.house.cluster.patient_rows(
+        "SELECT (SELECT count(*) FROM collect_ballot AS ballot"
+        " JOIN collect_comparison AS comparison ON comparison.id = ballot.comparison_id"
+        " JOIN collect_campaign AS campaign ON campaign.id = comparison.campaign_id"
+        " WHERE campaign.name = %s) AS votes, (SELECT count(*) FROM collect_promptset"
+        " WHERE name = %s) AS sets",
+        name,
+        name,
+    )
+    if counted != [{"votes": ROWS, "sets": 1}]:
+        raise RuntimeError(f"of {ROWS} votes in one set there are {counted}")
+
+
+ACTS: dict[str, Callable[[Errand], None]] = {
+    "backup": _backup,
+    "restore": _restore,
+    "import": _import,
+}
+
+
+def _folder(errand: Errand) -> Path:
+    made = errand.house.home / "errands" / f"errand-{next(_numbers)}"
+    made.mkdir(parents=True)
+    return made
+
+
+@contextlib.contextmanager
+def _database(house: House) -> Iterator[str]:
+    """An empty one beside the one that everybody uses."""
+    name, server = f"restored_{next(_numbers)}", house.cluster.url(house.cluster.port)
+    with psycopg.connect(server, autocommit=True) as told:
+        told.execute(f'CREATE DATABASE "{name}"')
+        try:
+            yield f"{server.removesuffix(NAME)}{name}"
+        finally:
+            told.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def at_failpoint(name: str, order: str) -> Callable[[Scene], Struck]:
+    def strike(scene: Scene) -> Struck:
+        errand = Errand(scene.house, name, order, scene.findings)
+        threading.Thread(target=errand.run, daemon=True).start()
+        detail = f"{order} at {name}"
+        return scene.struck(detail, lambda: errand.over.is_set() and errand.struck, WITHIN)
+
+    return strike
