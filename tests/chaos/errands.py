@@ -20,17 +20,26 @@ from pathlib import Path
 import psycopg
 
 from tests.chaos.cluster import NAME
+from tests.chaos.ground import VOTERS
 from tests.chaos.house import House, manage
 from tests.chaos.scene import Scene, Struck
 
 PLACES = ("backup.", "restore.", "import.")
+ORDERS = "orders"  # a folder of each errand's
+COUNTED = """
+SELECT (SELECT count(*) FROM collect_ballot AS ballot
+    JOIN collect_comparison AS comparison ON comparison.id = ballot.comparison_id
+    JOIN collect_campaign AS campaign ON campaign.id = comparison.campaign_id
+    WHERE campaign.name = %s) AS votes,
+    (SELECT count(*) FROM collect_promptset WHERE name = %s) AS sets
+"""
 ROWS = 700  # of an import: two chunks
 STOPPED = 2.0  # seconds that a command stands still
 PATIENCE = 120.0  # seconds for a command
 WITHIN = 3 * PATIENCE
 
 _numbers = itertools.count(1)
-_one = threading.Lock()  # a place is reached by whom the order is meant for
+_room = threading.Semaphore(2)  # errands at a time
 
 
 @dataclass
@@ -45,22 +54,29 @@ class Errand:
     struck: bool = False
 
     def run(self) -> None:
-        with _one:
+        with _room:
             try:
-                ACTS[self.place.partition(".")[0]](self)
+                self._do()
             except Exception as error:
                 self.findings.append(f"{self.order} at {self.place}: {error}"[:600])
             finally:
-                (self.house.failpoints / self.place).unlink(missing_ok=True)
                 self.over.set()
 
-    def twice(self, first: list[str], again: list[str], **given: str) -> None:
-        """The second time only where the first did not come to its end."""
-        (self.house.failpoints / self.place).write_text(self.order)
-        process = self._begin(first, given)
-        self._wake(process)
+    def _do(self) -> None:
+        folder = self.house.home / "errands" / f"errand-{next(_numbers)}"
+        (folder / ORDERS).mkdir(parents=True)
+        ACTS[self.place.partition(".")[0]](self, folder)
+        shutil.rmtree(folder)
+
+    def twice(self, folder: Path, first: list[str], again: list[str], **given: str) -> None:
+        """With the order given, and without, where the first did not come to its end."""
+        orders = folder / ORDERS  # of its own: nobody else is to come to the place
+        (orders / self.place).write_text(self.order)
+        process = self._begin(first, {**given, "PLUMBLINE_FAILPOINTS": str(orders)})
+        taken = orders / f"{self.place}.{process.pid}"
+        self._wake(process, taken)
         said = process.communicate(timeout=PATIENCE)[1]
-        self.struck = (self.house.failpoints / f"{self.place}.{process.pid}").exists()
+        self.struck = taken.exists()
         if self.order == "full" and "Traceback" in said:
             raise RuntimeError(f"a disk that is full is no sentence: {said[-300:]}")
         if process.returncode:
@@ -68,7 +84,7 @@ class Errand:
 
     def once(self, command: list[str], **given: str) -> None:
         """Raises RuntimeError where it does not succeed."""
-        process = self._begin(command, given)
+        process = self._begin(command, {**given, "PLUMBLINE_FAILPOINTS": ""})
         said = process.communicate(timeout=PATIENCE)[1]
         if process.returncode:
             raise RuntimeError(f"{' '.join(command[:2])} ended with {process.returncode}: {said}")
@@ -83,9 +99,8 @@ class Errand:
             text=True,
         )
 
-    def _wake(self, process: subprocess.Popen[str]) -> None:
+    def _wake(self, process: subprocess.Popen[str], taken: Path) -> None:
         """Whoever is stopped at the place stands there for a while."""
-        taken = self.house.failpoints / f"{self.place}.{process.pid}"
         end = time.monotonic() + PATIENCE
         while self.order == "stop" and process.poll() is None and time.monotonic() < end:
             if taken.exists():
@@ -95,60 +110,42 @@ class Errand:
             time.sleep(0.05)
 
 
-def _backup(errand: Errand) -> None:
-    folder = _folder(errand) / "backup"
-    errand.twice(["backup", str(folder)], ["backup", str(folder)])
+def _backup(errand: Errand, folder: Path) -> None:
+    target = folder / "backup"
+    errand.twice(folder, ["backup", str(target)], ["backup", str(target)])
     program = "from pathlib import Path\nfrom plumbline.operations import archive\n"
-    errand.house.python(f"{program}archive.read(Path({str(folder)!r}))")  # every byte
-    shutil.rmtree(folder.parent)
+    errand.house.python(f"{program}archive.read(Path({str(target)!r}))")  # every byte
 
 
-def _restore(errand: Errand) -> None:
-    folder = _folder(errand)
+def _restore(errand: Errand, folder: Path) -> None:
     source = str(folder / "backup")
     errand.once(["backup", source])
     with _database(errand.house) as url:
-        command = ["restore", source, "--no-engines"]
-        home = folder / "home"
-        errand.twice(command, [*command, "--replace"], DATABASE_URL=url, PLUMBLINE_HOME=str(home))
+        command, home = ["restore", source, "--no-engines"], str(folder / "home")
+        again = [*command, "--replace"]
+        errand.twice(folder, command, again, DATABASE_URL=url, PLUMBLINE_HOME=home)
         with psycopg.connect(url) as there:
             (votes,) = there.execute("SELECT count(*) FROM collect_ballot").fetchone() or (0,)
     if not votes:
         raise RuntimeError("there is no vote in what was restored")
-    shutil.rmtree(folder)
 
 
-def _import(errand: Errand) -> None:
-    path = _folder(errand) / "given.jsonl"
+def _import(errand: Errand, folder: Path) -> None:
+    path, name = folder / "given.jsonl", folder.name
     line = '{"prompt": "Question {}?", "chosen": "Yes, {}.", "rejected": "No."}\n'
     path.write_text("".join(line.replace("{}", str(n)) for n in range(ROWS)))
-    name = path.parent.name
-    command = ["import", "trl_preference", str(path), "--project", "chaos", "--set", name]
-    errand.twice(command, command)
-    counted = errand.house.cluster.patient_rows(
-        "SELECT (SELECT count(*) FROM collect_ballot AS ballot"
-        " JOIN collect_comparison AS comparison ON comparison.id = ballot.comparison_id"
-        " JOIN collect_campaign AS campaign ON campaign.id = comparison.campaign_id"
-        " WHERE campaign.name = %s) AS votes, (SELECT count(*) FROM collect_promptset"
-        " WHERE name = %s) AS sets",
-        name,
-        name,
-    )
+    command = ["import", "trl_preference", str(path), "--project", VOTERS, "--set", name]
+    errand.twice(folder, command, command)
+    counted = errand.house.cluster.patient_rows(COUNTED, name, name)
     if counted != [{"votes": ROWS, "sets": 1}]:
         raise RuntimeError(f"of {ROWS} votes in one set there are {counted}")
 
 
-ACTS: dict[str, Callable[[Errand], None]] = {
+ACTS: dict[str, Callable[[Errand, Path], None]] = {
     "backup": _backup,
     "restore": _restore,
     "import": _import,
 }
-
-
-def _folder(errand: Errand) -> Path:
-    made = errand.house.home / "errands" / f"errand-{next(_numbers)}"
-    made.mkdir(parents=True)
-    return made
 
 
 @contextlib.contextmanager

@@ -369,6 +369,7 @@ def at_failpoint(name: str, order: str) -> Strike:
 
         struck = scene.struck(f"{order} at {name}", proof, 60)
         struck.landed = landed
+        struck.withdraw = lambda: (folder / name).unlink(missing_ok=True)
         return struck
 
     return strike

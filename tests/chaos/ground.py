@@ -12,7 +12,8 @@ VOTERS, RESEARCHER = "chaos", "rosa"  # slug of the voters' project, who launche
 QUESTIONS = ("What is the capital of France?", "Tell me about Peru.", "How do I boil an egg?")
 TOKENS = 24
 OVERLAP = 2
-SMALL = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "checkpoint_every": 2}
+# So many checkpoints that old ones go.
+SMALL = {"learning_rate": 1e-3, "batch_size": 4, "epochs": 1, "checkpoint_every": 1}
 
 
 def lay(people: int, comparisons: int, policies: int, experiments: int = 1) -> dict[str, Any]:

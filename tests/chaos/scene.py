@@ -34,6 +34,7 @@ class Struck:
     proof: Callable[[], bool]
     until: float  # monotonic
     landed: Callable[[], None] = lambda: None  # what is to be done then
+    withdraw: Callable[[], None] = lambda: None  # and where it will not be waited for any longer
 
 
 @dataclass

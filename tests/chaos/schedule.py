@@ -88,7 +88,9 @@ class Schedule:
                 deck.insert(0, kind)  # nothing under way there now: later
                 deferred += 1
                 self._look()
-                time.sleep(0.0 if deferred < len(deck) else 0.2)
+                if deferred >= len(deck):
+                    deck, deferred = self._deck(), 0  # all wait for the same
+                    time.sleep(0.2)
                 continue
             deferred = 0
             self._strike(kind)
@@ -150,8 +152,11 @@ class Schedule:
         self._waiting.append(struck)
 
     def _look(self) -> None:
-        """Count what has landed."""
+        """Count what has landed, and take back what has not in time: whoever a late order stopped
+        would stand still for ever."""
         for one in list(self._waiting):
+            if late := time.monotonic() > one.until:
+                one.withdraw()
             if one.proof():
                 self._waiting.remove(one)
                 one.landed()
@@ -159,7 +164,7 @@ class Schedule:
                 self.places += [one.kind] if ": " in one.kind else []
                 n = sum(self.landed.values())
                 self.say(f"{n:3}/{self.plan.faults}  {one.kind}: {one.detail}")
-            elif time.monotonic() > one.until:
+            elif late:
                 self._waiting.remove(one)
                 self._done[one.kind] -= 1
                 self._miss(one.kind, f"{one.detail}: nothing shows it")

@@ -53,6 +53,7 @@ def points(seed: int, share: float) -> tuple[dict[str, Any], bool]:
         kinds = _ordered(places, seed, n)
         plan = Plan(seed + n, faults=len(kinds), seconds=POINTS_SECONDS, kinds=kinds, once=True)
         plan.voters, plan.experiments, plan.comparisons = 3, 3, 20_000
+        plan.vote_pause, plan.stream_pause = 0.3, 0.5
         outcome = _tell(plan)
         kept &= outcome.verdict.kept
         struck = set(kinds) & set(outcome.places)

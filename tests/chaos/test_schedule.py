@@ -80,6 +80,34 @@ def test_what_has_nothing_to_harm_waits_and_the_others_go_on(schedule):
     assert not made.missed
 
 
+def test_what_all_wait_for_does_not_keep_others_from_their_turn(schedule):
+    kinds = {
+        "amid votes": Fault(lambda scene: struck(lambda: True), "votes"),
+        "amid jobs": Fault(lambda scene: struck(lambda: True), "jobs"),
+    }
+    made = schedule(kinds, "votes", faults=3, seconds=30)
+    made.run()
+    assert made.landed == {"amid votes": 3}
+
+
+def test_an_order_that_nobody_takes_in_time_is_taken_back(schedule, tmp_path):
+    """Else it stops somebody whom nobody wakes."""
+    name = "freeze.listed: stopped there"
+    strike = faults.at_failpoint("freeze.listed", "stop")
+
+    def soon(scene) -> Struck:
+        given = strike(scene)
+        given.until = time.monotonic() + 0.1
+        return given
+
+    made = schedule({name: Fault(soon)})
+    made.scene.house = SimpleNamespace(failpoints=tmp_path)
+    made.scene.struck = lambda detail, proof, within: struck(proof, within)
+    made.run()
+    assert made.missed[name]
+    assert not (tmp_path / "freeze.listed").exists()
+
+
 def test_faults_keep_pace_with_the_commands_they_are_spread_over(schedule):
     made = schedule({"lands": Fault(lambda scene: struck(lambda: True))}, faults=100, commands=1000)
     made.scene.votes.acked = 300
