@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -35,7 +36,7 @@ SELECT (SELECT count(*) FROM collect_ballot AS ballot
 """
 ROWS = 700  # of an import: two chunks
 STOPPED = 2.0  # seconds that a command stands still
-PATIENCE = 120.0  # seconds for a command
+PATIENCE = 240.0  # seconds for a command
 WITHIN = 3 * PATIENCE
 
 _numbers = itertools.count(1)
@@ -75,26 +76,27 @@ class Errand:
         process = self._begin(first, {**given, "PLUMBLINE_FAILPOINTS": str(orders)})
         taken = orders / f"{self.place}.{process.pid}"
         self._wake(process, taken)
-        said = process.communicate(timeout=PATIENCE)[1]
+        printed, said = process.communicate(timeout=PATIENCE)
         self.struck = taken.exists()
         if self.order == "full" and "Traceback" in said:
             raise RuntimeError(f"a disk that is full is no sentence: {said[-300:]}")
-        if process.returncode:
+        if not _well(process.returncode, printed):
             self.once(again, **given)
 
     def once(self, command: list[str], **given: str) -> None:
         """Raises RuntimeError where it does not succeed."""
         process = self._begin(command, {**given, "PLUMBLINE_FAILPOINTS": ""})
-        said = process.communicate(timeout=PATIENCE)[1]
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command[:2])} ended with {process.returncode}: {said}")
+        printed, said = process.communicate(timeout=PATIENCE)
+        if not _well(process.returncode, printed):
+            told = f"{said or printed}"[-400:]
+            raise RuntimeError(f"{' '.join(command[:2])} ended with {process.returncode}: {told}")
 
     def _begin(self, command: list[str], given: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
             manage(*command),
             env=self.house.environment(**given),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -110,6 +112,15 @@ class Errand:
             time.sleep(0.05)
 
 
+def _well(status: int, printed: str) -> bool:
+    """Whether a command did what it was to do. Where nobody works, leases of running jobs are over,
+    and the policies of `ground.py` are in no backup: a restore says so of both."""
+    if not status or not printed.startswith("{"):
+        return not status
+    findings = json.loads(printed)["verify"]["findings"]
+    return all(one["check"] == "jobs" or "/weights/mind-" in one["sentence"] for one in findings)
+
+
 def _backup(errand: Errand, folder: Path) -> None:
     target = folder / "backup"
     errand.twice(folder, ["backup", str(target)], ["backup", str(target)])
@@ -121,7 +132,7 @@ def _restore(errand: Errand, folder: Path) -> None:
     source = str(folder / "backup")
     errand.once(["backup", source])
     with _database(errand.house) as url:
-        command, home = ["restore", source, "--no-engines"], str(folder / "home")
+        command, home = ["restore", source, "--no-engines", "--json"], str(folder / "home")
         again = [*command, "--replace"]
         errand.twice(folder, command, again, DATABASE_URL=url, PLUMBLINE_HOME=home)
         with psycopg.connect(url) as there:
@@ -134,7 +145,8 @@ def _import(errand: Errand, folder: Path) -> None:
     path, name = folder / "given.jsonl", folder.name
     line = '{"prompt": "Question {}?", "chosen": "Yes, {}.", "rejected": "No."}\n'
     path.write_text("".join(line.replace("{}", str(n)) for n in range(ROWS)))
-    command = ["import", "trl_preference", str(path), "--project", VOTERS, "--set", name]
+    named = ["--project", VOTERS, "--set", name, "--campaign", name]
+    command = ["import", "trl_preference", str(path), *named]
     errand.twice(folder, command, command)
     counted = errand.house.cluster.patient_rows(COUNTED, name, name)
     if counted != [{"votes": ROWS, "sets": 1}]:

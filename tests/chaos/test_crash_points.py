@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,26 +18,16 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django.db.models import F
 from django.utils import timezone
 
 from align import failpoints
-from plumbline.collect import queue
 from plumbline.collect.models import Ballot
-from plumbline.collect.queue import gate
-from plumbline.fleet.models import Job
-from plumbline.loop import labelling, rounds
-from plumbline.loop.models import Round, RoundStage, Stage
-from plumbline.policies import serving
-from plumbline.policies.models import Deployment, Flip, Policy
-from plumbline.transfer.models import Import
+from plumbline.loop.models import Round
 from tests.chaos.acts import ACTS
+from tests.chaos.before import Before, Made
 from tests.chaos.state import changes, state
-from tests.comparisons import open_campaign
 from tests.gateway.test_client import database_url
 from tests.loop import conftest as loop_conftest
-from tests.loop.test_advance import at_label
-from tests.transfer.test_bringing import rows
 
 experiment_of, prompt_set = loop_conftest.experiment_of, loop_conftest.prompt_set
 rater = loop_conftest.rater
@@ -75,8 +64,6 @@ POINTS = {
 ENGINE = {name for name, (act, _) in POINTS.items() if act in ("promote", "retire")}
 KILLED = {"vote.stored", "vote.committed", "job.row_written", "job.committed", "freeze.listed"}
 
-Made = tuple[tuple[str, ...], Callable[[], bool]]  # the act's arguments, and whether it was done
-
 
 def places() -> set[str]:
     """What the platform's sources pass, by name."""
@@ -105,109 +92,11 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def make(request: Any, project: Any, bob: Any, client_for: Any, tmp_path: Path, settings: Any):
+def make(request: Any, tmp_path: Path, settings: Any) -> Callable[[str], Made]:
     """`make(act)`: a state in which there is this to do."""
     settings.RUNS_DIR = tmp_path / "runs"
-
-    def vote() -> Made:
-        ballot = queue.claim_next(bob, open_campaign(project, comparisons=1))
-        assert ballot is not None
-        queue.save_draft(ballot, {"comment": "half a word"})
-        session = client_for(bob).cookies["sessionid"].value
-        cast = Ballot.objects.filter(outcome="ranked", idempotency_key__isnull=False)
-        return (session, str(ballot.pk), str(uuid.uuid4())), lambda: cast.count() == 1
-
-    def claim() -> Made:
-        campaign = open_campaign(project, comparisons=2)
-        held = Ballot.objects.filter(annotator=bob, seat=0)
-        queue.claim_next(request.getfixturevalue("carol"), campaign)  # who comes first prepares it
-        gate.join(bob, campaign)
-        return (str(bob.pk), str(campaign.pk)), lambda: held.count() == 1
-
-    def submit() -> Made:
-        return (str(project.pk),), lambda: Job.objects.filter(state="queued").count() == 1
-
-    def job(running: bool, lost: bool = False) -> Job:
-        ACTS["submit"](str(project.pk))
-        if running:
-            ACTS["take"]()
-        if lost:
-            Job.objects.update(lease_until=F("created_at"))
-        return Job.objects.get()
-
-    def take() -> Made:
-        job(running=False)
-        return (), lambda: Job.objects.filter(state="running", epoch=1, attempt=1).count() == 1
-
-    def finish() -> Made:
-        done = Job.objects.filter(state="succeeded", result={"said": 1}, epoch=1)
-        return (str(job(running=True).pk),), lambda: done.count() == 1
-
-    def sweep() -> Made:
-        job(running=True, lost=True)
-        return (), lambda: Job.objects.filter(state="queued", attempt=1, epoch=1).count() == 1
-
-    def release() -> Made:
-        back = Job.objects.filter(state="queued", attempt=0, epoch=1)
-        return (str(job(running=True).pk),), lambda: back.count() == 1
-
-    def round_at(stage: Stage) -> Round:
-        experiment = request.getfixturevalue("experiment_of")()
-        row = at_label(rounds.begin(experiment))
-        loop_conftest.vote_on_everything(request.getfixturevalue("rater"), row.campaign)
-        rounds.close_labels(row)
-        if stage == Stage.PAIRS:
-            labelling.label(row)
-        return row
-
-    def freeze() -> Made:
-        row = round_at(Stage.LABEL)
-        frozen = Round.objects.exclude(ballots_sha256="").filter(ballots__isnull=False)
-        return (str(row.pk),), lambda: frozen.distinct().count() == 1
-
-    def pairs() -> Made:
-        row = round_at(Stage.PAIRS)
-        whole = row.examples.filter(answers__role="chosen")
-        return (str(row.pk),), lambda: whole.count() == row.examples.count() > 0
-
-    def move() -> Made:
-        row = round_at(Stage.LABEL)
-        begun = RoundStage.objects.filter(round=row, stage=Stage.REWARD)
-        return (
-            str(row.pk),
-        ), lambda: Round.objects.filter(stage=Stage.REWARD).count() == begun.count() == 1
-
-    def bring() -> Made:
-        path = tmp_path / "given.jsonl"
-        path.write_bytes(rows(700))  # two chunks
-        return (
-            str(path),
-        ), lambda: Import.objects.filter(rows=700).count() == 1 and Ballot.objects.count() == 700
-
-    def policy() -> Policy:
-        engine = request.getfixturevalue("engine")
-        settings.ENGINE_URL, settings.ENGINE = engine.url, "transformers"
-        base = serving.base_policy(project)
-        folder = request.getfixturevalue("commit_weights")(5, "lora", 0.05)
-        return Policy.objects.create(
-            project=project, name=f"struck-{uuid.uuid4().hex[:6]}", weights="lora", parent=base,
-            base_model=base.base_model, path=str(folder.path), sha256=folder.sha256,
-        )  # fmt: skip
-
-    def promote() -> Made:
-        row = policy()
-        ACTS["promote"](str(row.parent_id))
-        moved = Deployment.objects.filter(policy=row, previous=row.parent)
-        return (str(row.pk),), lambda: moved.count() == Flip.objects.filter(after=row).count() == 1
-
-    def retire() -> Made:
-        row = policy()
-        serving.ensure_loaded(row)
-        Policy.objects.filter(pk=row.pk).update(state=Policy.State.REJECTED)
-        return (), lambda: row.name not in serving.served()
-
-    here = locals()
-    return lambda act: here[act]()
+    before = Before(request.getfixturevalue, tmp_path, settings)
+    return lambda act: getattr(before, act)()
 
 
 def all_or_nothing(name: str, make: Any, strike: Callable[[str, tuple[str, ...]], None]) -> None:

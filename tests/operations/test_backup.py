@@ -237,6 +237,28 @@ def test_a_disk_that_is_full_is_said_and_leaves_nothing(
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["restore.before_files", "restore.before_database"])
+def test_a_disk_that_is_full_while_it_restores_is_said_and_the_next_one_ends_well(
+    made, elsewhere, tmp_path, place
+):
+    (tmp_path / place).write_text("full")
+    full = elsewhere | {"PLUMBLINE_FAILPOINTS": str(tmp_path)}
+    done = manage(full, "restore", str(made), "--no-engines")
+    assert done.returncode == 1
+    assert "is full; make room, and restore again with --replace." in done.stderr
+    assert "Traceback" not in done.stderr
+    again = manage(elsewhere, "restore", str(made), "--no-engines", "--replace")
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_disk_that_a_copy_of_many_files_fills_is_a_full_disk(tmp_path):
+    """`shutil.copytree` gathers what went wrong and numbers nothing."""
+    words = str(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights"))
+    refused = pytest.raises(archive.Refused, match="is full; go on")
+    with refused, archive.full_disk_refused(tmp_path, "go on."):
+        raise shutil.Error([("weights", "there", words)])
+
+
 def test_what_does_not_fit_is_refused_before_it_begins(shared_db, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(
         archive.shutil, "disk_usage", lambda folder: type("U", (), {"free": 1 << 20})()

@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError
 
+from align import failpoints
 from plumbline.accounts.models import Project, User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Completion, Prompt, PromptSet
 from plumbline.transfer import ballots, publish
@@ -47,6 +48,19 @@ def run(format: str, path: Path, *more: str, into: str = "evals") -> str:
 
 def counts() -> list[int]:
     return [table.objects.count() for table in TABLES]
+
+
+@pytest.mark.parametrize("place", ["import.chunk_written", "import.published"])
+def test_a_disk_that_is_full_is_a_sentence_and_nothing_is_imported(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / place).write_text("full")
+    monkeypatch.setattr(failpoints, "FOLDER", str(tmp_path))
+    path = write(tmp_path / "x.jsonl", [judged(1, "tide", 1.02)])
+    with pytest.raises(CommandError, match="the disk is full; nothing was imported"):
+        run("alpaca_eval", path)
+    assert counts() == [0] * len(TABLES)
+    assert "1 ballots" in run("alpaca_eval", path)
 
 
 def test_preferences_become_ballots_on_comparisons_of_a_closed_campaign(

@@ -84,16 +84,24 @@ def writing(target: Path) -> Iterator[Writer]:
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     aside.mkdir(mode=0o700)
     try:
-        yield Writer(aside)
-        failpoints.reach("backup.before_rename")
-        aside.rename(target)
-        sync_dir(target.parent)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise Refused(f"The disk at {target.parent} is full; nothing was kept.") from error
-        raise
+        with full_disk_refused(target.parent, "nothing was kept."):
+            yield Writer(aside)
+            failpoints.reach("backup.before_rename")
+            aside.rename(target)
+            sync_dir(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def full_disk_refused(folder: Path, what_then: str) -> Iterator[None]:
+    """A disk that is full is Refused in a sentence, not an OSError."""
+    try:
+        yield
+    except OSError as error:  # shutil.copytree's own has no number, and all others' in its words
+        if error.errno == errno.ENOSPC or f"[Errno {errno.ENOSPC}]" in str(error):
+            raise Refused(f"The disk at {folder} is full; {what_then}") from error
+        raise
 
 
 def check_space(folder: Path, wanted: int) -> None:

@@ -53,19 +53,20 @@ def restore(source: Path, *, replace: bool = False, engines: bool = True) -> Res
     archive.check_space(home, sum(one["size"] for one in facts["files"].values()))
     done = Restored(facts["made_at"], len(facts["files"]))
     fresh = home / f".restoring-{uuid.uuid4().hex[:8]}"
-    try:
-        _copy(source, fresh)
-        if replace:
-            done.aside = _set_aside(taken)
-        failpoints.reach("restore.before_files")
-        for part in PARTS:
-            if (fresh / part).is_dir():
-                shutil.rmtree(home / part, ignore_errors=True)  # an empty one
-                (fresh / part).rename(home / part)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    failpoints.reach("restore.before_database")
-    dumps.load(source / facts["database"])
+    with archive.full_disk_refused(home, "make room, and restore again with --replace."):
+        try:
+            _copy(source, fresh)
+            if replace:
+                done.aside = _set_aside(taken)
+            failpoints.reach("restore.before_files")
+            for part in PARTS:
+                if (fresh / part).is_dir():
+                    shutil.rmtree(home / part, ignore_errors=True)  # an empty one
+                    (fresh / part).rename(home / part)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        failpoints.reach("restore.before_database")
+        dumps.load(source / facts["database"])
     call_command("migrate", verbosity=0, interactive=False)
     done.key = _key(source, home)
     done.moved = _move(facts["home"], str(home))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         path: Path = options["path"]
-        quiet = options["verbosity"] == 0 or None  # None: tqdm hides itself where no person looks
         project = Project.objects.filter(slug=options["project"]).first()
         if project is None:
             raise CommandError(f"there is no project {options['project']!r}")
@@ -49,18 +51,17 @@ class Command(BaseCommand):
             raise CommandError("--campaign must be a name of at most 120 characters")
         share, campaign = options["split_heldout"], options["campaign"].strip()
         source = Source(options["format"], path.name, share, campaign=campaign)
-        try:
-            format = formats.find(options["format"])
-            size = path.stat().st_size
-            with tqdm(desc="reading", total=size, unit="B", unit_scale=True, disable=quiet) as bar:
-                staged = stage(path, format, options["limit"], bar.update)
-        except ValueError as error:
-            raise CommandError(str(error)) from error
+        with _sentences():
+            self._bring(path, source, project, options)
+
+    def _bring(self, path: Path, source: Source, project: Project, options: dict[str, Any]) -> None:
+        quiet = options["verbosity"] == 0 or None  # None: tqdm hides itself where no person looks
+        format = formats.find(options["format"])
+        size = path.stat().st_size
+        with tqdm(desc="reading", total=size, unit="B", unit_scale=True, disable=quiet) as bar:
+            staged = stage(path, format, options["limit"], bar.update)
         with staged, tqdm(desc="writing", total=len(staged), unit="row", disable=quiet) as bar:
-            try:
-                record, new = publish(staged, project, options["set"], source, format, bar.update)
-            except ValueError as error:
-                raise CommandError(str(error)) from error
+            record, new = publish(staged, project, options["set"], source, format, bar.update)
             rows = f"{staged.rows} rows ({staged.duplicates} repeated)"
         if not new:
             self.stdout.write(
@@ -72,3 +73,17 @@ class Command(BaseCommand):
             f"{path.name}: {rows}, new: {record.prompts} prompts, "
             f"{record.completions} answers, {record.ballots} ballots"
         )
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """What is wrong with a file, and a disk that is full, in words."""
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            said = "the disk is full; nothing was imported: make room, and import again"
+            raise CommandError(said) from error
+        raise
