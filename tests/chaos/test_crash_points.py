@@ -92,7 +92,7 @@ def orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def make(request: Any, tmp_path: Path, settings: Any) -> Callable[[str], Made]:
+def make(request: Any, project: Any, tmp_path: Path, settings: Any) -> Callable[[str], Made]:
     """`make(act)`: a state in which there is this to do."""
     settings.RUNS_DIR = tmp_path / "runs"
     before = Before(request.getfixturevalue, tmp_path, settings)
