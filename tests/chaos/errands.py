@@ -76,7 +76,7 @@ class Errand:
         process = self._begin(first, {**given, "PLUMBLINE_FAILPOINTS": str(orders)})
         taken = orders / f"{self.place}.{process.pid}"
         self._wake(process, taken)
-        printed, said = process.communicate(timeout=PATIENCE)
+        printed, said = _end(process)
         self.struck = taken.exists()
         if self.order == "full" and "Traceback" in said:
             raise RuntimeError(f"a disk that is full is no sentence: {said[-300:]}")
@@ -86,7 +86,7 @@ class Errand:
     def once(self, command: list[str], **given: str) -> None:
         """Raises RuntimeError where it does not succeed."""
         process = self._begin(command, {**given, "PLUMBLINE_FAILPOINTS": ""})
-        printed, said = process.communicate(timeout=PATIENCE)
+        printed, said = _end(process)
         if not _well(process.returncode, printed):
             told = f"{said or printed}"[-400:]
             raise RuntimeError(f"{' '.join(command[:2])} ended with {process.returncode}: {told}")
@@ -110,6 +110,14 @@ class Errand:
                 os.kill(process.pid, signal.SIGCONT)
                 return
             time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it printed and what it complained of. Raises TimeoutExpired, with the process gone."""
+    try:
+        return process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
 
 
 def _well(status: int, printed: str) -> bool:
