@@ -14,7 +14,15 @@ from django.utils import timezone
 from plumbline.accounts.models import User
 from plumbline.collect import queue
 from plumbline.collect.models import Ballot, Draft
-from plumbline.compiled import Compiled, Prepared, Writing, given_id, given_time, given_uuid
+from plumbline.compiled import (
+    Compiled,
+    Prepared,
+    Writing,
+    given_id,
+    given_time,
+    given_uuid,
+    together,
+)
 from tests.comparisons import open_campaign
 
 pytestmark = pytest.mark.django_db
@@ -108,6 +116,45 @@ def test_named_values_may_stand_in_sql_more_than_once(bob, carol):
         for person in (bob, carol):
             statement.execute(cursor, user=person.pk, more=0)
             assert cursor.fetchall() == [(person.username,)]
+
+
+def test_what_goes_together_takes_one_trip_and_each_sees_what_was_done_before(bob, carol):
+    named = Compiled(lambda: User.objects.filter(pk=given_id("user")))
+    rename = Prepared.named(
+        "UPDATE accounts_user SET username = username || '; 100 %%' WHERE id = %(user)s",
+        given_id("user"),
+    )
+    told, him = (named, {"user": bob.pk}), {"user": bob.pk}
+    with CaptureQueriesContext(connection) as queries:
+        before, nothing, after, other = together(
+            told, (rename, him), told, (named, {"user": carol.pk})
+        )
+    assert [one.username for one in (*before, *after, *other)] == ["bob", "bob; 100 %", "carol"]
+    assert nothing == []
+    assert len(queries) == (1 if connection.vendor == "postgresql" else 4)
+    assert together() == []
+
+
+@pytest.mark.postgres
+def test_it_takes_one_trip_where_connections_are_handed_on_too(bob, carol, settings):
+    settings.DATABASE_PREPARES = False
+    named = Compiled(lambda: User.objects.filter(pk=given_id("user")).exclude(username="100 %"))
+    with CaptureQueriesContext(connection) as queries:
+        found = together((named, {"user": bob.pk}), (named, {"user": carol.pk}))
+    assert found == [[bob], [carol]]
+    assert len(queries) == 1
+
+
+def test_where_one_of_several_fails_nothing_after_it_is_done(bob, ballots):
+    first, second = ballots
+    second.comparison_id, second.seat = first.comparison_id, first.seat
+    rename = Prepared.named(
+        "UPDATE accounts_user SET username = 'else' WHERE id = %(user)s", given_id("user")
+    )
+    taken = Writing(Ballot).updating(second, ("comparison", "seat"))
+    with pytest.raises(IntegrityError), transaction.atomic():
+        together(taken, (rename, {"user": bob.pk}))
+    assert User.objects.get(pk=bob.pk).username == "bob"
 
 
 def test_rows_are_stored_as_save_stores_them(ballots):

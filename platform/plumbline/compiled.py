@@ -8,7 +8,8 @@ columns is read as Django's own `ModelIterable` reads it. Django does not promis
 
 PostgreSQL, too, parses and plans a statement anew each time, longer than it takes to run one of
 these. A `Prepared` is planned once a connection. What never changes stays in its text, so that the
-plan can use indexes of a part of a table.
+plan can use indexes of a part of a table. Each trip to the server costs both sides as much again:
+what needs no answer in between goes `together`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import (
     BigAutoField,
     DateTimeField,
@@ -46,8 +47,8 @@ class Given(Expression):
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         return "%s", (self,)
 
-    def bound(self, value: Any) -> Any:
-        return self.output_field.get_db_prep_value(value, connection)
+    def bound(self, value: Any, database: Any) -> Any:
+        return self.output_field.get_db_prep_value(value, database)
 
 
 class Prepared:
@@ -66,18 +67,25 @@ class Prepared:
 
     def execute(self, cursor: Any, **values: Any) -> None:
         """Run it for these values, by name of what is `Given`."""
-        bound = {name: one.bound(values[name]) for name, one in self._given.items()}
-        if connection.vendor != "postgresql" or not settings.DATABASE_PREPARES:
+        cursor.execute(*self.ready(values))
+
+    def ready(self, values: Mapping[str, Any]) -> tuple[str, list[Any]]:
+        """What a cursor is given to run it, which this connection knows from here on."""
+        database = _database()
+        bound = {name: one.bound(values[name], database) for name, one in self._given.items()}
+        if database.vendor != "postgresql" or not settings.DATABASE_PREPARES:
             given = (bound[one.name] if isinstance(one, Given) else one for one in self.params)
-            cursor.execute(self.sql, list(given))
-            return
-        ready = _ready.setdefault(connection.connection, set())
+            return self.sql, list(given)
+        ready = _ready.setdefault(database.connection, set())
         if self._name not in ready:
-            with connection.wrap_database_errors:
-                connection.connection.execute(f"PREPARE {self._name} AS {self._text}")
+            with database.wrap_database_errors:
+                database.connection.execute(f"PREPARE {self._name} AS {self._text}")
             ready.add(self._name)
-        places = ", ".join(["%s"] * len(bound))
-        cursor.execute(f"EXECUTE {self._name} ({places})", list(bound.values()))
+        return self._execute, list(bound.values())
+
+    @cached_property
+    def _execute(self) -> str:
+        return f"EXECUTE {self._name} ({', '.join(['%s'] * len(self._given))})"
 
     @cached_property
     def _name(self) -> str:
@@ -103,6 +111,11 @@ _NAMED = re.compile(r"%\((\w+)\)s")
 _ready: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # by connection to the database
 
 
+def _database() -> Any:
+    """The connection itself: `connection` looks for it again at each of its attributes."""
+    return connections[DEFAULT_DB_ALIAS]
+
+
 def given_id(name: str) -> Given:
     return Given(name, BigAutoField())
 
@@ -125,13 +138,65 @@ class Compiled(Generic[M]):
 
     def all(self, **values: Any) -> list[M]:
         """The rows for these values, by name of what is `Given`."""
-        statement = self._statements.get(connection.vendor)
-        if statement is None:
-            statement = self._statements[connection.vendor] = _Statement(self._build())
-        return [statement.model(row) for row in statement.rows(values)]
+        with _database().cursor() as cursor:
+            self.prepared.execute(cursor, **values)
+            return self.read(cursor)
 
     def first(self, **values: Any) -> M | None:
         return next(iter(self.all(**values)), None)
+
+    def read(self, cursor: Any) -> list[M]:
+        """The rows that it found."""
+        statement = self._statement
+        return [statement.model(row) for row in statement.rows(cursor)]
+
+    @property
+    def prepared(self) -> Prepared:
+        return self._statement.prepared
+
+    @property
+    def _statement(self) -> _Statement:
+        kind = _database().vendor
+        statement = self._statements.get(kind)
+        if statement is None:
+            statement = self._statements[kind] = _Statement(self._build())
+        return statement
+
+
+Step = tuple[Prepared | Compiled[Any], Mapping[str, Any]]
+
+
+def together(*steps: Step) -> list[list[Any]]:
+    """Run statements one after the other, on PostgreSQL in one trip to the server; of each the rows
+    that it asks for. Each sees what those before it did, and what others had committed when its own
+    turn came: a lock that the first waits for holds for the second."""
+    database = _database()
+    with database.cursor() as cursor:
+        if database.vendor != "postgresql" or len(steps) < 2:
+            return [_one(cursor, step) for step in steps]
+        calls = [_prepared(what).ready(values) for what, values in steps]
+        sql = "; ".join(text for text, _ in calls)
+        cursor.execute(sql, [value for _, given in calls for value in given])
+        found = []
+        for at, (what, _) in enumerate(steps):
+            if at:
+                cursor.nextset()
+            found.append(_rows(cursor, what))
+        return found
+
+
+def _one(cursor: Any, step: Step) -> list[Any]:
+    what, values = step
+    _prepared(what).execute(cursor, **values)
+    return _rows(cursor, what)
+
+
+def _prepared(what: Prepared | Compiled[Any]) -> Prepared:
+    return what.prepared if isinstance(what, Compiled) else what
+
+
+def _rows(cursor: Any, what: Prepared | Compiled[Any]) -> list[Any]:
+    return what.read(cursor) if isinstance(what, Compiled) else []
 
 
 class Writing(Generic[M]):
@@ -151,21 +216,24 @@ class Writing(Generic[M]):
     def insert(self, row: M) -> M:
         """Store a new row, whose key it brings."""
         values = {field.attname: field.pre_save(row, True) for field in self._fields}
-        with connection.cursor() as cursor:
+        with _database().cursor() as cursor:
             self._insert.execute(cursor, **values)
         row._state.adding, row._state.db = False, connection.alias
         return row
 
     def update(self, row: M, names: tuple[str, ...]) -> None:
         """Store these fields of a row that is known to be there."""
+        together(self.updating(row, names))
+
+    def updating(self, row: M, names: tuple[str, ...]) -> Step:
+        """`update`, to be run with others."""
         if names not in self._updates:
             fields = [field for field in self._fields if field.name in names]
             told = ", ".join(f'"{field.column}" = %s' for field in fields)
             given = [Given(field.attname, field) for field in (*fields, self._key)]
             self._updates[names] = Prepared(self._update % told, given)
         values = {field.attname: getattr(row, field.attname) for field in self._fields}
-        with connection.cursor() as cursor:
-            self._updates[names].execute(cursor, **values)
+        return self._updates[names], values
 
 
 class _Statement:
@@ -186,14 +254,13 @@ class _Statement:
         columns = [column[0] for column in compiler.select[: compiler.col_count]]
         self.converters = compiler.get_converters(columns)
 
-    def rows(self, values: Mapping[str, Any]) -> list[list[Any]]:
-        with connection.cursor() as cursor:
-            self.prepared.execute(cursor, **values)
-            rows = [list(row) for row in cursor.fetchall()]
+    def rows(self, cursor: Any) -> list[list[Any]]:
+        rows = [list(row) for row in cursor.fetchall()]
+        database = _database()
         for row in rows:
             for at, (converters, column) in self.converters.items():
                 for convert in converters:
-                    row[at] = convert(row[at], column, connection)
+                    row[at] = convert(row[at], column, database)
         return rows
 
     def model(self, row: list[Any]) -> Any:

@@ -259,6 +259,7 @@ SESAME_MAX_AGE = 24 * 3600  # sign-in links, seconds
 SESAME_ONE_TIME = False
 
 LANGUAGE_CODE = "en"
+USE_I18N = False  # there is one language, and looking for it costs each page
 TIME_ZONE = "UTC"
 USE_TZ = True
 

@@ -3,12 +3,13 @@
 A PostgreSQL of its own, durable as in production. A campaign of each size asks two people about
 each comparison; a fifth of it is full, and a veteran has answered a further tenth that still wants
 a second vote. `claim_p95_ms` is of `queue.claim_next` alone at the large size, `claim_ratio` that
-over the small size's. Votes go through the real web server: 32 clients, each with one connection,
-cast a vote and get the next comparison with the same response, as the page does; every vote counted
-is one that the database holds, and no comparison may have more than its overlap. That is done three
-times, each before a fresh server, whose workers share the connections out by chance: figures are
-medians of the three. The clients run on the same cores: their share is `client_cpu_ms_a_vote`,
-`cpu_ms_a_vote` is the product's.
+over the small size's. `pages` are what an annotator and a researcher open, `counters` what those
+count, each at the first look and after further votes. Votes go through the real web server: 32
+clients, each with one connection, cast a vote and get the next comparison with the same response,
+as the page does; every vote counted is one that the database holds, and no comparison may have more
+than its overlap. That is done three times, each before a fresh server, whose workers share the
+connections out by chance: figures are medians of the three. The clients run on the same cores:
+their share is `client_cpu_ms_a_vote`, `cpu_ms_a_vote` is the product's.
 """
 
 from __future__ import annotations
@@ -29,17 +30,13 @@ from typing import Any
 
 from tests.bench.collection.crowd import Browser, vote
 from tests.bench.collection.loading import Database, cpu_seconds, load
+from tests.bench.collection.looking import counters, pages, percentile
 from tests.ports import free_port
 
 CLIENTS, WORKERS, THREADS = 32, 2, 3  # as docker-compose.yml has them
 TURNS = 3  # of votes, each before a fresh server
+LOOKS = 20  # at each page and counter, after the first
 GOALS = {"claim_p95_ms": 20.0, "claim_ratio": 1.5, "votes_per_s": 150.0, "vote_p99_ms": 250.0}
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """In milliseconds, of seconds."""
-    ordered = sorted(values)
-    return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
 
 
 def claims(campaign: Any, people: Sequence[Any], veteran: Any, wanted: int) -> dict[str, Any]:
@@ -179,6 +176,8 @@ def measure(sizes: Sequence[int], asked: argparse.Namespace, database: Database)
         found[f"claims at {size}"] = claims(
             loaded.campaign, loaded.people, loaded.veteran, asked.claims
         )
+        found[f"pages at {size}"] = pages(loaded, LOOKS)
+        found[f"counters at {size}"] = counters(loaded, LOOKS)
         found[f"votes at {size}"] = turns(
             TURNS, loaded.campaign, loaded.people, asked.seconds / TURNS, database
         )

@@ -6,9 +6,11 @@ import re
 from uuid import uuid4
 
 import pytest
+from django.urls import reverse
 from django.utils import timezone
 
-from plumbline.collect import queue
+from plumbline.collect import addresses, queue
+from plumbline.collect.addresses import OF_BALLOT, OF_CAMPAIGN
 from plumbline.collect.models import Ballot, Completion
 from plumbline.collect.votes import preferences
 from plumbline.policies.models import Policy
@@ -338,3 +340,14 @@ def test_a_campaign_that_takes_no_answers_says_why(campaign, bobs):
     page = bobs.get(f"/p/alpha/campaigns/{campaign.pk}/").content.decode()
     assert "This campaign is paused for now." in page
     assert "Start comparing" not in page
+
+
+def test_every_address_on_the_page_is_where_it_says(ballot):
+    campaign = ballot.comparison.campaign
+    found = addresses.page("alpha", campaign.pk, ballot.pk)
+    assert found == {
+        **{name: reverse(view, args=["alpha", ballot.pk]) for name, view in OF_BALLOT.items()},
+        **{name: reverse(view, args=["alpha", campaign.pk]) for name, view in OF_CAMPAIGN.items()},
+    }
+    assert found["ballot"] == addresses.ballot("alpha", ballot.pk) == url(ballot)
+    assert addresses.page("beta", 7, ballot.pk)["skip"] == f"/p/beta/ballots/{ballot.pk}/skip/"

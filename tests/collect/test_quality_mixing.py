@@ -263,3 +263,13 @@ def test_no_count_that_a_person_sees_tells_a_hidden_test_from_a_vote(
     assert queue.seen(bob, campaign).answered == 14, "counted anew it is the same"
     history.count_votes(Enrolment.objects.all())
     assert queue.seen(bob, campaign).answered == 14
+
+
+def test_settings_that_were_read_before_are_still_checked(project):
+    campaign = open_campaign(project, quality={"pause": True, "gold_over": 2})
+    assert settings.of(campaign).gold_over == settings.of(campaign).gold_over == 2
+    campaign.quality = {"pause": 1, "gold_over": 2}
+    with pytest.raises(ValueError, match="not what is asked"):
+        settings.of(campaign)
+    campaign.quality = {"pause": True, "gold_over": 3}
+    assert settings.of(campaign).gold_over == 3

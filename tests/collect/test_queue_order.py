@@ -79,15 +79,20 @@ def test_now_and_then_somebody_begins_at_the_top_again(short_head, project, bob,
     assert queue.claim_next(bob, campaign).comparison == fifth
 
 
+def fewer(questions: int, by: int) -> int:
+    """On PostgreSQL what needs no answer in between is asked in one trip."""
+    return questions - by if connection.vendor == "postgresql" else questions
+
+
 def test_a_claim_asks_the_database_few_questions(project, bob, prefer):
     campaign = open_campaign(project, comparisons=20)
     prefer(queue.claim_next(bob, campaign))
     with CaptureQueriesContext(connection) as asked:
         ballot = queue.claim_next(bob, campaign)
-    assert len(asked) <= 12
+    assert len(asked) <= fewer(12, by=3)
     with CaptureQueriesContext(connection) as asked:
         prefer(ballot)
-    assert len(asked) <= 10
+    assert len(asked) <= fewer(7, by=3)
 
 
 def test_a_vote_with_the_page_that_comes_back_asks_few_questions(
@@ -107,11 +112,11 @@ def test_a_vote_with_the_page_that_comes_back_asks_few_questions(
         return len(asked)
 
     send(queue.claim_next(bob, campaign))
-    assert send(queue.claim_next(bob, campaign)) <= 27, "a small campaign is counted at each look"
+    assert send(queue.claim_next(bob, campaign)) <= fewer(27, by=6), "counted at each look"
     monkeypatch.setattr(figures, "SMALL", 1)
     monkeypatch.setattr(figures, "SECONDS", 300)  # however slow the machine is
     send(queue.claim_next(bob, campaign))
-    assert send(queue.claim_next(bob, campaign)) <= 21
+    assert send(queue.claim_next(bob, campaign)) <= fewer(20, by=6)
 
 
 def test_full_says_whether_votes_are_wanted(project, bob, carol, prefer, let_expire):
@@ -167,7 +172,8 @@ def test_reading_a_place_does_not_grow_with_what_the_person_has_said(project, bo
         with CaptureQueriesContext(connection) as queries:
             prefer(queue.claim_next(bob, campaign))
         asked = f"({bob.pk}, {campaign.pk}, "
-        (place,) = (query["sql"] for query in queries if asked in query["sql"])
+        trips = [query["sql"].split("; ") for query in queries]
+        (place,) = (sql for trip in trips for sql in trip if asked in sql)
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")  # or rows that earlier tests took back count as there
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {place}")

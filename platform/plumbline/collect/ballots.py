@@ -8,18 +8,21 @@ an outbox sends again gets a sentence as JSON instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from django_htmx.http import HttpResponseClientRedirect, push_url
 
 from align import failpoints
-from plumbline.collect import keys, kinds, live, queue, review, screen
+from plumbline.collect import addresses, keys, kinds, live, queue, review, screen
 from plumbline.collect.changes import lines_as_python
 from plumbline.collect.forms import (
     FLAG_REASONS,
@@ -198,7 +201,7 @@ def _cast(request: PlumblineRequest, row: Ballot) -> HttpResponse:
         return _unclear(request, row, str(wrong), sent=request.POST)
     if not _from_outbox(request) and queue.feedback(stored) is not None:
         messages.success(request, _told(stored))  # training: what was expected, before going on
-        url = reverse("ballot", args=[request.project.slug, row.pk])
+        url = addresses.ballot(request.project.slug, row.pk)
         return HttpResponseClientRedirect(url) if request.htmx else SeeOther(url)
     return _stored(request, stored)
 
@@ -270,7 +273,7 @@ def _next(
 def _begin(request: PlumblineRequest, claim: queue.Claim) -> HttpResponse:
     """The page of a new claim, of which nearly all is known."""
     row, campaign = claim.ballot, claim.ballot.comparison.campaign
-    url = reverse("ballot", args=[request.project.slug, row.pk])
+    url = addresses.ballot(request.project.slug, row.pk)
     if not request.htmx:
         return SeeOther(url)
     said: Mapping[str, Any] = {}
@@ -287,7 +290,7 @@ def _begin(request: PlumblineRequest, claim: queue.Claim) -> HttpResponse:
 
 
 def _go(request: PlumblineRequest, row: Ballot) -> HttpResponse:
-    url = reverse("ballot", args=[request.project.slug, row.pk])
+    url = addresses.ballot(request.project.slug, row.pk)
     if not request.htmx:
         return SeeOther(url)
     return push_url(_show(request, _ballot(request, row.pk)), url)
@@ -325,7 +328,7 @@ def _page(
     wrong: list[str] | None = None,
 ) -> HttpResponse:
     """`said`: what the form starts with; `history`: the person's in the campaign."""
-    chosen = kinds.parts(row)
+    chosen, previous = kinds.parts(row), history["previous"]
     context = _reading(request, row) | {
         "at_panes": kinds.at_panes(chosen, len(row.shown), said),
         "at_bar": kinds.at_bar(chosen, said),
@@ -333,14 +336,21 @@ def _page(
         "pace": "" if said else speed.pace(settings.of(row.comparison.campaign)),
         "key": uuid4(),
         "key_list": keys.listing(request.user, request.project.slug),
-        "skip_reasons": SKIP_REASONS,
-        "flag_reasons": FLAG_REASONS,
-        "changes_url": reverse("ballot-changes", args=[request.project.slug, row.pk]),
+        "skip_reasons": _choices(SKIP_REASONS),
+        "flag_reasons": _choices(FLAG_REASONS),
+        "at": addresses.page(request.project.slug, row.comparison.campaign_id, row.pk),
+        "previous_at": previous and addresses.ballot(request.project.slug, previous),
         **history,
     }
     swap = request.htmx and not request.htmx.history_restore_request
     template = "collect/ballot.html" + ("#ballot" if swap else "")
     return render(request, template, context, status=422 if wrong else 200)
+
+
+@lru_cache
+def _choices(reasons: tuple[str, ...]) -> SafeString:
+    """A menu's buttons, the same on each page."""
+    return render_to_string("collect/reasons.html", {"reasons": reasons})
 
 
 def _answered(request: PlumblineRequest, row: Ballot) -> HttpResponse:

@@ -11,20 +11,20 @@ from plumbline.collect import kinds
 from plumbline.collect.models import Ballot
 from plumbline.collect.queue import Verdict
 
-SKIP_REASONS = [
+SKIP_REASONS = (
     "I do not know this topic",
     "The answers are the same",
     "I cannot decide",
     "A text is broken",
     "Another reason",
-]
-FLAG_REASONS = [
+)
+FLAG_REASONS = (
     "Upsetting or unsafe",
     "Personal data",
     "A text is broken",
     "The prompt makes no sense",
     "Another reason",
-]
+)
 NOT_DRAFTED = {"csrfmiddlewaretoken", "key", "active_ms", "seen_0", "seen_1", "reviewed"}
 MOST_DRAFTED = 200_000  # characters of all fields together
 

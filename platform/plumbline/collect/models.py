@@ -263,7 +263,7 @@ class Comparison(models.Model):
     @cached_property
     def replies(self) -> list[Candidate]:
         """The candidates with what people read of them, by slot; asked for once."""
-        return _REPLIES.all(comparison=self.pk)
+        return REPLIES.all(comparison=self.pk)
 
 
 class Candidate(models.Model):
@@ -284,7 +284,7 @@ class Candidate(models.Model):
         return f"{self.comparison_id}[{self.slot}]"
 
 
-_REPLIES = Compiled(
+REPLIES = Compiled(
     lambda: (
         Candidate.objects.filter(comparison=given_id("comparison"))
         .select_related("completion")

@@ -105,6 +105,7 @@ class Loaded:
     campaign: Any
     people: list[Any]  # who have answered nothing yet
     veteran: Any
+    researcher: Any
 
 
 def load(size: int, people: int) -> Loaded:
@@ -128,6 +129,8 @@ def load(size: int, people: int) -> Loaded:
         Membership(project=project, user=one, role="annotator") for one in everybody
     )
     here, crowd, veteran = everybody[:people], everybody[people:-1], everybody[-1]
+    researcher = User.objects.create(username=f"{size}-researcher")
+    Membership.objects.create(project=project, user=researcher, role="researcher")
     full, answered = int(FULL * size), int(ANSWERED * size)
     named = {
         "set": prompts.pk,
@@ -153,4 +156,4 @@ def load(size: int, people: int) -> Loaded:
             for one, number in [*((one, full // half) for one in crowd), (veteran, answered)]
         )
         cursor.execute("VACUUM (ANALYZE)")
-    return Loaded(campaign, here, veteran)
+    return Loaded(campaign, here, veteran, researcher)

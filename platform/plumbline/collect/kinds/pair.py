@@ -4,9 +4,12 @@ each step of the scale is split in three, so that one click or tap says both."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from django import forms
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
 
 from plumbline.collect import asking
 from plumbline.collect.kinds.part import Part
@@ -61,7 +64,7 @@ class Pair(Part):
         needed = "Say which answer is better."
         if self.marked:
             needed = "Say which answer is better, and how good the best one is."
-        values = [(value, "") for step in self._steps({}) for value in step["values"]]
+        values = _values(self.marked)
         return {"choice": forms.ChoiceField(choices=values, error_messages={"required": needed})}
 
     def said(self, cleaned: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,25 +79,33 @@ class Pair(Part):
         return {"choice": choice} if choice else {}
 
     def at_bar(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """`chosen` and `marked` are all that the scale depends on; it is rendered once for each."""
-        return {
-            "steps": lambda: self._steps(given),
-            "marked": self.marked,
-            "chosen": given.get("choice", ""),
-        }
+        return {"scale": _scale(self.marked, given.get("choice", ""))}
 
-    def _steps(self, given: Mapping[str, Any]) -> list[dict[str, Any]]:
-        chosen = given.get("choice", "")
-        steps = []
-        for value, label in choices():
-            step: dict[str, Any] = {"value": value, "label": label, "values": [value], "cells": []}
-            step["short"] = label.removesuffix(" better")  # beside it the word is for wide screens
-            if self.marked and value != ALL_BAD:
-                step["values"] = [f"{value}.{mark}" for mark in asking.MARKS]
-                step["cells"] = [
-                    {"value": cell, "word": word, "chosen": cell == chosen, "mark": mark}
-                    for cell, (mark, word) in zip(step["values"], asking.MARKS.items(), strict=True)
-                ]
-            step["chosen"] = value == chosen
-            steps.append(step)
-        return steps
+
+@lru_cache(maxsize=128)
+def _scale(marked: bool, chosen: str) -> SafeString:
+    """It is on nearly every ballot and depends on these alone, so it is rendered once for each."""
+    context = {"marked": marked, "steps": _steps(marked, chosen)}
+    return render_to_string("collect/kinds/scale.html", context)
+
+
+@lru_cache(maxsize=2)
+def _values(marked: bool) -> list[tuple[str, str]]:
+    """What may be sent."""
+    return [(value, "") for step in _steps(marked, "") for value in step["values"]]
+
+
+def _steps(marked: bool, chosen: str) -> list[dict[str, Any]]:
+    steps = []
+    for value, label in choices():
+        step: dict[str, Any] = {"value": value, "label": label, "values": [value], "cells": []}
+        step["short"] = label.removesuffix(" better")  # beside it the word is for wide screens
+        if marked and value != ALL_BAD:
+            step["values"] = [f"{value}.{mark}" for mark in asking.MARKS]
+            step["cells"] = [
+                {"value": cell, "word": word, "chosen": cell == chosen, "mark": mark}
+                for cell, (mark, word) in zip(step["values"], asking.MARKS.items(), strict=True)
+            ]
+        step["chosen"] = value == chosen
+        steps.append(step)
+    return steps

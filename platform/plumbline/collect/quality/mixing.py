@@ -22,6 +22,7 @@ from plumbline.collect.models import Ballot, Campaign, Candidate, Comparison
 from plumbline.collect.quality import settings
 from plumbline.collect.quality.settings import Quality
 from plumbline.collect.votes import SAID, in_doubt
+from plumbline.compiled import Compiled, Given, given_id
 
 Special = Literal["gold", "repeat"]
 Kind = Comparison.Kind
@@ -92,12 +93,8 @@ def order(comparison: Comparison) -> list[int] | None:
 
 def _gold(user: User, campaign: Campaign) -> Comparison | None:
     """An unanswered gold comparison, in an order that differs from person to person."""
-    open_ones = Comparison.objects.filter(
-        campaign=campaign, kind=Kind.GOLD, retired_at__isnull=True, only_for__isnull=True
-    )
-    if not settings.of(campaign).ask_flagged:
-        open_ones = open_ones.filter(~in_doubt())
-    left = open_ones.filter(~_answered(user)).values_list("pk", flat=True)
+    asked = _GOLD if settings.of(campaign).ask_flagged else _UNDOUBTED_GOLD
+    left = [one.pk for one in asked.all(user=user.pk, campaign=campaign.pk)]
     first = min(left, key=lambda pk: _uniform(f"{user.pk}:{pk}"), default=None)
     return None if first is None else Comparison.objects.get(pk=first)
 
@@ -156,10 +153,24 @@ def _vote_to_repeat(
     return None if chosen is None else Ballot.objects.select_related("comparison").get(pk=chosen)
 
 
-def _answered(user: User) -> Exists:
+def _answered(user: User | Given) -> Exists:
     return Exists(
         Ballot.objects.filter(comparison=OuterRef("pk"), annotator=user, outcome__in=SAID)
     )
+
+
+def _gold_left() -> QuerySet[Comparison]:
+    open_ones = Comparison.objects.filter(
+        campaign=given_id("campaign"),
+        kind=Kind.GOLD,
+        retired_at__isnull=True,
+        only_for__isnull=True,
+    )
+    return open_ones.filter(~_answered(given_id("user"))).order_by().only("pk")
+
+
+_GOLD = Compiled(_gold_left)
+_UNDOUBTED_GOLD = Compiled(lambda: _gold_left().filter(~in_doubt()))
 
 
 def _uniform(what: str) -> float:

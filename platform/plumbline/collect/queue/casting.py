@@ -19,7 +19,7 @@ from plumbline.collect.quality import gold
 from plumbline.collect.queue import history, seats, training
 from plumbline.collect.queue.verdicts import AlreadyCast, ForeignKeyUsed, TooLate, Verdict, check
 from plumbline.collect.votes import VOTES
-from plumbline.compiled import Compiled, given_uuid
+from plumbline.compiled import Compiled, given_uuid, together
 
 Outcome = Ballot.Outcome
 SAID_FIELDS = (
@@ -115,13 +115,16 @@ def _decline(ballot: Ballot, outcome: Outcome, reason: str, key: UUID) -> Ballot
 def _lock(ballot: Ballot, key: UUID, *, votes: bool) -> tuple[Ballot, Comparison]:
     """The rows behind a ballot, locked and fresh: the answer that was stored under this key, or
     what may be answered. Raises when the key is another ballot's, and when it is too late."""
-    fresh = _LOCKED.first(ballot=ballot.pk)
-    if fresh is None:
+    beside: Any
+    found, besides = together(
+        (_LOCKED, {"ballot": ballot.pk}), (_BESIDE, {"ballot": ballot.pk, "key": key})
+    )
+    if not found:
         raise Ballot.DoesNotExist
+    fresh, beside = found[0], besides[0]
     comparison = fresh.comparison
     if fresh.idempotency_key == key:
         return fresh, comparison
-    beside: Any = _BESIDE.first(ballot=ballot.pk, key=key)
     if beside.key_used:
         raise ForeignKeyUsed("This form was already sent for another comparison. Reload the page.")
     if fresh.outcome:
@@ -142,9 +145,11 @@ def _say(
     if active_ms is not None:
         ballot.active_ms = min(max(active_ms, 0), MOST_ACTIVE_MS)
     failpoints.reach("vote.storing")
-    history.BALLOTS.update(ballot, SAID_NOW)
-    history.replaced(before, comparison, by=ballot)
-    seats.recount(comparison)
+    together(
+        history.BALLOTS.updating(ballot, SAID_NOW),
+        *history.counting(before, comparison, by=ballot),
+        *seats.recounting(comparison),
+    )
     training.review(ballot)
     failpoints.reach("vote.stored")
     return ballot

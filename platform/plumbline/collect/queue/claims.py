@@ -72,19 +72,21 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
     for wait in (False, True):
         while True:
             with transaction.atomic():
-                seats.lock_person(user)
-                theirs = _place(user, campaign)
+                theirs = _lock_place(user, campaign)
                 if gate.turned_away(campaign, theirs):
                     return None
                 if gate.shut(campaign) or (theirs is not None and theirs.open is not None):
-                    return history.live_claims(user, campaign).first()
+                    mine = history.live_claims(user, campaign).first()
+                    if mine is not None or gate.shut(campaign):
+                        return mine
+                    continue  # it has just run out
                 if theirs is None:
                     gate.join(user, campaign)
                     continue
-                comparison = _choose(user, campaign, theirs, tried, wait)
+                comparison, there = _choose(user, campaign, theirs, tried, wait)
                 if comparison is None:
                     break
-                ballot = _take_seat(user, comparison, campaign)
+                ballot = _take_seat(user, comparison, campaign, there)
                 if ballot is not None:
                     if theirs.votes is None:  # after the comparison, as a vote does it
                         history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
@@ -93,24 +95,27 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
     return None
 
 
-def _place(user: User, campaign: Campaign) -> Any:
-    """The person's place, if they have one, with all that a claim asks of them, read at once:
-    `open`, `last` and `teaches`."""
-    return _PLACE.first(user=user.pk, campaign=campaign.pk, now=timezone.now())
+def _lock_place(user: User, campaign: Campaign) -> Any:
+    """The locked person's place, if they have one, with all that a claim asks of them, read at
+    once: `open`, `last` and `teaches`."""
+    asked = {"user": user.pk, "campaign": campaign.pk, "now": timezone.now()}
+    (places,) = seats.lock_person_and(user, (_PLACE, asked))
+    return places[0] if places else None
 
 
 def _choose(
     user: User, campaign: Campaign, theirs: Any, tried: list[int], wait: bool
-) -> Comparison | None:
-    """A locked comparison for this person, which may have lost its seat while we waited."""
+) -> tuple[Comparison | None, list[Ballot] | None]:
+    """A locked comparison for this person, which may have lost its seat while we waited, and the
+    ballots that say so, where they were read with it."""
     if theirs.trained_at is None and theirs.teaches:
-        return _locked(training.left_for(user, campaign).exclude(pk__in=tried), wait)
+        return _locked(training.left_for(user, campaign).exclude(pk__in=tried), wait), None
     if not wait and not tried and theirs.last is not None:
         test = mixing.after(theirs.last, user, campaign, since=theirs.joined_at)
         if test is not None:
             found = _locked(Comparison.objects.filter(pk=test.pk), wait=True)
             if found is not None and _has_seat(found, campaign):
-                return found
+                return found, None
     return order.find(user, campaign, theirs, tried, wait)
 
 
@@ -123,9 +128,11 @@ def _has_seat(comparison: Comparison, campaign: Campaign) -> bool:
     return seats.free_seat(comparison) is not None
 
 
-def _take_seat(user: User, comparison: Comparison, campaign: Campaign) -> Ballot | None:
+def _take_seat(
+    user: User, comparison: Comparison, campaign: Campaign, there: list[Ballot] | None
+) -> Ballot | None:
     comparison.campaign = campaign
-    seat, before = seats.free_seat_for(user, comparison)
+    seat, before = seats.free_seat_for(user, comparison, there)
     if seat is None:
         return None
     sides = mixing.order(comparison)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 
@@ -19,7 +19,7 @@ from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment, Fl
 from plumbline.collect.queue import gate, seats
 from plumbline.collect.queue.verdicts import Frozen, Refused, TooLate
 from plumbline.collect.votes import COUNTED, SAID, TESTS, VOTES, counted
-from plumbline.compiled import Given, Prepared, Writing, given_id
+from plumbline.compiled import Given, Prepared, Step, Writing, given_id, together
 
 Outcome = Ballot.Outcome
 _shuffle = random.SystemRandom()
@@ -230,16 +230,21 @@ def release(before: Ballot) -> None:
 
 def replaced(before: Ballot | None, comparison: Comparison, by: Ballot) -> None:
     """Keep the person's counts of standing votes, and settle a flag that is taken back."""
-    change = (by.outcome in VOTES) - (before is not None and before.outcome in VOTES)
-    if change and comparison.kind in (*COUNTED, *TESTS):
-        votes, tests = (change, 0) if comparison.kind in COUNTED else (0, change)
-        campaign, user = comparison.campaign_id, by.annotator_id
-        with connection.cursor() as cursor:
-            COUNT.execute(cursor, votes=votes, tests=tests, campaign=campaign, user=user)
+    together(*counting(before, comparison, by))
+
+
+def counting(before: Ballot | None, comparison: Comparison, by: Ballot) -> list[Step]:
+    """`replaced`; the counts to be run with others."""
     if before is not None and before.outcome == Outcome.FLAGGED:
         Flag.objects.filter(ballot=before, resolved_at=None).update(
             resolved_at=by.cast_at, resolved_by=by.annotator_id, resolution="Taken back"
         )
+    change = (by.outcome in VOTES) - (before is not None and before.outcome in VOTES)
+    if not change or comparison.kind not in (*COUNTED, *TESTS):
+        return []
+    votes, tests = (change, 0) if comparison.kind in COUNTED else (0, change)
+    campaign, user = comparison.campaign_id, by.annotator_id
+    return [(COUNT, {"votes": votes, "tests": tests, "campaign": campaign, "user": user})]
 
 
 def resolve(flag: Flag, by: User, words: str, *, retire: bool) -> bool:

@@ -21,10 +21,11 @@ from django.db.models.lookups import LessThan
 from django.utils import timezone
 
 from plumbline.accounts.models import User
-from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
+from plumbline.collect.models import REPLIES, Ballot, Campaign, Comparison, Enrolment
+from plumbline.collect.quality.planting import EVERYBODY
 from plumbline.collect.queue import seats
 from plumbline.collect.votes import counted
-from plumbline.compiled import Compiled, given_id
+from plumbline.compiled import Compiled, Step, given_id, together
 
 WITHDRAWN = Ballot.Outcome.WITHDRAWN.value
 HEAD = 64  # comparisons at the top of the order that every claim looks at
@@ -38,7 +39,8 @@ WANTING = """
 """
 # `annotator_id + 0`: ballots are looked up by comparison, never by a person who may have very many.
 FIND = f"""
-SELECT c.id FROM collect_comparison AS c WHERE {WANTING} AND {{where}}
+SELECT c.id, COALESCE(c.overlap, %(overlap)s) FROM collect_comparison AS c
+WHERE {WANTING} AND {{where}}
     AND (SELECT count(*) FROM collect_ballot AS b WHERE b.comparison_id = c.id
         AND b.seat IS NOT NULL AND (b.outcome <> '' OR b.expires_at > %(now)s)
     ) < COALESCE(c.overlap, %(overlap)s)
@@ -90,38 +92,55 @@ def unanswered(user: User, campaign: Campaign) -> QuerySet[Comparison]:
 
 def find(
     user: User, campaign: Campaign, theirs: Enrolment, tried: Sequence[int], wait: bool
-) -> Comparison | None:
-    """The next comparison, locked. Without `wait` those that somebody has locked are left out; with
-    it their locks are waited for, and the seat may be gone then. `tried` ones are left out."""
+) -> tuple[Comparison | None, list[Ballot] | None]:
+    """The next comparison, locked, and the ballots there that decide on a seat, but where very many
+    may hold one. Without `wait` those that somebody has locked are left out; with it their locks
+    are waited for, and the seat may be gone then. `tried` ones are left out."""
     now = connection.ops.adapt_datetimefield_value(timezone.now())
     values = {"user": user.pk, "campaign": campaign.pk, "overlap": campaign.overlap, "now": now}
     lock = ""
     if connection.features.has_select_for_update:
         lock = "FOR UPDATE OF c" if wait else "FOR UPDATE OF c SKIP LOCKED"
 
+    there: list[Ballot] | None = None
+
     def first(where: str, **more: Any) -> Comparison | None:
+        nonlocal there
         if tried:
             where += f" AND c.id NOT IN ({', '.join(str(int(pk)) for pk in tried)})"
         with connection.cursor() as cursor:
             cursor.execute(FIND.format(where=where, lock=lock), {**values, **more})
             row = cursor.fetchone()
-        return None if row is None else _LOCKED.first(comparison=row[0])
+        if row is None:
+            return None
+        found, there = _read(user, *row)
+        return found
 
     if not wait:
         found = first(AT_THE_HEAD, head=HEAD)
         if found is not None:
-            return found
+            return found, there
         if _holds(theirs):
             number, priority = theirs.cursor_comparison, theirs.cursor_priority
             for where in FROM_CURSOR:
                 found = first(where, number=number, priority=priority)
                 if found is not None:
                     _move(theirs, found, from_the_top=False)
-                    return found
+                    return found, there
     found = first(ANYWHERE)
     if found is not None and not wait:
         _move(theirs, found, from_the_top=True)
-    return found
+    return found, there
+
+
+def _read(user: User, pk: int, people: int) -> tuple[Comparison, list[Ballot] | None]:
+    """A locked comparison, with all that a claim and the page after it read of it."""
+    steps: list[Step] = [(_LOCKED, {"comparison": pk}), (REPLIES, {"comparison": pk})]
+    if people < EVERYBODY:
+        steps.append((seats.BALLOTS, {"comparison": pk, "user": user.pk}))
+    (found,), replies, *there = together(*steps)
+    found.replies = replies
+    return found, there[0] if there else None
 
 
 def from_cursor(

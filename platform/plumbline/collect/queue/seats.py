@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import (
     BooleanField,
     Case,
@@ -36,7 +37,7 @@ from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import settings
 from plumbline.collect.quality.planting import EVERYBODY
 from plumbline.collect.votes import VOTES, in_doubt
-from plumbline.compiled import Compiled, Given, Prepared, given_id
+from plumbline.compiled import Compiled, Given, Prepared, Step, given_id, together
 
 FOR_ALL = (Comparison.Kind.GOLD, Comparison.Kind.TRAINING)  # wanted of all who come by
 
@@ -51,7 +52,7 @@ _COMPARISON = Compiled(
     )
 )
 # Of one person, and of all who hold a seat.
-_BALLOTS = Compiled(
+BALLOTS = Compiled(
     lambda: Ballot.objects.filter(
         Q(seat__isnull=False) | Q(annotator=given_id("user")), comparison=given_id("comparison")
     ).order_by("revision")
@@ -60,8 +61,15 @@ _BALLOTS = Compiled(
 
 def lock_person(user: User) -> None:
     """One claim or undo of a person at a time, so that two tabs do not get two comparisons."""
-    if _PERSON.first(user=user.pk) is None:
+    lock_person_and(user)
+
+
+def lock_person_and(user: User, *steps: Step) -> list[list[Any]]:
+    """`lock_person`, and what is asked once the lock is held."""
+    locked, *found = together((_PERSON, {"user": user.pk}), *steps)
+    if not locked:
         raise User.DoesNotExist
+    return found
 
 
 def lock_comparison(pk: int) -> Comparison:
@@ -118,12 +126,16 @@ def free_seat(comparison: Comparison) -> int | None:
     return _lowest(held, people)
 
 
-def free_seat_for(user: User, comparison: Comparison) -> tuple[int | None, Ballot | None]:
-    """`free_seat`, and the person's newest ballot there, of a locked comparison."""
+def free_seat_for(
+    user: User, comparison: Comparison, there: list[Ballot] | None = None
+) -> tuple[int | None, Ballot | None]:
+    """`free_seat`, and the person's newest ballot there, of a locked comparison. `there`: what
+    `BALLOTS` finds, if it was asked since the lock."""
     if wanted(comparison) >= EVERYBODY:
         own = comparison.ballots.filter(annotator=user).order_by("-revision").first()
         return free_seat(comparison), own
-    there = _BALLOTS.all(comparison=comparison.pk, user=user.pk)
+    if there is None:
+        there = BALLOTS.all(comparison=comparison.pk, user=user.pk)
     own = next((one for one in reversed(there) if one.annotator_id == user.pk), None)
     held = [one for one in there if one.seat is not None]
     return _lowest(held, wanted(comparison)), own
@@ -171,10 +183,15 @@ def waits_for_a_look(campaign: Campaign) -> bool:
 
 def recount(comparison: Comparison) -> None:
     """Write `full` as the seats have it now. For a locked comparison, after its ballots."""
-    if wanted(comparison) < EVERYBODY:
-        with connection.cursor() as cursor:
-            waits = waits_for_a_look(comparison.campaign)
-            RECOUNT.execute(cursor, looked_at=waits, comparison=comparison.pk)
+    together(*recounting(comparison))
+
+
+def recounting(comparison: Comparison) -> list[Step]:
+    """`recount`, to be run with others, after them."""
+    if wanted(comparison) >= EVERYBODY:
+        return []
+    waits = waits_for_a_look(comparison.campaign)
+    return [(RECOUNT, {"looked_at": waits, "comparison": comparison.pk})]
 
 
 def recount_flagged(campaign: Campaign) -> None:
