@@ -222,6 +222,12 @@ TABLE: dict[str, dict[str, str]] = {
     # operations
     "health-page": {"GET": ADMIN},
     "health-engines": {"GET": ADMIN},
+    "own-data": {"GET": SIGNED_IN},
+    "own-data-download": {"POST": SIGNED_IN},
+    "forget-me": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "forget-me-not": {"POST": SIGNED_IN},
+    "wishes": {"GET": ADMIN},
+    "member-forget": {"GET": ADMIN, "POST": ADMIN},
 }
 
 # What remains open to who must have a second factor and has none yet.
