@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 HIDDEN = "[hidden]"
 SHORTEST = 6  # characters; a shorter one would strike out ordinary words
-# A key of the API after its public prefix, links that sign in or invite, what headers carry, a
-# password in a URL.
+# A key of the API after its public prefix, links that sign in, invite or give feedback, what
+# headers carry, a password in a URL.
 SHAPES = re.compile(
-    r"(?P<before>plk_[0-9a-f]{12}_|sesame=|/invitation/|sessionid=|csrftoken=|[Bb]earer |"
-    r"[Bb]asic |://[^\s:/@]*:)(?P<secret>(?<=:)[^\s@/]+(?=@)|(?<!:)[\w.~+/=%-]{8,})"
+    r"(?P<before>plk_[0-9a-f]{12}_|sesame=|/invitation/|/campaign/|/feedback/links/|sessionid=|"
+    r"csrftoken=|[Bb]earer |[Bb]asic |://[^\s:/@]*:)(?P<secret>(?<=:)[^\s@/]+(?=@)|(?<!:)[\w.~+/=%-]{8,})"
 )
 
 

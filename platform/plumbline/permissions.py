@@ -222,7 +222,18 @@ TABLE: dict[str, dict[str, str]] = {
     # operations
     "health-page": {"GET": ADMIN},
     "health-engines": {"GET": ADMIN},
+    "own-data": {"GET": SIGNED_IN},
+    "own-data-download": {"POST": SIGNED_IN},
+    "forget-me": {"GET": SIGNED_IN, "POST": SIGNED_IN},
+    "forget-me-not": {"POST": SIGNED_IN},
+    "wishes": {"GET": ADMIN},
+    "member-forget": {"GET": ADMIN, "POST": ADMIN},
 }
+
+# Of a file with people's words: whatever opens it runs and loads nothing and is of no origin.
+OF_FILES = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+)
 
 # What remains open to who must have a second factor and has none yet.
 WITHOUT_FACTOR = ("account_", "mfa_", "session-end")
@@ -256,6 +267,8 @@ class PermissionMiddleware:
         with record.acting(record.NOBODY):  # until `process_view` knows who it is
             response = self.get_response(request)
         response.headers.setdefault("Cache-Control", "private, no-cache")
+        if response.headers.get("Content-Disposition", "").startswith("attachment"):
+            response.headers.setdefault("Content-Security-Policy", OF_FILES)
         return response
 
     def process_view(

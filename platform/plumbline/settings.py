@@ -364,6 +364,9 @@ LOOP_ALSO = [
 # private addresses. Our own engine needs no entry.
 PRIVATE_ENDPOINTS = env("PLUMBLINE_PRIVATE_ENDPOINTS")
 
+# Days by kind after which `manage.py retain` lets things go, such as "logs=30,scores=365".
+RETAIN = env("RETAIN")
+
 LOG_FORMAT = env_choice("LOG_FORMAT", "line", "json")
 # What no log line may hold. The names of judges' keys begin so (`align.judge_jobs.KEY_PREFIX`).
 SECRETS = [

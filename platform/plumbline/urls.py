@@ -6,9 +6,11 @@ from django.urls import include, path
 
 from plumbline.collect import campaign_people
 from plumbline.gateway import review_pages
+from plumbline.operations.urls import member_urls, person_urls
 
 urlpatterns = [
     path("", include("plumbline.accounts.urls")),
+    path("accounts/data/", include(person_urls)),
     path("campaign/<str:token>/", campaign_people.invitation, name="campaign-invitation"),
     path("p/<slug:project>/", include("plumbline.collect.urls")),
     path(
@@ -21,6 +23,7 @@ urlpatterns = [
     path("p/<slug:project>/evolve/", include("plumbline.evolve.urls")),
     path("p/<slug:project>/routing/", include("plumbline.gateway.routing_urls")),
     path("p/<slug:project>/chat/", include("plumbline.gateway.chat_urls")),
+    path("p/<slug:project>/members/", include(member_urls)),
     path("p/<slug:project>/health/", include("plumbline.operations.urls")),
     path("p/<slug:project>/usage/", include("plumbline.gateway.urls")),
 ]

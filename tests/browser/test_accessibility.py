@@ -50,7 +50,8 @@ def test_axe_finds_nothing_serious_around_it(site, browse, project, bob, faults)
     answered = Ballot.objects.exclude(outcome="").get()
     here = f"/p/alpha/campaigns/{campaign.pk}/"
     own = ("/", "/p/alpha/", here, f"{here}answers/", "/p/alpha/my-keys/", "/p/alpha/lab/my-work/")
-    account = ("/accounts/password/", "/accounts/logout/")
+    account = ("/accounts/password/", "/accounts/logout/", "/accounts/data/")
+    account += ("/accounts/data/forget/",)
     for width, dark in ACROSS:
         page = browse(bob, width=width, dark=dark)
         for address in (*own, *account, f"/p/alpha/ballots/{answered.pk}/"):
@@ -144,6 +145,7 @@ def test_axe_finds_nothing_serious_for_researchers(site, browse, project, dana, 
     experiment = f"{lab_at}experiments/{made.experiment_id}/"
     addresses = [
         *("/p/alpha/", "/p/alpha/members/", "/p/alpha/keys/", here, f"{here}quality/"),
+        *("/p/alpha/members/forget/", "/p/alpha/health/"),
         *(f"{lab_at}{page}/" for page in ("experiments", "experiments/new", "policies", "jobs")),
         *(experiment, f"{experiment}rounds/{made.number}/", f"{lab_at}blends/new/"),
         *(f"{lab_at}{page}/" for page in ("rounds", "compare", "reward-models")),

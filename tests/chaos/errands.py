@@ -69,11 +69,11 @@ class Errand:
         ACTS[self.place.partition(".")[0]](self, folder)
         shutil.rmtree(folder)
 
-    def twice(self, folder: Path, first: list[str], again: list[str], **given: str) -> None:
-        """With the order given, and without, where the first did not come to its end."""
+    def twice(self, folder: Path, command: list[str], **given: str) -> None:
+        """With the order given, and without, where that did not come to its end."""
         orders = folder / ORDERS  # of its own: nobody else is to come to the place
         (orders / self.place).write_text(self.order)
-        process = self._begin(first, {**given, "PLUMBLINE_FAILPOINTS": str(orders)})
+        process = self._begin(command, {**given, "PLUMBLINE_FAILPOINTS": str(orders)})
         taken = orders / f"{self.place}.{process.pid}"
         self._wake(process, taken)
         printed, said = _end(process)
@@ -81,7 +81,7 @@ class Errand:
         if self.order == "full" and "Traceback" in said:
             raise RuntimeError(f"a disk that is full is no sentence: {said[-300:]}")
         if not _well(process.returncode, printed):
-            self.once(again, **given)
+            self.once(command, **given)
 
     def once(self, command: list[str], **given: str) -> None:
         """Raises RuntimeError where it does not succeed."""
@@ -90,6 +90,15 @@ class Errand:
         if not _well(process.returncode, printed):
             told = f"{said or printed}"[-400:]
             raise RuntimeError(f"{' '.join(command[:2])} ended with {process.returncode}: {told}")
+
+    def killed(self, folder: Path, command: list[str], place: str, **given: str) -> None:
+        """Begun, and killed at a place."""
+        orders = folder / ORDERS
+        (orders / place).write_text("kill")
+        process = self._begin(command, {**given, "PLUMBLINE_FAILPOINTS": str(orders)})
+        _end(process)
+        if process.returncode != -signal.SIGKILL:
+            raise RuntimeError(f"{command[0]} never came to {place}")
 
     def _begin(self, command: list[str], given: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -131,18 +140,23 @@ def _well(status: int, printed: str) -> bool:
 
 def _backup(errand: Errand, folder: Path) -> None:
     target = folder / "backup"
-    errand.twice(folder, ["backup", str(target)], ["backup", str(target)])
+    errand.twice(folder, ["backup", str(target)])
     program = "from pathlib import Path\nfrom plumbline.operations import archive\n"
     errand.house.python(f"{program}archive.read(Path({str(target)!r}))")  # every byte
 
 
 def _restore(errand: Errand, folder: Path) -> None:
+    """Over what is there: a restore of the same; or the way back from one that was killed."""
     source = str(folder / "backup")
-    errand.once(["backup", source])
+    errand.once(["backup", source, "--with-secret-key"])
     with _database(errand.house) as url:
-        command, home = ["restore", source, "--no-engines", "--json"], str(folder / "home")
-        again = [*command, "--replace"]
-        errand.twice(folder, command, again, DATABASE_URL=url, PLUMBLINE_HOME=home)
+        given = {"DATABASE_URL": url, "PLUMBLINE_HOME": str(folder / "home")}
+        command = ["restore", source, "--no-engines", "--json", "--replace"]
+        errand.once(command, **given)
+        if errand.place == "restore.undo":
+            errand.killed(folder, command, "restore.before_rows", **given)
+            command = ["restore", "--undo"]
+        errand.twice(folder, command, **given)
         with psycopg.connect(url) as there:
             (votes,) = there.execute("SELECT count(*) FROM collect_ballot").fetchone() or (0,)
     if not votes:
@@ -155,7 +169,7 @@ def _import(errand: Errand, folder: Path) -> None:
     path.write_text("".join(line.replace("{}", str(n)) for n in range(ROWS)))
     named = ["--project", VOTERS, "--set", name, "--campaign", name]
     command = ["import", "trl_preference", str(path), *named]
-    errand.twice(folder, command, command)
+    errand.twice(folder, command)
     counted = errand.house.cluster.patient_rows(COUNTED, name, name)
     if counted != [{"votes": ROWS, "sets": 1}]:
         raise RuntimeError(f"of {ROWS} votes in one set there are {counted}")

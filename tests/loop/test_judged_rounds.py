@@ -3,22 +3,18 @@ evaluators. Rows are made directly; what judges say is planted."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import pytest
 from django.urls import reverse
 
 from plumbline.accounts.models import Membership, User
-from plumbline.collect.models import Ballot, Campaign, Completion
+from plumbline.collect.models import Ballot, Campaign
 from plumbline.judges import verdicts
-from plumbline.judges.kind import Said
 from plumbline.judges.models import JudgeVersion
 from plumbline.loop import (
     calibrating,
     cloning,
-    evaluation,
-    face_offs,
     forms,
     judge_refusals,
     judging,
@@ -26,7 +22,7 @@ from plumbline.loop import (
     settings_file,
     triaging,
 )
-from plumbline.loop.models import Evaluation, Round, RoundJudge, Sent, Stage
+from plumbline.loop.models import Round, RoundJudge, Sent, Stage
 from tests.judges import planted
 
 pytestmark = pytest.mark.django_db
@@ -303,97 +299,6 @@ def test_judges_go_along_in_clones_and_settings_files(
     planted.judge(project, "New", number=2)
     with pytest.raises(settings_file.Refused, match="The judge New is another version here"):
         settings_file.launch(told, project, alice)
-
-
-def faced(experiment_of, project, prompt_set, version, count: int = 40, **fields: Any) -> Round:
-    """A round whose candidate and base have answered held-out prompts; the judge has spoken."""
-    from plumbline.collect.models import Prompt
-    from plumbline.policies.models import Policy
-    from tests.lab import laboratory as lab
-
-    for number in range(count - 12):
-        text = f"Further question {number}?"
-        key = hashlib.sha256(text.encode()).hexdigest()
-        messages = [{"role": "user", "content": text}]
-        Prompt.objects.create(set=prompt_set, split="heldout", messages=messages, digest=key)
-    experiment = experiment_of(judge="judge", heldout_prompts=count, **fields)
-    experiment.evaluator = version.judge
-    experiment.save()
-    base = experiment.start
-    candidate = Policy.objects.create(
-        project=project,
-        name="candidate",
-        base_model=base.base_model,
-        weights="lora",
-        parent=base,
-        path="/weights/candidate",
-        sha256="ab" * 32,
-    )
-    round = Round.objects.create(
-        experiment=experiment, number=1, policy_in=base, policy_out=candidate,
-        stage=Stage.EVALUATE, opponents={"current": str(base.pk), "base": str(base.pk)},
-    )  # fmt: skip
-    judging.pin(round)
-    lab.answers(round, base, "An answer")
-    lab.answers(round, candidate, "A better answer")
-    same = Completion.objects.filter(policy=candidate).order_by("prompt_id").first()
-    same.text = Completion.objects.get(policy=base, prompt=same.prompt).text
-    same.save()
-    said = []
-    theirs = {a.prompt_id: a for a in evaluation.answers(round, base)}
-    for at, mine in enumerate(evaluation.answers(round, candidate)):
-        q = 0.9 if at % 4 else 0.2
-        other = theirs[mine.prompt_id]
-        silent = at == 5
-        said.append(Said(mine.pk, other.pk, None if silent else q, None if silent else 1 - q))
-    verdicts.store(version, said)
-    return round
-
-
-def record(round: Round) -> Evaluation:
-    row = {"reward": None, "logps": {}, "token_logps": {}}
-    ids = Completion.objects.values_list("pk", flat=True)
-    evaluation.record(round, {str(pk): {"id": str(pk), **row} for pk in ids})  # type: ignore
-    return round.evaluations.get(against="current")
-
-
-def test_a_judge_compares_the_candidate_with_its_opponents(
-    experiment_of, project, prompt_set
-) -> None:
-    round = faced(experiment_of, project, prompt_set, planted.judge(project))
-    assert evaluation.judged(round)
-    row = record(round)
-    assert (row.wins, row.ties, row.losses) == (29, 1, 9)
-    assert row.judge == "judge"
-    assert round.figures["evaluated_by_judge"]["current"]["silent"] == 1
-    assert face_offs.of_row(row).interval() == (row.low, row.high)
-
-
-def test_peoples_votes_on_part_of_it_correct_the_judge(
-    experiment_of, project, prompt_set, person
-) -> None:
-    version = planted.judge(project)
-    round = faced(experiment_of, project, prompt_set, version, count=80, face_off_percent=50)
-    assert not evaluation.judged(round)  # people have been asked
-    campaign = round.evaluation_campaign
-    asked = campaign.comparisons.count()
-    assert 25 < asked < 55
-    made = planted.Ground(campaign)
-    made.worth = {one.pk: -1.0 for one in campaign.comparisons.all()}  # they prefer the base
-    planted.vote(made, person, right=0.9)
-    assert evaluation.judged(round)
-    row = record(round)
-    told = round.figures["evaluated_by_judge"]["current"]
-    assert told["people"] in (asked, asked - 1)
-    assert told["judge_alone"] > 0.6
-    assert row.rate == pytest.approx(told["people_alone"], abs=0.15)
-    assert row.high < 0.5 < row.wins / (row.wins + row.ties + row.losses)
-    gate = evaluation.gate(round)
-    evidence = {check["name"]: check["evidence"] for check in gate["checks"]}
-    assert f"{row.rate:.1%}" in evidence["win rate"]
-    refused = {check["name"] for check in gate["checks"] if not check["passed"]}
-    assert "judges apart" in refused
-    assert "by people" in evidence["judges apart"]
 
 
 def test_what_was_sent_is_unique_and_told_on_the_rounds_page(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.utils import timezone
 
+from plumbline.fleet.models import Job
 from plumbline.loop import advance, decisions, lineage, rebuilding, retractions, rounds
 from plumbline.loop.models import Experiment, Round, Stage
+from plumbline.operations import retention
 from plumbline.policies.models import Policy
 from tests.loop.conftest import run_round
 
@@ -76,3 +81,31 @@ def test_a_rebuild_makes_the_same_weights_and_without_votes_others(experiment_of
     assert two.policy_in == one.policy_out
     assert not {one.pk, two.pk} & {taint.round.pk for taint in lineage.tainted(experiment.project)}
     assert Policy.objects.get(pk=two.policy_out_id).state == Policy.State.CANDIDATE
+
+
+@pytest.mark.sqlite
+def test_a_rebuild_after_everything_that_may_go_is_gone_makes_the_same_weights(
+    experiment_of, rater, alice, settings, tmp_path
+):
+    """Run folders, checkpoints, logs, scores and replies, all of them long past their time."""
+    settings.SCORES_DIR, settings.RUBRICS_DIR = tmp_path / "scores", tmp_path / "rubrics"
+    experiment = experiment_of(rounds_wanted=1, pairs_from="reward_model")
+    rounds.begin(experiment)
+    (first,) = run_all(experiment, rater)
+    long_ago = timezone.now() - timedelta(days=400)
+    Job.objects.filter(finished_at__isnull=False).update(finished_at=long_ago)
+    for folder in (settings.RUNS_DIR, settings.SCORES_DIR, settings.RUBRICS_DIR):
+        for path in Path(folder).rglob("*"):
+            os.utime(path, (long_ago.timestamp(),) * 2)
+    ages = dict.fromkeys(retention.AGES, 1)
+    gone = retention.carry_out(retention.Rule(ages, rounds=1))
+    assert gone.caches
+    assert gone.logs
+    assert not list(Path(settings.SCORES_DIR).glob("*.jsonl"))
+
+    again = rebuilding.begin(experiment, actor=alice, reason="Is it the same?", also=1)
+    (new,) = run_all(again)
+    assert new.ballots_sha256 == first.ballots_sha256
+    assert new.reward_model.sha256 == first.reward_model.sha256
+    assert rebuilding.same_weights(new)
+    assert lineage.tainted(experiment.project) == []

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from align.jobs import ScoreJob
 from plumbline.collect import queue
 from plumbline.fleet import claims, dispatch
 from plumbline.loop import rounds, rows
@@ -56,17 +57,10 @@ def vote(bob: Any, carol: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def house(
-    homes: Path,
-    engine: Any,
-    settings: Any,
-    project: Any,
-    alice: Any,
-    bob: Any,
-    vote: Any,
-    commit_weights: Callable[..., Any],
-) -> dict[str, Any]:
-    """A promoted policy, a reward model, a done round with frozen votes, a job, an upload."""
+def promoted(
+    homes: Path, engine: Any, settings: Any, project: Any, alice: Any, commit_weights: Any
+) -> Policy:
+    """A policy of the base model, served."""
     settings.ENGINE_URL = engine.url
     base = serving.base_policy(project)
     made = commit_weights(11)
@@ -79,17 +73,29 @@ def house(
         sha256=made.sha256,
         parent=base,
     )
-    reward = RewardModel.objects.create(
+    serving.promote(project, policy, actor=alice, reason="It is better", evidence={})
+    return policy
+
+
+@pytest.fixture
+def reward(project: Any, promoted: Policy) -> RewardModel:
+    return RewardModel.objects.create(
         project=project,
         name="alpha-rm-1",
         objective="bradley_terry",
-        path=str(made.path),
-        sha256=made.sha256,
+        path=promoted.path,
+        sha256=promoted.sha256,
         ballots_used=3,
     )
+
+
+@pytest.fixture
+def done_round(project: Any, promoted: Policy, vote: Any) -> Round:
+    """Three votes, frozen, and the policy that was made of them."""
     campaign = open_campaign(project, comparisons=3)
     while vote(campaign):
         pass
+    base = promoted.parent
     experiment = Experiment.objects.create(
         project=project,
         name="First",
@@ -102,24 +108,35 @@ def house(
     assert len(ballots) == 3
     round.ballots.set(ballots)
     Round.objects.filter(pk=round.pk).update(
-        ballots_sha256=rows.ballots_digest(ballots), stage=Stage.DONE, policy_out=policy
+        ballots_sha256=rows.ballots_digest(ballots), stage=Stage.DONE, policy_out=promoted
     )
-    serving.promote(project, policy, actor=alice, reason="It is better", evidence={})
-    from align.jobs import ScoreJob
+    return Round.objects.get(pk=round.pk)
 
+
+@pytest.fixture
+def house(
+    homes: Path,
+    engine: Any,
+    project: Any,
+    alice: Any,
+    promoted: Policy,
+    reward: RewardModel,
+    done_round: Round,
+) -> dict[str, Any]:
+    """A promoted policy, a reward model, a done round with frozen votes, a job, an upload."""
     job = dispatch.submit(project, ScoreJob(), "Scores", {"items.jsonl": []})
     upload = uploads.receive(project, alice, "votes.jsonl", [b"{}\n"], set_name="Mine")
-    (homes / "scores" / f"{made.sha256}.jsonl").write_text("")
-    for path in [*(homes / "runs").iterdir(), *(homes / "uploads").iterdir()]:
+    scores = homes / "scores" / f"{promoted.sha256}.jsonl"
+    scores.write_text("")
+    for path in [*(homes / "runs").iterdir(), *(homes / "uploads").iterdir(), scores]:
         age(path)
-    age(homes / "scores" / f"{made.sha256}.jsonl")
     return {
-        "policy": policy,
+        "policy": promoted,
         "reward": reward,
-        "campaign": campaign,
+        "campaign": done_round.campaign,
         "job": job,
         "upload": upload,
-        "round": Round.objects.get(pk=round.pk),
+        "round": done_round,
         "engine": engine,
         "deployment": project.deployments.get(),
         "claims": claims,

@@ -245,7 +245,7 @@ def test_a_disk_that_is_full_while_it_restores_is_said_and_the_next_one_ends_wel
     full = elsewhere | {"PLUMBLINE_FAILPOINTS": str(tmp_path)}
     done = manage(full, "restore", str(made), "--no-engines")
     assert done.returncode == 1
-    assert "is full; make room, and restore again with --replace." in done.stderr
+    assert "is full; make room: the same command goes on" in done.stderr
     assert "Traceback" not in done.stderr
     again = manage(elsewhere, "restore", str(made), "--no-engines", "--replace")
     assert again.returncode == 0, again.stdout + again.stderr

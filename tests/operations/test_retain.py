@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.utils import timezone
 
 from plumbline.fleet.models import Event, Job, Metric
+from plumbline.gateway.models import Exchange
 from plumbline.loop.models import Round, RoundJob
 from plumbline.operations import retention
-from plumbline.policies.models import Policy
+from plumbline.policies.models import Policy, RewardModel
 from tests.operations.conftest import age
 
 pytestmark = pytest.mark.django_db
@@ -137,3 +139,73 @@ def test_verify_finds_nothing_after_it(house, job):
     Job.objects.filter(pk=house["job"].pk).update(created_at=timezone.now())
     call_command("retain", "--delete", "--days", "1")
     assert verifying.verify(engines=False).findings == []
+
+
+def test_what_is_kept_by_default_goes_where_the_setting_says_so(job, homes, project, settings):
+    old = job(40)
+    (old.folder / "weights").mkdir()
+    policy = Policy.objects.create(
+        project=project, name="p", weights="lora", base_model="/b", path=str(old.folder / "weights")
+    )
+    for name in ("stderr.log", "events.jsonl"):
+        (old.folder / name).write_text("said")
+    sha = "a" * 64
+    RewardModel.objects.create(
+        project=project, name="r", objective="o", path="/x", sha256=sha, ballots_used=1
+    )
+    kept = [homes / "scores" / f"{sha}.jsonl", homes / "rubrics" / "r" / "replies.jsonl"]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+        age(path, 40 * 24 * 3600.0)
+    for n, days in enumerate((10, 40)):
+        made = Exchange.objects.create(
+            project=project, policy=policy, completion_id=f"c{n}", asked_for="x", status=200,
+            latency_ms=1,
+        )  # fmt: skip
+        Exchange.objects.filter(pk=made.pk).update(created_at=timezone.now() - timedelta(days=days))
+    call_command("retain", "--delete")
+    assert all(path.exists() for path in kept)
+    assert (old.folder / "stderr.log").exists()
+    assert Exchange.objects.count() == 2
+
+    settings.RETAIN = "logs=30, scores=30,rubrics=30,exchanges=30"
+    out = io.StringIO()
+    call_command("retain", "--delete", "--json", stdout=out)
+    told = json.loads(out.getvalue())
+    assert set(told["logs"]) == {str(old.folder / name) for name in ("stderr.log", "events.jsonl")}
+    assert set(told["caches"]) == {str(path) for path in kept}
+    assert told["rows"]["served requests"] == 1
+    assert not any(path.exists() for path in kept)
+    left = {path.name for path in old.folder.iterdir()}
+    assert left == {"job.json", "weights", "checkpoints"}, "of runs that ended 90 days ago"
+    assert Exchange.objects.get().completion_id == "c0"
+
+
+def test_what_is_young_stays_whatever_the_setting_says(job, homes, settings):
+    settings.RETAIN = "logs=30,scores=30,rubrics=30"
+    young, failed = job(10), job(40, "failed")
+    (young.folder / "stderr.log").write_text("said")
+    (homes / "rubrics" / "replies.jsonl").write_text("{}")
+    call_command("retain", "--delete")
+    assert (young.folder / "stderr.log").is_file()
+    assert (homes / "rubrics" / "replies.jsonl").is_file()
+    assert failed.folder.is_dir(), "runs go after 90 days"
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("votes=30", "knows no 'votes'"),
+        ("logs", "after = comes a number"),
+        ("logs=-1", "after = comes a number"),
+        ("scores=a week", "after = comes a number"),
+        ("scores=999999999999", "after = comes a number"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_and_nothing_goes(said, sentence, job, settings):
+    settings.RETAIN = said
+    old = job(200)
+    with pytest.raises(CommandError, match=sentence):
+        call_command("retain", "--delete")
+    assert old.folder.is_dir()

@@ -31,8 +31,8 @@ LONGEST_TEMPLATE = 256 << 10
 
 def check(folder: Path) -> None:
     """Raises ValueError with a sentence that names the first file that is refused, and why."""
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder on this machine")
+    if not _there(folder):
+        raise ValueError(f"{str(folder)[:300]!r} is not a folder on this machine")
     root = folder.resolve()
     for path in sorted(folder.rglob("*")):
         _check_place(path, root)
@@ -48,6 +48,13 @@ def check(folder: Path) -> None:
             _check_beginning(path)
         if path.suffix.lower() == ".json":
             _check_json(path)
+
+
+def _there(folder: Path) -> bool:
+    try:
+        return folder.is_dir()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False
 
 
 def check_templates(folder: Path) -> None:

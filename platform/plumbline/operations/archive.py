@@ -116,8 +116,8 @@ def check_space(folder: Path, wanted: int) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest of a backup, every file checked against it. Raises Refused naming the first
-    that is missing, altered, cut off or not listed."""
+    """The manifest of a backup with its own SHA-256, every file checked against it. Raises Refused
+    naming the first that is missing, altered, cut off or not listed."""
     body = _manifest(folder / MANIFEST)
     files: dict[str, dict[str, Any]] = body["files"]
     present = {
@@ -139,7 +139,7 @@ def read(folder: Path) -> dict[str, Any]:
         with path.open("rb") as source:
             if hashlib.file_digest(source, "sha256").hexdigest() != known["sha256"]:
                 raise Refused(f"{path} was altered after the backup was made.")
-    return body
+    return {**body, "sha256": _digest(body)}
 
 
 def _manifest(path: Path) -> dict[str, Any]:

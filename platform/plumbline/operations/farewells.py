@@ -7,12 +7,15 @@ sessions, drafts, memberships and the name itself go. A backup that was made bef
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.contrib.sessions.models import Session
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from plumbline.accounts.models import (
@@ -35,27 +38,61 @@ from plumbline.loop.models import Retraction, Round, SavedView
 from plumbline.operations.models import Farewell
 
 NOBODY = "forgotten"
+GOES = (
+    "your name, address, password, second factor and sessions; you cannot sign in any more",
+    "your memberships and invitations, and your API keys, which stop working",
+    "comments, corrections, notes and drafts that you wrote beside your answers",
+    "your chats, what was kept of them, your feedback and your saved views",
+)
 STAYS = (
     "votes: rankings, strengths, ratings and times, under a name that says nobody, as rounds froze "
     "them and policies were made of them",
-    "what an administrator wrote about decisions, with that name in the place of theirs",
-    "prompts that they wrote and that others have voted on",
+    "what an administrator wrote about decisions, with that name in the place of the person's",
+    "prompts by the person that others have voted on",
     "counts of requests and tokens, and the audit, which knows people by number",
 )
 
 
-def ask(user: User) -> Farewell:
-    """The person's own wish; a second one is the first."""
-    found, _ = Farewell.objects.get_or_create(
-        user=user, done_at=None, withdrawn_at=None, defaults={"asked_by_person": True}
-    )
+def ask(user: User, *, withdraw_votes: bool = False) -> Farewell:
+    """The person's own wish; a second one is the first, with what is said now of the votes."""
+    with _locked(user):
+        found, first = _open_one(user, by_person=True)
+        if found.withdraw_votes != withdraw_votes or not found.asked_by_person:
+            found.withdraw_votes, found.asked_by_person = withdraw_votes, True
+            found.save(update_fields=["withdraw_votes", "asked_by_person"])
+        if first:
+            record("farewell.asked", user, actor=user, withdraw_votes=withdraw_votes)
     return found
 
 
-def withdraw(user: User) -> None:
-    """They have thought better of it."""
-    waiting = Farewell.objects.filter(user=user, done_at=None, withdrawn_at=None)
-    waiting.update(withdrawn_at=timezone.now())
+def withdraw(user: User) -> bool:
+    """They have thought better of it; whether there was still something to withdraw."""
+    with _locked(user):
+        waiting = Farewell.objects.filter(user=user, done_at=None, withdrawn_at=None)
+        withdrawn = bool(waiting.update(withdrawn_at=timezone.now()))
+        if withdrawn:
+            record("farewell.withdrawn", user, actor=user)
+    return withdrawn
+
+
+def open_wishes() -> QuerySet[Farewell]:
+    """What people asked for and nobody has done yet, the oldest first."""
+    found = Farewell.objects.filter(done_at=None, withdrawn_at=None, asked_by_person=True)
+    return found.select_related("user").order_by("asked_at", "pk")
+
+
+def _open_one(user: User, *, by_person: bool) -> tuple[Farewell, bool]:
+    return Farewell.objects.get_or_create(
+        user=user, done_at=None, withdrawn_at=None, defaults={"asked_by_person": by_person}
+    )
+
+
+@contextmanager
+def _locked(user: User) -> Iterator[User]:
+    """One transaction with the person's row: wishes and what is done about them wait for each
+    other."""
+    with transaction.atomic():
+        yield User.objects.select_for_update(no_key=True).get(pk=user.pk)
 
 
 def check(user: User) -> None:
@@ -74,11 +111,17 @@ def check(user: User) -> None:
             )
 
 
-def forget(user: User, *, actor: User, reason: str, withdraw_votes: bool = False) -> Farewell:
-    """Do it, in one transaction. Raises ValueError with a sentence where it cannot be done."""
-    with transaction.atomic():
-        user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+def forget(
+    user: User, *, actor: User, reason: str, withdraw_votes: bool = False, asked: bool = False
+) -> Farewell:
+    """Do it, in one transaction. Raises ValueError with a sentence where it cannot be done; with
+    `asked`, also where the person does not wish it, or no longer."""
+    with _locked(user) as user:
         check(user)
+        if asked and not open_wishes().filter(user=user).exists():
+            raise ValueError(f"{user.username} does not ask for it any more.")
+        farewell, _ = _open_one(user, by_person=False)
+        withdraw_votes = withdraw_votes or farewell.withdraw_votes
         done: dict[str, Any] = {}
         if withdraw_votes:
             done["projects whose training goes without their votes"] = _retract(user, actor, reason)
@@ -86,7 +129,7 @@ def forget(user: User, *, actor: User, reason: str, withdraw_votes: bool = False
         done |= _conversations(user)
         done |= _access(user)
         name = _rename(user)
-        farewell = ask(user)
+        farewell.withdraw_votes = withdraw_votes
         farewell.actor, farewell.reason = actor.username, reason[:300]
         farewell.done_at = timezone.now()
         votes = Ballot.objects.filter(annotator=user).exclude(outcome="").count()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django.db import models
 from django.db.models import Q
 
 from plumbline.accounts.models import User
+
+WITHIN = timedelta(days=30)  # from a person's wish to be forgotten until it is carried out
 
 
 class Sign(models.Model):
@@ -43,6 +47,7 @@ class Farewell(models.Model):
     user = models.ForeignKey(User, models.PROTECT, related_name="farewells")
     asked_at = models.DateTimeField(auto_now_add=True)
     asked_by_person = models.BooleanField(default=False)  # on a page; else an operator began it
+    withdraw_votes = models.BooleanField(default=False, db_default=False)  # from training to come
     withdrawn_at = models.DateTimeField(null=True)  # by the person
     done_at = models.DateTimeField(null=True)
     actor = models.CharField(max_length=150, blank=True)  # who did it
@@ -61,3 +66,8 @@ class Farewell(models.Model):
 
     def __str__(self) -> str:
         return f"farewell of user {self.user_id}"
+
+    @property
+    def due(self) -> datetime:
+        """When it must be carried out at the latest."""
+        return self.asked_at + WITHIN

@@ -26,7 +26,7 @@ from plumbline.operations.diagnosis import Diagnosis
 from plumbline.operations.models import Verification
 from plumbline.permissions import PlumblineRequest
 
-SERVICES = ("database", "migrations", "redis", "loop", "workers", "clock", "disk", "home")
+SERVICES = ("database", "migrations", "redis", "loop", "workers", "clock", "disk", "home", "wishes")
 ENGINES = ("engine", "vllm")
 OLD = timedelta(days=1)  # a verification
 STATES = {"ok": "pass", "look": "hold", "wrong": "fail"}  # of badges

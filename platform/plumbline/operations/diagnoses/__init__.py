@@ -21,6 +21,7 @@ EVERY: dict[str, Callable[[], Diagnosis]] = {
     "redis": services.redis,
     "loop": services.loop,
     "workers": services.workers,
+    "wishes": services.wishes,
     "engine": engines.answers,
     "vllm": engines.vllm,
 }

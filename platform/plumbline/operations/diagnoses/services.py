@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from align import jobs
 from plumbline.fleet import presence
-from plumbline.operations import signs
+from plumbline.operations import farewells, signs
 from plumbline.operations.diagnosis import Diagnosis, look, ok, wrong
 
 PATIENCE = 3.0  # seconds for Redis
@@ -151,6 +151,23 @@ def workers() -> Diagnosis:
     silent = len(seen) - len(alive)
     gone = f"; {silent} fell silent within the hour" if silent else ""
     return ok(f"{len(alive)} worker{'s' * (len(alive) > 1)} at work or ready{gone}.")
+
+
+def wishes() -> Diagnosis:
+    """Whether people who ask to be forgotten wait too long."""
+    try:
+        waiting = list(farewells.open_wishes())
+    except DatabaseError as error:
+        return _unknown(error)
+    if not waiting:
+        return ok("Nobody waits to be forgotten.")
+    due = min(one.due for one in waiting)
+    many = len(waiting) != 1
+    said = f"{len(waiting)} {'people wait' if many else 'person waits'} to be forgotten, "
+    remedy = "Members, To be forgotten; or manage.py forget, which lists them."
+    if due < timezone.now():
+        return wrong(f"{said}since before {due:%d %b %Y}, when it was due.", remedy)
+    return look(f"{said}{'the first ' if many else ''}by {due:%d %b %Y} at the latest.", remedy)
 
 
 def _unknown(error: Exception) -> Diagnosis:

@@ -1,4 +1,5 @@
-"""`manage.py forget USER --by ADMIN --reason WHY`: delete a person's data, and say what stays."""
+"""`manage.py forget USER --by ADMIN --reason WHY`: delete a person's data, and say what stays;
+without a name, who asks for it."""
 
 from __future__ import annotations
 
@@ -15,11 +16,9 @@ class Command(BaseCommand):
     help = "Forget a person: their name, texts, keys and sessions go; votes stay without a name."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("username")
-        parser.add_argument("--by", required=True, help="who does it, by their username; kept")
-        parser.add_argument(
-            "--reason", required=True, help="kept with it; no personal data, please"
-        )
+        parser.add_argument("username", nargs="?", help="none: who asks for it, and until when")
+        parser.add_argument("--by", help="who does it, by their username; kept")
+        parser.add_argument("--reason", help="kept with it; no personal data, please")
         parser.add_argument(
             "--withdraw-votes",
             action="store_true",
@@ -29,6 +28,11 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if not options["username"]:
+            self._wishes(options["json"])
+            return
+        if not options["by"] or not options["reason"]:
+            raise CommandError("Say who does it and why: --by ADMIN --reason WHY.")
         user, actor = _user(options["username"]), _user(options["by"])
         try:
             farewells.check(user)
@@ -53,6 +57,26 @@ class Command(BaseCommand):
         for one in farewell.done["stays"]:
             self.stdout.write(f"    {one}")
         self.stdout.write("Backups that were made before still hold it all until you delete them.")
+
+    def _wishes(self, as_json: bool) -> None:
+        """People who asked for it on their page, the oldest wish first."""
+        found = [
+            {
+                "username": wish.user.username,
+                "asked_at": wish.asked_at.isoformat(),
+                "due": wish.due.isoformat(),
+                "withdraw_votes": wish.withdraw_votes,
+            }
+            for wish in farewells.open_wishes()
+        ]
+        if as_json:
+            self.stdout.write(json.dumps(found))
+            return
+        for one in found:
+            votes = ", and take their votes along" if one["withdraw_votes"] else ""
+            self.stdout.write(f"{one['username']}: by {str(one['due'])[:10]}{votes}")
+        if not found:
+            self.stdout.write("Nobody asks for it.")
 
     def _question(self, user: User) -> str:
         return f"This cannot be undone. Type {user.username} to go on: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from plumbline.operations import retention
@@ -16,7 +17,9 @@ class Command(BaseCommand):
     help = "Say what is old and named by nothing; with --delete, remove it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--days", type=int, default=90, help="what ended earlier is old (90)")
+        parser.add_argument(
+            "--days", type=int, help="of runs and chats: what ended earlier is old (90)"
+        )
         parser.add_argument(
             "--rounds",
             type=int,
@@ -27,9 +30,16 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["days"] < 1 or options["rounds"] < 1:
+        days = options["days"]
+        if options["rounds"] < 1 or (days is not None and days < 1):
             raise CommandError("A day and a round at least are kept.")
-        rule = retention.Rule(options["days"], options["rounds"])
+        try:
+            ages = retention.ages(settings.RETAIN)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if days is not None:
+            ages |= {"runs": days, "chats": days}
+        rule = retention.Rule(ages, options["rounds"])
         found = retention.carry_out(rule) if options["delete"] else retention.plan(rule)
         if options["json"]:
             self.stdout.write(json.dumps(self._told(found, options["delete"])))
@@ -37,6 +47,8 @@ class Command(BaseCommand):
         parts = {
             "run folders that nothing names": found.folders,
             "checkpoints of jobs that are over": found.checkpoints,
+            "logs of jobs that are over": found.logs,
+            "files of kept scores and replies": found.caches,
             "files that no row names": found.strays,
         }
         for words, paths in parts.items():
@@ -54,6 +66,6 @@ class Command(BaseCommand):
             )
 
     def _told(self, found: retention.Plan, deleted: bool) -> dict[str, Any]:
-        names = ("folders", "checkpoints", "strays")
+        names = ("folders", "checkpoints", "logs", "caches", "strays")
         paths = {name: [str(path) for path in getattr(found, name)] for name in names}
         return {"deleted": deleted, "bytes": found.bytes, **paths, "rows": found.rows}
