@@ -7,37 +7,38 @@ and holds no other then.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from align import failpoints
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import mixing
-from plumbline.collect.queue import gate, history, order, seats, training
-from plumbline.compiled import Compiled, given_id, given_time
+from plumbline.collect.queue import caps, gate, history, order, seats, training
+from plumbline.compiled import Compiled, given_id
 
+CLOCKS_DIFFER = timedelta(hours=1)  # at most: a place is dated by whichever host made it
 _USER, _CAMPAIGN = given_id("user"), given_id("campaign")
 _PLACE = Compiled(
     lambda: (
         Enrolment.objects.filter(campaign=_CAMPAIGN, user=_USER)
         .order_by()
         .annotate(
-            open=Subquery(
-                history.live_claims(_USER, _CAMPAIGN, now=given_time("now")).values("pk")[:1]
-            ),
+            open=Subquery(history.live_claims(_USER, _CAMPAIGN).values("pk")[:1]),
             # From when they came: who has said much elsewhere is not read through.
             last=Subquery(
                 history.answers(_USER, _CAMPAIGN)
-                .filter(cast_at__gte=OuterRef("joined_at"))
+                .filter(cast_at__gte=OuterRef("joined_at") - CLOCKS_DIFFER)
                 .order_by("-cast_at", "-claimed_at")
                 .values("pk")[:1]
             ),
             teaches=Exists(training.of_campaign(_CAMPAIGN)),
+            now=Now(),
         )
     )
 )
@@ -74,7 +75,7 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
             with transaction.atomic():
                 seats.lock_person(user)
                 theirs = _place(user, campaign)
-                if gate.turned_away(campaign, theirs):
+                if gate.turned_away(campaign, theirs) or caps.reached(user, campaign):
                     return None
                 if gate.shut(campaign) or (theirs is not None and theirs.open is not None):
                     return history.live_claims(user, campaign).first()
@@ -84,7 +85,7 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
                 comparison = _choose(user, campaign, theirs, tried, wait)
                 if comparison is None:
                     break
-                ballot = _take_seat(user, comparison, campaign)
+                ballot = _take_seat(user, comparison, campaign, theirs.now)
                 if ballot is not None:
                     if theirs.votes is None:  # after the comparison, as a vote does it
                         history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
@@ -95,8 +96,8 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
 
 def _place(user: User, campaign: Campaign) -> Any:
     """The person's place, if they have one, with all that a claim asks of them, read at once:
-    `open`, `last` and `teaches`."""
-    return _PLACE.first(user=user.pk, campaign=campaign.pk, now=timezone.now())
+    `open`, `last` and `teaches`; and `now`, by the database's clock."""
+    return _PLACE.first(user=user.pk, campaign=campaign.pk)
 
 
 def _choose(
@@ -106,7 +107,7 @@ def _choose(
     if theirs.trained_at is None and theirs.teaches:
         return _locked(training.left_for(user, campaign).exclude(pk__in=tried), wait)
     if not wait and not tried and theirs.last is not None:
-        test = mixing.after(theirs.last, user, campaign, since=theirs.joined_at)
+        test = mixing.after(theirs.last, user, campaign, since=theirs.joined_at - CLOCKS_DIFFER)
         if test is not None:
             found = _locked(Comparison.objects.filter(pk=test.pk), wait=True)
             if found is not None and _has_seat(found, campaign):
@@ -123,12 +124,14 @@ def _has_seat(comparison: Comparison, campaign: Campaign) -> bool:
     return seats.free_seat(comparison) is not None
 
 
-def _take_seat(user: User, comparison: Comparison, campaign: Campaign) -> Ballot | None:
+def _take_seat(
+    user: User, comparison: Comparison, campaign: Campaign, now: datetime
+) -> Ballot | None:
     comparison.campaign = campaign
     seat, before = seats.free_seat_for(user, comparison)
     if seat is None:
         return None
     sides = mixing.order(comparison)
-    opened = history.open_claim(user, comparison, seat, after=before, order=sides)
+    opened = history.open_claim(user, comparison, seat, now, after=before, order=sides)
     failpoints.reach("seat.taken")
     return opened

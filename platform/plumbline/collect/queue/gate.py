@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Campaign, Enrolment
-from plumbline.collect.queue import training
+from plumbline.collect.queue import caps, training
 
 
 def place(user: User, campaign: Campaign) -> Enrolment | None:
@@ -21,6 +21,11 @@ def join(user: User, campaign: Campaign) -> Enrolment:
 
 def why_not(user: User, campaign: Campaign) -> str:
     """Why this person may not answer in this campaign now, in a sentence; "" if they may."""
+    return why_not_revise(user, campaign) or caps.reached(user, campaign)
+
+
+def why_not_revise(user: User, campaign: Campaign) -> str:
+    """The same for a vote of their own that they give anew: no cap holds them back from that."""
     theirs = place(user, campaign)
     return shut(campaign) or turned_away(campaign, theirs) or untrained(user, campaign, theirs)
 

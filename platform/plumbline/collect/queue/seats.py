@@ -1,14 +1,16 @@
 """Seats: how many people a comparison still wants, and who holds a place.
 
 A seat (0, 1, ...) is held by a live claim or a standing vote and the database keeps seats unique,
-so overlap is never exceeded; a lapsed claim's seat is taken back when somebody needs it. Whatever
-changes seats holds the comparison's lock and leaves `Comparison.full` true.
+so overlap is never exceeded; a lapsed claim's seat is taken back when somebody needs it. Leases are
+given and ended by the database's clock: those of the web's hosts may differ. Whatever changes seats
+holds the comparison's lock and leaves `Comparison.full` true.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import (
@@ -16,6 +18,7 @@ from django.db.models import (
     Case,
     Count,
     Exists,
+    ExpressionWrapper,
     F,
     IntegerField,
     Max,
@@ -27,9 +30,8 @@ from django.db.models import (
     When,
 )
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
-from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
@@ -38,10 +40,18 @@ from plumbline.collect.quality.planting import EVERYBODY
 from plumbline.collect.votes import VOTES, in_doubt
 from plumbline.compiled import Compiled, Given, Prepared, given_id
 
+LAPSED = ExpressionWrapper(
+    Q(outcome="", expires_at__lte=Now()), output_field=BooleanField()
+)  # of a ballot: its claim ran out
 FOR_ALL = (Comparison.Kind.GOLD, Comparison.Kind.TRAINING)  # wanted of all who come by
 
 _PERSON = Compiled(
-    lambda: User.objects.select_for_update(no_key=True).only("pk").filter(pk=given_id("user"))
+    lambda: (
+        User.objects.select_for_update(no_key=True)
+        .only("pk")
+        .filter(pk=given_id("user"))
+        .annotate(now=Now())
+    )
 )
 _COMPARISON = Compiled(
     lambda: (
@@ -52,16 +62,24 @@ _COMPARISON = Compiled(
 )
 # Of one person, and of all who hold a seat.
 _BALLOTS = Compiled(
-    lambda: Ballot.objects.filter(
-        Q(seat__isnull=False) | Q(annotator=given_id("user")), comparison=given_id("comparison")
-    ).order_by("revision")
+    lambda: (
+        Ballot.objects.filter(
+            Q(seat__isnull=False) | Q(annotator=given_id("user")), comparison=given_id("comparison")
+        )
+        .order_by("revision")
+        .annotate(lapsed=LAPSED)
+    )
 )
 
 
-def lock_person(user: User) -> None:
-    """One claim or undo of a person at a time, so that two tabs do not get two comparisons."""
-    if _PERSON.first(user=user.pk) is None:
+def lock_person(user: User) -> datetime:
+    """One claim or undo of a person at a time, so that two tabs do not get two comparisons. Returns
+    the time by the database's clock."""
+    locked: Any = _PERSON.first(user=user.pk)
+    if locked is None:
         raise User.DoesNotExist
+    now: datetime = locked.now
+    return now
 
 
 def lock_comparison(pk: int) -> Comparison:
@@ -115,7 +133,7 @@ def free_seat(comparison: Comparison) -> int | None:
         highest: int | None = held.aggregate(highest=Max("seat"))["highest"]
         following = 0 if highest is None else highest + 1
         return following if following < people else None
-    return _lowest(held, people)
+    return _lowest(held.annotate(lapsed=LAPSED), people)
 
 
 def free_seat_for(user: User, comparison: Comparison) -> tuple[int | None, Ballot | None]:
@@ -129,12 +147,12 @@ def free_seat_for(user: User, comparison: Comparison) -> tuple[int | None, Ballo
     return _lowest(held, wanted(comparison)), own
 
 
-def _lowest(held: Iterable[Ballot], people: int) -> int | None:
-    """The lowest seat below `people` that none of these holds; lapsed claims lose theirs."""
-    now = timezone.now()
+def _lowest(held: Iterable[Any], people: int) -> int | None:
+    """The lowest seat below `people` that none of these ballots holds; those that are `lapsed` lose
+    theirs."""
     lapsed, taken = [], set()
     for one in held:
-        if not one.outcome and one.expires_at <= now:
+        if one.lapsed:
             lapsed.append(one.pk)
         else:
             taken.add(one.seat)
@@ -152,10 +170,10 @@ def count(ballots: QuerySet[Ballot]) -> Coalesce:
     return Coalesce(Subquery(per_comparison.values("n")), 0)
 
 
-def taken(now: datetime) -> Coalesce:
+def taken() -> Coalesce:
     """Seats held by votes and live claims, of the comparison of the outer query."""
     held = Ballot.objects.filter(comparison=OuterRef("pk"), seat__isnull=False)
-    return count(held.filter(~Q(outcome="") | Q(expires_at__gt=now)))
+    return count(held.filter(~Q(outcome="") | Q(expires_at__gt=Now())))
 
 
 def _filled() -> Coalesce:
