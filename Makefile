@@ -20,6 +20,9 @@ AXE_VERSION := 4.14.1
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
 
+# What one process has compiled the next one reads: a test starts hundreds of them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check audit bench chaos soak engine up
 
 demo: .venv/installed

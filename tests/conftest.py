@@ -18,19 +18,33 @@ from tests.environment import STRICT
 pytest_plugins = ("tests.engines", "tests.security.tenants")
 
 ROOT = Path(__file__).resolve().parents[1]
+BROWSERS = ROOT / "tests" / "browser"
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Nightly tests run only when asked for by `-m nightly`, those of one database only on it."""
+    """Nightly tests run only when asked for by `-m nightly`, those of one database only on it, and
+    those of none are not run on PostgreSQL again; but browsers are tested there alone."""
     marked = set()
     if "nightly" not in (config.getoption("-m") or ""):
         marked.add("nightly")
-    marked.add({"sqlite": "postgres", "postgres": "sqlite"}[config.getoption("db")])
-    left_out = [item for item in items if any(map(item.get_closest_marker, marked))]
+    on_postgres = config.getoption("db") == "postgres"
+    marked.add("sqlite" if on_postgres else "postgres")
+
+    def left(item: pytest.Item) -> bool:
+        again = on_postgres and BROWSERS not in item.path.parents and not _needs_database(item)
+        return again or any(map(item.get_closest_marker, marked))
+
+    left_out = [item for item in items if left(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+def _needs_database(item: pytest.Item) -> bool:
+    fixtures = set(getattr(item, "fixturenames", ()))
+    asks = bool(fixtures & {"db", "transactional_db", "live_server"})
+    return asks or any(map(item.get_closest_marker, ("django_db", "postgres")))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,9 +4,11 @@ The gateway runs as users run it: a process of its own, PostgreSQL, Redis, a key
 journal written. Clients are a process of their own, each a kept connection that asks again when it
 is answered; answers are greedy, so both sides write the same ones. Direct and through the gateway
 take turns, in a new order each round, for each number of clients, whole answers and streams.
-`ratio` is the lower of the two kinds' ratios of requests a second at 32 clients: of the medians
-over rounds. `added_p50_ms` is the larger of the two kinds' with one client. `streams_mb` is the
-resident memory of a gateway that holds a thousand streams of a slow engine open.
+vLLM has half of the cores to itself and all else the others, as it would compute on a GPU; with
+`--shared` it shares all of them, and what the gateway spends is missing in vLLM. `ratio` is the
+lower of the two kinds' ratios of requests a second at 32 clients: of the medians over rounds.
+`added_p50_ms` is the larger of the two kinds' with one client. `streams_mb` is the resident memory
+of a gateway that holds a thousand streams of a slow engine open.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +153,12 @@ def streams(load: parts.Load, scratch: Path, key: str) -> dict[str, Any]:
 
 
 def measure(
-    rounds: int, seconds: float, crowds: Sequence[int], scratch: Path, more: Sequence[str]
+    rounds: int,
+    seconds: float,
+    crowds: Sequence[int],
+    scratch: Path,
+    more: Sequence[str],
+    cores: Collection[int],
 ) -> dict[str, Any]:
     load = parts.Load()
     found: dict[str, Any] = {}
@@ -161,7 +168,7 @@ def measure(
             key = parts.platform()
             found["streams"] = streams(load, scratch, key)
             with (
-                engine.running(str(demo.BASE), CONTEXT, scratch, str(VLLM), more) as vllm,
+                engine.running(str(demo.BASE), CONTEXT, scratch, str(VLLM), more, cores) as vllm,
                 parts.gateway(scratch, vllm.url) as gate,
             ):
                 contest = Contest(load, vllm, gate, key)
@@ -194,6 +201,12 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
     return {**with_goals, "goals": GOALS, "met": met}
 
 
+def half_of_the_cores() -> set[int]:
+    """Those for the engine; none where there is but one."""
+    cores = sorted(os.sched_getaffinity(0))
+    return set(cores[(len(cores) + 1) // 2 :])
+
+
 def main(arguments: Sequence[str]) -> None:
     asking = argparse.ArgumentParser(prog="make bench NAME=gateway", description=__doc__)
     asking.add_argument("--quick", action="store_true", help="under 5 minutes, indicative")
@@ -203,16 +216,19 @@ def main(arguments: Sequence[str]) -> None:
     asking.add_argument(
         "--spin", action="store_true", help="vLLM in two processes, as it is by itself"
     )
+    asking.add_argument("--shared", action="store_true", help="vLLM and the rest on the same cores")
     asked = asking.parse_args(arguments)
     if not VLLM.exists():
         sys.exit("This bench compares with real vLLM; `make engine` builds it.")
     rounds = asked.rounds or (3 if asked.quick else 7)
     seconds = asked.seconds or (4.0 if asked.quick else 10.0)
     started, load_before = time.monotonic(), os.getloadavg()[0]
+    engine_cores = set() if asked.shared or asked.spin else half_of_the_cores()
     database = Database()
     with tempfile.TemporaryDirectory(prefix="gateway-") as name, contextlib.ExitStack() as after:
         scratch = Path(name)
         after.callback(database.stop)
+        after.enter_context(engine.confined_to(os.sched_getaffinity(0) - engine_cores))
         database.start()
         os.environ |= {
             "PLUMBLINE_HOME": str(scratch),
@@ -223,7 +239,7 @@ def main(arguments: Sequence[str]) -> None:
             "DJANGO_SETTINGS_MODULE": "plumbline.settings",
         }
         more = ["--distributed-executor-backend", "mp"] if asked.spin else []
-        found = measure(rounds, seconds, asked.clients, scratch, more)
+        found = measure(rounds, seconds, asked.clients, scratch, more, engine_cores)
     print(
         json.dumps(
             {
@@ -231,6 +247,7 @@ def main(arguments: Sequence[str]) -> None:
                 **summary(found),
                 **found,
                 "peer": f"vLLM {VERSION}, CPU build, directly",
+                "engine_cores": sorted(engine_cores) or "shared",
                 "vllm": "two processes" if asked.spin else "as manage.py engine starts it",
                 "rounds": rounds,
                 "seconds": seconds,

@@ -26,6 +26,7 @@ class Killed(BaseException):
     """The loop's process dies here."""
 
 
+@pytest.mark.postgres
 def test_a_session_killed_in_every_stage_ends_with_the_same_programs(
     evolution_of, rater, monkeypatch, prompt_set
 ):

@@ -176,6 +176,7 @@ def test_a_job_without_gpus_does_not_take_the_engine_s(settings) -> None:
     assert devices.environment([]) == {"CUDA_VISIBLE_DEVICES": ""}
 
 
+@pytest.mark.postgres
 def test_workers_of_one_host_run_jobs_side_by_side_each_on_its_own_gpu(fleet, ended) -> None:
     running = [fleet.submit_training(steps=150, pause=0.1) for _ in range(2)]
     third = fleet.submit_training()

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import pytest
 from django.db import connection
 
 from align import jobs
@@ -59,6 +60,7 @@ def test_a_worker_that_lost_its_lease_kills_its_child_and_writes_nothing(fleet, 
     assert (job.state, job.worker, job.progress) == ("running", "heir", {"done": "heir"})
 
 
+@pytest.mark.postgres
 def test_a_worker_that_slept_past_its_lease_changes_nothing_when_it_wakes(
     fleet, redis, ended
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from plumbline.fleet import dispatch
 from plumbline.fleet.models import Job, Metric
 from tests.fleet.house import stopped_child, terminate, wait_until
@@ -20,6 +22,7 @@ def test_a_worker_runs_a_job_in_a_child_and_copies_what_it_reports(fleet, redis,
     assert job.events.filter(message="all steps done").count() == 1
 
 
+@pytest.mark.postgres
 def test_a_child_sees_no_secrets(fleet, redis, ended) -> None:
     fleet.worker()
     job = fleet.submit()
@@ -63,6 +66,7 @@ def test_a_worker_killed_in_the_middle_takes_its_child_along_and_the_job_goes_on
     assert Metric.objects.filter(job=job).count() == 20
 
 
+@pytest.mark.postgres
 def test_a_worker_that_is_told_to_leave_hands_its_job_back(fleet, redis, ended) -> None:
     job = fleet.submit(steps=20, pause=0.1)
     first = fleet.worker()
@@ -76,18 +80,21 @@ def test_a_worker_that_is_told_to_leave_hands_its_job_back(fleet, redis, ended) 
     assert (job.state, job.result["sum"], job.attempt) == ("succeeded", 190, 1)
 
 
+@pytest.mark.postgres
 def test_an_idle_worker_leaves_when_told(fleet, redis, ended) -> None:
     worker = fleet.worker()
     ended(fleet.submit())
     assert terminate(worker) == 0
 
 
+@pytest.mark.postgres
 def test_an_idle_worker_leaves_when_told_without_redis(fleet, ended) -> None:
     worker = fleet.worker()
     ended(fleet.submit())
     assert terminate(worker) == 0
 
 
+@pytest.mark.postgres
 def test_a_poison_job_fails_for_good_while_others_go_on(fleet, redis, ended) -> None:
     fleet.worker()
     poison = fleet.submit("poison")
@@ -98,6 +105,7 @@ def test_a_poison_job_fails_for_good_while_others_go_on(fleet, redis, ended) -> 
     assert {other.state for other in others} == {"succeeded"}
 
 
+@pytest.mark.postgres
 def test_the_end_of_the_childs_output_is_the_jobs_error(fleet, redis, ended) -> None:
     fleet.worker()
     job = fleet.submit("loud")
@@ -108,6 +116,7 @@ def test_the_end_of_the_childs_output_is_the_jobs_error(fleet, redis, ended) -> 
     assert job.error.count("Traceback") == 1  # of the last attempt only
 
 
+@pytest.mark.postgres
 def test_a_job_that_can_never_work_is_not_tried_again(fleet, redis, ended) -> None:
     fleet.worker()
     job = fleet.submit("wrong")
@@ -127,6 +136,7 @@ def test_a_running_job_is_cancelled_within_seconds(fleet, redis, ended) -> None:
     assert stopped_child(job)
 
 
+@pytest.mark.postgres
 def test_a_run_directory_that_is_gone_fails_its_job_and_not_the_worker(fleet, redis, ended) -> None:
     job = fleet.submit()
     shutil.rmtree(job.folder)

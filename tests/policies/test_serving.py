@@ -217,6 +217,7 @@ def test_release_frees_only_what_no_alias_needs(project: Project, make_policy: M
             serving.release(policy)
 
 
+@pytest.mark.postgres
 def test_after_an_engine_restart_the_aliases_are_served_again(
     project: Project, make_policy: MakePolicy, own_engine: Any, settings: Any
 ) -> None:

@@ -190,6 +190,7 @@ def test_addresses_and_names_cannot_be_read_from_the_counts(erin):
     assert HERE not in held
 
 
+@pytest.mark.sqlite
 def test_a_known_name_takes_as_long_as_an_unknown_one(db):
     """Argon2 runs once either way, whatever the account: one with a password, without one, or
     none at all."""

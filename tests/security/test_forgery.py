@@ -18,7 +18,7 @@ from django.test.client import ClientHandler
 from plumbline.permissions import TABLE
 from tests.security.world import ROLES, URLS
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
 CHECKING = ClientHandler(enforce_csrf_checks=True)
 UNSAFE = [(name, method) for name, row in TABLE.items() for method in row if method != "GET"]
 # What looking may write: rows that say what others say already, and that votes were taken out.

@@ -12,7 +12,7 @@ from django.test import override_settings
 from plumbline.permissions import TABLE
 from tests.security.tenants import stranger
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
 NONCE = re.compile(r"'nonce-([A-Za-z0-9+/=_-]{20,})'")
 POLICY = {
     "default-src": "'none'",

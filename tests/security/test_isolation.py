@@ -14,7 +14,7 @@ from plumbline.permissions import TABLE
 from tests.security.test_forgery import writes
 from tests.security.world import PLACES, URLS
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.sqlite, pytest.mark.django_db]
 FORMS = (
     *("name", "policy", "policy_out", "prompt_set", "prompts", "source", "start", "campaign"),
     *("judge", "judges", "evaluator", "endpoint", "constitution", "reward_model", "model", "vote"),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +52,22 @@ class Engine:
 
 @contextlib.contextmanager
 def running(
-    base: str, context: int, scratch: Path, vllm: str | None, more: Sequence[str] = ()
+    base: str,
+    context: int,
+    scratch: Path,
+    vllm: str | None,
+    more: Sequence[str] = (),
+    cores: Collection[int] = (),
 ) -> Iterator[Engine]:
     """An engine for as long as it is needed. `vllm`: the Python of vLLM's environment, for it
-    instead of the embedded engine; `more`: what else it is told. Raises RuntimeError with its log
-    if it does not start."""
+    instead of the embedded engine; `more`: what else it is told; `cores`: those it has to itself,
+    all of this process's otherwise. Raises RuntimeError with its log if it does not start."""
     port = free_port()
     log = scratch / "engine.log"
     command = _vllm(vllm) if vllm else [sys.executable, "-m", "align.gpu.serve"]
     command += ["--model", base, "--served-model-name", "base", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--max-model-len", str(context), *more]
-    with log.open("wb") as out:
+    with log.open("wb") as out, confined_to(cores or os.sched_getaffinity(0)):
         process = subprocess.Popen(
             tethered(*command, by=signal.SIGTERM),  # a bench that is killed leaves no engine
             stdout=out,
@@ -80,6 +85,17 @@ def running(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def confined_to(cores: Collection[int]) -> Iterator[None]:
+    """What is started meanwhile computes on these cores alone."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _wait(engine: Engine, process: subprocess.Popen[bytes], log: Path) -> None:
