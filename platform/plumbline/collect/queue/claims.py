@@ -7,38 +7,37 @@ and holds no other then.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Now
 
 from align import failpoints
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import mixing
 from plumbline.collect.queue import caps, gate, history, order, seats, training
-from plumbline.compiled import Compiled, given_id
+from plumbline.compiled import Compiled, given_id, given_time
 
-CLOCKS_DIFFER = timedelta(hours=1)  # at most: a place is dated by whichever host made it
 _USER, _CAMPAIGN = given_id("user"), given_id("campaign")
 _PLACE = Compiled(
     lambda: (
         Enrolment.objects.filter(campaign=_CAMPAIGN, user=_USER)
         .order_by()
         .annotate(
-            open=Subquery(history.live_claims(_USER, _CAMPAIGN).values("pk")[:1]),
+            open=Subquery(
+                history.live_claims(_USER, _CAMPAIGN, now=given_time("now")).values("pk")[:1]
+            ),
             # From when they came: who has said much elsewhere is not read through.
             last=Subquery(
                 history.answers(_USER, _CAMPAIGN)
-                .filter(cast_at__gte=OuterRef("joined_at") - CLOCKS_DIFFER)
+                .filter(cast_at__gte=OuterRef("joined_at"))
                 .order_by("-cast_at", "-claimed_at")
                 .values("pk")[:1]
             ),
             teaches=Exists(training.of_campaign(_CAMPAIGN)),
-            now=Now(),
         )
     )
 )
@@ -73,8 +72,8 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
     for wait in (False, True):
         while True:
             with transaction.atomic():
-                seats.lock_person(user)
-                theirs = _place(user, campaign)
+                now = seats.lock_person(user)
+                theirs = _place(user, campaign, now)
                 if gate.turned_away(campaign, theirs) or caps.reached(user, campaign):
                     return None
                 if gate.shut(campaign) or (theirs is not None and theirs.open is not None):
@@ -94,10 +93,13 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
     return None
 
 
-def _place(user: User, campaign: Campaign) -> Any:
+def _place(user: User, campaign: Campaign, now: datetime) -> Any:
     """The person's place, if they have one, with all that a claim asks of them, read at once:
     `open`, `last` and `teaches`; and `now`, by the database's clock."""
-    return _PLACE.first(user=user.pk, campaign=campaign.pk)
+    theirs: Any = _PLACE.first(user=user.pk, campaign=campaign.pk, now=now)
+    if theirs is not None:
+        theirs.now = now
+    return theirs
 
 
 def _choose(
@@ -107,7 +109,7 @@ def _choose(
     if theirs.trained_at is None and theirs.teaches:
         return _locked(training.left_for(user, campaign).exclude(pk__in=tried), wait)
     if not wait and not tried and theirs.last is not None:
-        test = mixing.after(theirs.last, user, campaign, since=theirs.joined_at - CLOCKS_DIFFER)
+        test = mixing.after(theirs.last, user, campaign, since=theirs.joined_at)
         if test is not None:
             found = _locked(Comparison.objects.filter(pk=test.pk), wait=True)
             if found is not None and _has_seat(found, campaign):

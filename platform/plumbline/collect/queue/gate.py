@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from plumbline.accounts.models import User
@@ -15,8 +16,12 @@ def place(user: User, campaign: Campaign) -> Enrolment | None:
 
 
 def join(user: User, campaign: Campaign) -> Enrolment:
-    """The person's place in the campaign, made where there is none."""
-    return Enrolment.objects.get_or_create(campaign=campaign, user=user)[0]
+    """The person's place in the campaign, made where there is none, and dated as their votes are:
+    by the database's clock."""
+    theirs, made = Enrolment.objects.get_or_create(campaign=campaign, user=user)
+    if made:
+        Enrolment.objects.filter(pk=theirs.pk).update(joined_at=Now())
+    return theirs
 
 
 def why_not(user: User, campaign: Campaign) -> str:

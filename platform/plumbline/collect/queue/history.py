@@ -59,15 +59,18 @@ def last_said(user: User, campaign: Campaign) -> Ballot | None:
     return answers(user, campaign).order_by("-cast_at", "-claimed_at").first()
 
 
-def live_claims(user: User | Given, campaign: Campaign | Given) -> QuerySet[Ballot]:
-    """Open claims whose seat is held and whose lease runs, the newest first."""
+def live_claims(
+    user: User | Given, campaign: Campaign | Given, now: Given | None = None
+) -> QuerySet[Ballot]:
+    """Open claims whose seat is held and whose lease runs, the newest first. `now`: by the
+    database's clock, as ever, where it is known already."""
     return Ballot.objects.filter(
         annotator=user,
         comparison__campaign=campaign,
         outcome="",
         cast_at__isnull=True,  # as the outcome has it; this much is in an index
         seat__isnull=False,
-        expires_at__gt=Now(),
+        expires_at__gt=now or Now(),
     ).order_by("-claimed_at")
 
 
