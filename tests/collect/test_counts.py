@@ -23,7 +23,7 @@ def campaign(project, bob, carol, prefer):
         prefer(queue.claim_next(person, made))
     queue.skip(queue.claim_next(carol, made), "no idea", "0" * 32)
     unseen = made.comparisons.filter(ballots=None).order_by("pk").last()
-    made.comparisons.filter(pk=unseen.pk).update(expires_at=timezone.now())
+    made.comparisons.filter(pk=unseen.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
     made.refresh_from_db()
     return made
 

@@ -123,7 +123,10 @@ def test_a_closed_tab_leaves_nothing_that_trains_and_is_found_again(project, bob
     campaign = live_campaign(project, prompts=1)
     ballot = live.begin(bob, campaign)
     grow(ballot, 0, "Paris")
-    Ballot.objects.update(expires_at=timezone.now(), claimed_at=timezone.now() - timedelta(hours=1))
+    Ballot.objects.update(
+        expires_at=timezone.now() - timedelta(seconds=1),
+        claimed_at=timezone.now() - timedelta(hours=1),
+    )
     assert not Completion.objects.exists()
     assert not queue.standing(counted(campaign.comparisons.all())).exists()
     again = live.begin(bob, campaign)
@@ -131,7 +134,8 @@ def test_a_closed_tab_leaves_nothing_that_trains_and_is_found_again(project, bob
     assert [side.text for side in live.sides(again)][again.shown.index(0)] == "Paris"
     assert again.shown == ballot.shown
     Ballot.objects.filter(outcome="").update(
-        expires_at=timezone.now(), claimed_at=timezone.now() - timedelta(hours=1)
+        expires_at=timezone.now() - timedelta(seconds=1),
+        claimed_at=timezone.now() - timedelta(hours=1),
     )
     assert live.begin(carol, campaign).comparison.prompt_id == ballot.comparison.prompt_id
     assert live.begin(carol, campaign).comparison_id != ballot.comparison_id

@@ -21,6 +21,7 @@ from plumbline.accounts.models import ApiKey
 from plumbline.gateway import limits
 from plumbline.gateway.limits import Limited, Limiter, Limits, duration
 from plumbline.gateway.models import Exchange, Usage
+from plumbline.policies import serving
 from tests.faulty_engine import FaultyEngine
 from tests.fleet.house import Redis, redis  # noqa: F401  # a fixture
 
@@ -317,3 +318,83 @@ def test_what_a_refusal_says_is_json_in_openais_shape(
         "param": None,
         "code": "rate_limit_exceeded",
     }
+
+
+def test_a_projects_keys_share_its_limits(redis: Redis) -> None:  # noqa: F811
+    """Taken from both or from neither, told by whom it is refused, and given back to both."""
+    shared = Limits(7, 2, 0, 100, bucket=":project", who="This project", whose="This project's")
+    one, other = Limits(1, 3, within=shared), Limits(2, 0, 50, within=shared)
+
+    async def ask() -> None:
+        limiter, headers = Limiter(f"unix://{redis.socket}"), dict[str, str]()
+        first = await limiter.admit(one, 60, headers)
+        assert headers["x-ratelimit-remaining-requests"] == "2", "the key's own, which is nearer"
+        with pytest.raises(Limited, match="This key may use 50 tokens a minute"):
+            await limiter.admit(other, 60, headers)
+        with pytest.raises(Limited, match="This project's budget of 100 tokens a day") as caught:
+            await limiter.admit(other, 45, headers)
+        assert caught.value.limit == "day"
+        assert headers["x-ratelimit-remaining-tokens"] == "40"
+        limiter.settle(first, 20)
+        await asyncio.gather(*limiter._settling)
+        assert await limiter.admit(other, 45, headers) is not None, "40 came back"
+        with pytest.raises(Limited, match="This project may make") as caught:
+            await limiter.admit(one, 1, headers)
+        assert caught.value.limit == "requests"
+        assert headers["x-ratelimit-limit-requests"] == "2"
+        await limiter.close()
+
+    redis.client().flushall()
+    asyncio.run(ask())
+    held = redis.client().hgetall("plumbline:limits:1")
+    assert (held[b"in_day"], float(held[b"requests"])) == (b"20", pytest.approx(2, abs=0.5))
+    assert redis.client().hget("plumbline:limits:7:project", "in_day") == b"65"
+
+
+def test_requests_at_once_of_several_keys_never_pass_their_projects_limit(
+    redis: Redis,  # noqa: F811
+) -> None:
+    shared = Limits(7, 5, bucket=":project")
+
+    async def ask() -> list[Any]:
+        limiter = Limiter(f"unix://{redis.socket}")
+        asked = [limiter.admit(Limits(n, 100, within=shared), 1, {}) for n in range(30)]
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        await limiter.close()
+        return told
+
+    redis.client().flushall()
+    told = asyncio.run(ask())
+    assert sum(not isinstance(one, Limited) for one in told) == 5
+
+
+def test_a_projects_limits_reach_its_keys_with_what_it_has_spent(project: Any, alice: Any) -> None:
+    key, _ = keys.create(project, "app", ["infer"], alice)
+    other, _ = keys.create(project, "site", ["infer"], alice)
+    assert limits.of(key).within is None
+    project.tokens_per_day, project.requests_per_minute = 1000, 0
+    project.save()
+    today, policy = datetime.now(UTC).date(), serving.base_policy(project)
+    for asked_by, tokens in ((key, 30), (other, 12)):
+        Usage.objects.create(
+            project=project, api_key=asked_by, policy=policy, day=today, bucket=1,
+            requests=1, errors=0, prompt_tokens=tokens, completion_tokens=0,
+        )  # fmt: skip
+    within = limits.of(ApiKey.objects.select_related("project").get(pk=key.pk)).within
+    assert within is not None
+    assert within.tokens_per_day == 1000
+    assert within.spent(today) == (42, 0)
+    assert limits.of_member(project.pk, alice.pk).within == within
+
+
+def test_the_keys_of_a_project_are_refused_beyond_its_budget_over_http(
+    http: httpx.Client, current: Any, project: Any, limit: Callable[..., None]
+) -> None:
+    type(project).objects.filter(pk=project.pk).update(requests_per_minute=1)
+    limit(requests_per_minute=100)
+    assert http.post("/v1/chat/completions", json=BODY).status_code == 200
+    refused = http.post("/v1/chat/completions", json=BODY)
+    assert refused.status_code == 429
+    assert refused.json()["error"]["message"].startswith(
+        "This project may make 1 requests a minute"
+    )

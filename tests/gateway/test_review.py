@@ -10,6 +10,8 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
+from plumbline.accounts import keys
+from plumbline.accounts.models import ApiKey
 from plumbline.collect import prompts, queue
 from plumbline.collect.models import Ballot, Comparison, Completion, Prompt, PromptSet
 from plumbline.gateway import review
@@ -216,6 +218,28 @@ def test_closed_and_live_campaigns_take_none(project: Any) -> None:
     live = open_campaign(project, comparisons=0, live={"first": "current"})
     with pytest.raises(ValueError, match="live"):
         fill(live)
+
+
+def test_no_user_has_more_asked_about_than_the_cap_however_often_it_is_filled(
+    campaign: Any, project: Any
+) -> None:
+    for n in range(6):
+        who = {"end_user": "a-prolific-one"} if n < 5 else {"end_user": "another"}
+        feedback(stored(project, f"Lyon {n}.", question=f"Q{n}?"), correction="Paris.", **who)
+    assert review.fill(campaign, 100, random.Random(1), 2) == review.Done(made=3, beyond=3)
+    again = review.fill(campaign, 100, random.Random(1), 2)
+    assert again == review.Done(beyond=3), "what was asked about before counts"
+    elsewhere = open_campaign(project, comparisons=0)
+    assert fill(elsewhere).made == 3, "what is left waits for who wants it"
+
+
+def test_what_names_no_user_counts_for_its_key(campaign: Any, project: Any, alice: Any) -> None:
+    for n, name in enumerate(("app", "app", "site")):
+        key = ApiKey.objects.filter(name=name).first()
+        key = key or keys.create(project, name, ["feedback"], alice)[0]
+        about = stored(project, f"Lyon {n}.", question=f"Q{n}?")
+        feedback(about, correction="Paris.", api_key=key)
+    assert review.fill(campaign, 100, random.Random(1), 1) == review.Done(made=2, beyond=1)
 
 
 def test_a_researcher_adds_them_on_the_campaigns_page(

@@ -140,13 +140,22 @@ class KeyLimitsForm(LimitsBase):
 
 
 class PricesForm(PricesBase):
-    """What tokens cost: both prices, or neither."""
+    """What tokens cost: both prices, or neither; and what all keys may use together."""
 
     class Meta:
         model = Project
-        fields = ["price_in", "price_out", "currency"]
-        labels = {"price_in": "A million tokens in", "price_out": "A million tokens out"}
+        fields = ["price_in", "price_out", "currency", *LIMITS]
+        labels = {
+            "price_in": "A million tokens in",
+            "price_out": "A million tokens out",
+            **{name: f"{label}, all keys together" for name, label in LIMITS.items()},
+        }
         widgets = {"currency": forms.TextInput(attrs={"maxlength": 3})}
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        for name in LIMITS:
+            self.fields[name].widget.attrs["placeholder"] = "No limit"
 
     def clean_currency(self) -> str:
         code = str(self.cleaned_data["currency"]).upper()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from django.core.paginator import Paginator
 from django.db.models import Count, Q, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.shortcuts import render
-from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
 from plumbline.accounts.models import User
@@ -58,7 +58,7 @@ def _latest(user: User, campaign: Campaign) -> QuerySet[Ballot]:
     said = mine.exclude(outcome__in=("", Ballot.Outcome.WITHDRAWN)).filter(
         ~history.later_revision(said=True)
     )
-    held = mine.filter(outcome="", expires_at__gt=timezone.now())
+    held = mine.filter(outcome="", expires_at__gt=Now())
     both = mine.filter(Q(pk__in=said.values("pk")) | Q(pk__in=held.values("pk")))
     return both.select_related("comparison__prompt", "draft").order_by("-claimed_at", "-cast_at")
 

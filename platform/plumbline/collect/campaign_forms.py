@@ -45,6 +45,9 @@ QUALITY_HELP = {
     "prior_right": "Right answers a new person is credited with, so that one slip pauses nobody.",
     "prior_wrong": "Wrong answers a new person is credited with.",
     "ask_flagged": "Off: what somebody flagged waits until a researcher has looked at it.",
+    "hourly_cap": "Votes that one person may give within any hour; 0: no limit. A bought or stolen "
+    "account cannot outvote the others in a night then. Training and revisions do not count.",
+    "daily_cap": "The same within any 24 hours.",
     "left_bias": "Log-odds of choosing the left side that raise an alert, when surely not zero.",
 }
 
@@ -205,7 +208,7 @@ class CampaignForm(forms.Form):
         )
         yield self._group("People", "", "invited_only training_pass hourly_rate")
         names = " ".join(QUALITY + one.name for one in fields(Quality))
-        about = "Hidden tests and when a rule speaks up. The defaults suit most campaigns."
+        about = "Hidden tests, caps, and when a rule speaks up. The defaults suit most campaigns."
         yield self._group("Quality", about, names, folded=True)
 
     @property

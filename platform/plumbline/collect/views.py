@@ -49,6 +49,7 @@ def campaign(request: PlumblineRequest, campaign: int) -> HttpResponse:
         "progress": queue.seen(request.user, row),
         "empty": not row.live and not row.comparisons.exists(),
         "why_not": queue.why_not(request.user, row),
+        "capped": queue.cap_reached(request.user, row),
         "may_leave": request.user.enrolments.filter(campaign=row, left_at=None).exists(),
         "training": training.of_campaign(row).exists(),
         "live_prompts": live.prompts_left(row),

@@ -1,4 +1,4 @@
-"""Limits of keys, shared by all gateway processes: token buckets and budgets in Redis.
+"""Limits of keys and of projects, shared by all gateways: token buckets and budgets in Redis.
 
 Admission takes what a request may use at most, in one atomic script under Redis's clock; its end
 gives back what it did not use. So parallel requests never pass a limit together. Redis is a memory
@@ -13,6 +13,7 @@ import calendar
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -23,7 +24,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from plumbline.accounts.models import ApiKey
+from plumbline.accounts.models import ApiKey, Project
 from plumbline.gateway import usage
 from plumbline.gateway.wire import ApiError
 
@@ -34,47 +35,62 @@ PAUSE = 5.0  # seconds without asking after Redis failed to answer
 AT_ONCE = 64  # connections; more requests wait for one of them, which no time limit ends
 LINK_PER_MINUTE = 10
 
-# Levels refill by Redis's own clock, so gateways with different clocks agree. What is refused
-# changes nothing.
+# Levels refill by Redis's own clock, so gateways with different clocks agree. There is a bucket for
+# each of KEYS, and a request is taken from all of them or, when one refuses it, from none: what is
+# refused changes nothing.
 ADMIT = """
-local rpm, tpm, per_day, per_month, cost =
-  tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local cost, day, month = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local held = redis.call('HMGET', KEYS[1], 'at', 'requests', 'tokens', 'day', 'in_day', 'month',
-  'in_month')
-local passed = math.max(0, now - (tonumber(held[1]) or now))
-local function level(limit, left)
-  return math.min(limit, (tonumber(left) or limit) + limit * passed / 60000)
+local found, refused = {}, false
+for i, key in ipairs(KEYS) do
+  local at = 3 + (i - 1) * 6
+  local rpm, tpm, per_day, per_month = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]),
+    tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local held = redis.call('HMGET', key, 'at', 'requests', 'tokens', 'day', 'in_day', 'month',
+    'in_month')
+  local passed = math.max(0, now - (tonumber(held[1]) or now))
+  local function level(limit, left)
+    return math.min(limit, (tonumber(left) or limit) + limit * passed / 60000)
+  end
+  local requests, tokens = level(rpm, held[2]), level(tpm, held[3])
+  local in_day = math.max(held[4] == day and tonumber(held[5]) or 0, tonumber(ARGV[at + 5]))
+  local in_month = math.max(held[6] == month and tonumber(held[7]) or 0, tonumber(ARGV[at + 6]))
+  local verdict, wait = 0, 0
+  if rpm > 0 and requests < 1 then
+    verdict, wait = 1, (1 - requests) / rpm * 60000
+  elseif tpm > 0 and tokens < cost then
+    verdict, wait = 2, (cost - tokens) / tpm * 60000
+  elseif per_day > 0 and in_day + cost > per_day then
+    verdict = 3
+  elseif per_month > 0 and in_month + cost > per_month then
+    verdict = 4
+  end
+  refused = refused or verdict > 0
+  found[i] = {verdict, wait, requests, tokens, in_day, in_month, rpm, tpm,
+    (per_day > 0 or per_month > 0) and 2764800 or 120}
 end
-local requests, tokens = level(rpm, held[2]), level(tpm, held[3])
-local in_day = math.max(held[4] == ARGV[6] and tonumber(held[5]) or 0, tonumber(ARGV[7]))
-local in_month = math.max(held[6] == ARGV[8] and tonumber(held[7]) or 0, tonumber(ARGV[9]))
-local verdict, wait = 0, 0
-if rpm > 0 and requests < 1 then
-  verdict, wait = 1, (1 - requests) / rpm * 60000
-elseif tpm > 0 and tokens < cost then
-  verdict, wait = 2, (cost - tokens) / tpm * 60000
-elseif per_day > 0 and in_day + cost > per_day then
-  verdict = 3
-elseif per_month > 0 and in_month + cost > per_month then
-  verdict = 4
-else
-  requests, tokens = requests - 1, tokens - cost
-  in_day, in_month = in_day + cost, in_month + cost
-  redis.call('HSET', KEYS[1], 'at', now,
-    'requests', rpm > 0 and requests or '', 'tokens', tpm > 0 and tokens or '',
-    'day', ARGV[6], 'in_day', in_day, 'month', ARGV[8], 'in_month', in_month)
-  redis.call('EXPIRE', KEYS[1], (per_day > 0 or per_month > 0) and 2764800 or 120)
+local said = {}
+for i, one in ipairs(found) do
+  if not refused then
+    one[3], one[4], one[5], one[6] = one[3] - 1, one[4] - cost, one[5] + cost, one[6] + cost
+    redis.call('HSET', KEYS[i], 'at', now,
+      'requests', one[7] > 0 and one[3] or '', 'tokens', one[8] > 0 and one[4] or '',
+      'day', day, 'in_day', one[5], 'month', month, 'in_month', one[6])
+    redis.call('EXPIRE', KEYS[i], one[9])
+  end
+  said[i] = {one[1], math.floor(one[2]), math.floor(one[3]), math.floor(one[4]), one[5], one[6]}
 end
-return {verdict, math.floor(wait), math.floor(requests), math.floor(tokens), in_day, in_month}
+return said
 """
 SETTLE = """
-local held = redis.call('HMGET', KEYS[1], 'tokens', 'day', 'month')
-local tokens = tonumber(held[1])
-if tokens then redis.call('HSET', KEYS[1], 'tokens', tokens + ARGV[1]) end
-if held[2] == ARGV[2] then redis.call('HINCRBY', KEYS[1], 'in_day', -ARGV[1]) end
-if held[3] == ARGV[3] then redis.call('HINCRBY', KEYS[1], 'in_month', -ARGV[1]) end
+for _, key in ipairs(KEYS) do
+  local held = redis.call('HMGET', key, 'tokens', 'day', 'month')
+  local tokens = tonumber(held[1])
+  if tokens then redis.call('HSET', key, 'tokens', tokens + ARGV[1]) end
+  if held[2] == ARGV[2] then redis.call('HINCRBY', key, 'in_day', -ARGV[1]) end
+  if held[3] == ARGV[3] then redis.call('HINCRBY', key, 'in_month', -ARGV[1]) end
+end
 """
 REQUESTS, TOKENS, DAY, MONTH = 1, 2, 3, 4
 NAMES = {REQUESTS: "requests", TOKENS: "tokens", DAY: "day", MONTH: "month"}
@@ -84,7 +100,7 @@ NAMES = {REQUESTS: "requests", TOKENS: "tokens", DAY: "day", MONTH: "month"}
 class Limits:
     """Of one key; 0 is none. What finished requests had used of the budgets on the day `seen`.
     `bucket` tells a key's several buckets apart, and `doing` says what they count; `who` is who may
-    do it, with limits of `whose`."""
+    do it, with limits of `whose`. `within`: limits that all who share them keep together."""
 
     key: int
     requests_per_minute: int = 0
@@ -98,6 +114,7 @@ class Limits:
     doing: str = "make {limit} requests a minute"
     who: str = "This key"
     whose: str = "This key's"
+    within: Limits | None = None
 
     def spent(self, now: date) -> tuple[int, int]:
         """(in the day, in the month) of `now`: what was seen before midnight is no longer so."""
@@ -107,8 +124,16 @@ class Limits:
         return 0, self.spent_in_month if same_month else 0
 
     def __bool__(self) -> bool:
-        minutes = self.requests_per_minute or self.tokens_per_minute
-        return bool(minutes or self.tokens_per_day or self.tokens_per_month)
+        return bool(self.each)
+
+    @property
+    def each(self) -> list[Limits]:
+        """Those of these and of `within` that limit anything."""
+        own = (
+            *(self.requests_per_minute, self.tokens_per_minute),
+            *(self.tokens_per_day, self.tokens_per_month),
+        )
+        return [*([self] if any(own) else []), *(self.within.each if self.within else [])]
 
 
 def of(key: ApiKey) -> Limits:
@@ -124,13 +149,36 @@ def of(key: ApiKey) -> Limits:
         own("tokens_per_minute"),
         own("tokens_per_day"),
         own("tokens_per_month"),
+        within=of_project(key.project),
     )
+    return _with_spent(limits, lambda since: usage.spent(key, since))
+
+
+def of_project(project: Project) -> Limits | None:
+    """What a project's keys, and its members on the chat page, may use together; None for no limit.
+    Reads the budgets' state."""
+    limits = Limits(
+        project.pk,
+        project.requests_per_minute or 0,
+        project.tokens_per_minute or 0,
+        project.tokens_per_day or 0,
+        project.tokens_per_month or 0,
+        bucket=":project",
+        doing="make {limit} requests a minute with all its keys",
+        who="This project",
+        whose="This project's",
+    )
+    if not limits:
+        return None
+    return _with_spent(limits, lambda since: usage.spent_by_project(project.pk, since))
+
+
+def _with_spent(limits: Limits, spent: Callable[[date], int]) -> Limits:
     today = datetime.now(UTC).date()
     if limits.tokens_per_day:
-        limits = replace(limits, spent_in_day=usage.spent(key, today), seen=today)
+        limits = replace(limits, spent_in_day=spent(today), seen=today)
     if limits.tokens_per_month:
-        in_month = usage.spent(key, today.replace(day=1))
-        limits = replace(limits, spent_in_month=in_month, seen=today)
+        limits = replace(limits, spent_in_month=spent(today.replace(day=1)), seen=today)
     return limits
 
 
@@ -157,12 +205,9 @@ def of_member(project: int, user: int) -> Limits:
         doing="ask for {limit} answers a minute here",
         who="You",
         whose="Your",
+        within=of_project(Project.objects.get(pk=project)),
     )
-    if not limits.tokens_per_day:
-        return limits
-    today = datetime.now(UTC).date()
-    spent = usage.spent_by_member(project, user, today)
-    return replace(limits, spent_in_day=spent, seen=today)
+    return _with_spent(limits, lambda since: usage.spent_by_member(project, user, since))
 
 
 @dataclass(frozen=True)
@@ -219,17 +264,19 @@ class Limiter:
             return None
         now = datetime.now(UTC)
         admission = Admission(limits, cost, f"{now:%Y-%m-%d}", f"{now:%Y-%m}")
-        in_day, in_month = limits.spent(now.date())
-        arguments: list[Any] = [limits.requests_per_minute, limits.tokens_per_minute]
-        arguments += [limits.tokens_per_day, limits.tokens_per_month, cost]
-        arguments += [admission.day, in_day, admission.month, in_month]
+        arguments: list[Any] = [cost, admission.day, admission.month]
+        for one in limits.each:
+            arguments += [one.requests_per_minute, one.tokens_per_minute]
+            arguments += [one.tokens_per_day, one.tokens_per_month, *one.spent(now.date())]
         found = await self._run(self._admit, limits, arguments)
         if found is None:
             return None
-        verdict, wait, requests, tokens, in_day, in_month = found
-        headers.update(_headers(limits, requests, tokens, in_day, in_month, now))
+        told = list(zip(limits.each, found, strict=True))
+        # What refuses is told, else what is nearest to who asks.
+        one, (verdict, wait, *left) = next((pair for pair in told if pair[1][0]), told[0])
+        headers.update(_headers(one, *left, now=now))
         if verdict:
-            refusal = _refusal(verdict, limits, cost, wait / 1000, now)
+            refusal = _refusal(verdict, one, cost, wait / 1000, now)
             if refusal.retry_after is None or verdict in (DAY, MONTH):
                 headers["x-should-retry"] = "false"  # which OpenAI's clients obey
             raise refusal
@@ -252,9 +299,8 @@ class Limiter:
             return None
         async with self._turns:
             try:
-                found = await script(
-                    keys=[f"plumbline:limits:{limits.key}{limits.bucket}"], args=arguments
-                )
+                names = [f"plumbline:limits:{one.key}{one.bucket}" for one in limits.each]
+                found = await script(keys=names, args=arguments)
             except (RedisError, OSError) as error:
                 self._silent_until = time.monotonic() + PAUSE
                 if not self._away:
@@ -268,7 +314,7 @@ class Limiter:
 
 
 def _headers(
-    limits: Limits, requests: int, tokens: int, in_day: int, in_month: int, now: datetime
+    limits: Limits, requests: int, tokens: int, in_day: int, in_month: int, *, now: datetime
 ) -> dict[str, str]:
     """OpenAI's; those of tokens tell the shortest of the key's token limits."""
     said: dict[str, str] = {}

@@ -95,8 +95,14 @@ def prices(request: PlumblineRequest) -> HttpResponse:
         return _page(request, form, status=422)
     with transaction.atomic():
         form.save()
-        record("prices.changed", request.project, project=request.project)
-    messages.success(request, "Prices saved. Costs are worked out anew, those of past days too.")
+        record(
+            "prices.changed", request.project, project=request.project, changed=form.changed_data
+        )
+    messages.success(
+        request,
+        "Saved. Costs are worked out anew, those of past days too; the gateway goes by the limits "
+        "within two seconds.",
+    )
     return redirect("usage", request.project.slug)
 
 

@@ -11,7 +11,8 @@ like make nothing, but are asked about sooner.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,11 +71,13 @@ class Asked:
 @dataclass
 class Done:
     """What became of what clients said: `made` comparisons, found `asked` about already, `left`
-    because it cannot be asked in the campaign; `raised`: signals that moved others forward."""
+    because it cannot be asked in the campaign, and `beyond` one user's number; `raised`: signals
+    that moved others forward."""
 
     made: int = 0
     asked: int = 0
     left: int = 0
+    beyond: int = 0
     raised: int = 0
 
 
@@ -89,8 +92,10 @@ def waiting(project: Project) -> list[tuple[str, int]]:
 
 
 @transaction.atomic
-def fill(campaign: Campaign, most: int, draw: random.Random) -> Done:
-    """Put up to `most` of it before people, the oldest first.
+def fill(campaign: Campaign, most: int, draw: random.Random, each: int = 0) -> Done:
+    """Put up to `most` of it before people, the oldest first; of one user's, no more than `each`
+    in the campaign, however often it is filled, so that nobody's taste is asked about alone. 0: of
+    anybody as much as there is.
 
     Raises ValueError where there is nothing, or the campaign takes nothing.
     """
@@ -103,18 +108,40 @@ def fill(campaign: Campaign, most: int, draw: random.Random) -> Done:
     project = campaign.project
     # Two tabs do not add the same.
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-    done = Done()
+    done, told = Done(), _by_user(campaign) if each else Counter()
     sources: list[QuerySet[Any]] = [_corrections(project), _compared(project)]
     sources += [_regenerated(project), _shadowed(project)]
     for found in sources:
         for pk in list(found.order_by("created_at", "pk").values_list("pk", flat=True)):
             if done.made >= most:
                 break
-            _put(campaign, found.get(pk=pk), draw, done)
+            source = found.get(pk=pk)
+            who = _who(source)
+            if each and who is not None and told[who] >= each:
+                done.beyond += 1
+                continue
+            _put(campaign, source, draw, done)
+            told[who] += source.comparison_id is not None
     done.raised = _raise(campaign)
-    if not done.made + done.asked + done.raised:
+    if not done.made + done.asked + done.raised + done.beyond:
         raise ValueError("Nothing that clients said can be asked in this campaign now.")
     return done
+
+
+def _who(source: Source) -> Hashable:
+    """Whose word it is: the end user's, the member's who chatted, else the whole key's. None: of a
+    shadow's answers, which nobody has preferred, where no user is named."""
+    if source.end_user or isinstance(source, ShadowPair):
+        return source.end_user or None
+    return ("member", source.user_id) if source.user_id else ("key", source.api_key_id)
+
+
+def _by_user(campaign: Campaign) -> Counter[Hashable]:
+    """How many things that each user said are asked about in the campaign."""
+    kinds: tuple[type[Source], ...] = (Feedback, ClientComparison, ShadowPair)
+    return Counter(
+        _who(one) for kind in kinds for one in kind.objects.filter(comparison__campaign=campaign)
+    )
 
 
 def _corrections(project: Project) -> QuerySet[Feedback]:

@@ -35,6 +35,19 @@ class FillForm(forms.Form):
             "max_value": f"Comparisons must be between 1 and {review.MOST}.",
         },
     )
+    each = forms.IntegerField(
+        label="Of one user, at most",
+        required=False,
+        min_value=1,
+        max_value=review.MOST,
+        help_text="In this campaign, however often it is filled: nobody’s taste is asked about "
+        "alone then. Of an app that names no users, of its key. Empty: no limit.",
+        error_messages={
+            "invalid": "Of one user: a whole number, or nothing.",
+            "min_value": f"Of one user: between 1 and {review.MOST}, or nothing.",
+            "max_value": f"Of one user: between 1 and {review.MOST}, or nothing.",
+        },
+    )
 
 
 def fill(request: PlumblineRequest, campaign: int) -> HttpResponse:
@@ -43,7 +56,8 @@ def fill(request: PlumblineRequest, campaign: int) -> HttpResponse:
     form = FillForm(request.POST if request.method == "POST" else None)
     if form.is_valid():
         try:
-            done = review.fill(row, form.cleaned_data["most"], random.SystemRandom())
+            most, each = form.cleaned_data["most"], form.cleaned_data["each"] or 0
+            done = review.fill(row, most, random.SystemRandom(), each)
         except ValueError as error:
             form.add_error(None, str(error))
         else:
@@ -70,6 +84,8 @@ def told(done: review.Done) -> str:
     said = [f"{done.made} {'comparison is' if done.made == 1 else 'comparisons are'} added."]
     if done.asked:
         said.append(f"{done.asked} had been asked about already.")
+    if done.beyond:
+        said.append(f"{done.beyond} are beyond what one user may have asked about here.")
     if done.raised:
         said.append(f"{done.raised} signals moved comparisons forward.")
     if done.left:

@@ -89,6 +89,11 @@ def spent_by_member(project: int, user: int, since: date) -> int:
     return _tokens(Usage.objects.filter(project=project, user=user, day__gte=since))
 
 
+def spent_by_project(project: int, since: date) -> int:
+    """Tokens that a project's finished requests have used from that day on, whoever asked."""
+    return _tokens(Usage.objects.filter(project=project, day__gte=since))
+
+
 def _tokens(found: QuerySet[Usage]) -> int:
     tokens = Sum(F("prompt_tokens") + F("completion_tokens"), default=0)
     return int(found.aggregate(tokens=tokens)["tokens"])

@@ -94,6 +94,7 @@ def config(round: Round) -> dict[str, Any]:
         "reward_model": _hashed(round.reward_model),
         "votes": round.ballots.count(),
         "votes_sha256": round.ballots_sha256,
+        "annotator_share": round.figures.get("annotator_share"),
         "rebuilt_from": round.replays.number if round.replays else None,
         "rebuilt": round.figures.get("rebuilt"),
         "jobs": {one.purpose: one.job.spec for one in round.jobs.select_related("job")},

@@ -169,7 +169,7 @@ class ExperimentForm(Settings):
         prompts = self.sets.get(data.get("prompt_set", ""))
         for name, sentence in refusals.of(self.project, data, prompts):
             self.add_error(name, sentence)
-        for name in (*judge_refusals.NUMBERS, *GATES):
+        for name in (*judge_refusals.NUMBERS, *GATES, "annotator_percent"):
             if data.get(name) is None and name not in self.errors:  # left empty: as it comes
                 data[name] = judge_refusals.usual(name)
         for name, sentence in judge_refusals.of(data, self.judges):

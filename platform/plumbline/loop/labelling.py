@@ -11,7 +11,7 @@ from django.utils import timezone
 from align import failpoints
 from plumbline.collect import queue
 from plumbline.collect.models import Ballot
-from plumbline.loop import campaigns, rewarding, rounds, rows, triaging
+from plumbline.loop import campaigns, rewarding, rounds, rows, shares, triaging
 from plumbline.loop.models import Round, Stage
 
 
@@ -50,10 +50,12 @@ def _freeze(round: Round, ballots: QuerySet[Ballot]) -> None:
             asked = round.campaign.comparisons.select_for_update(of=("self",)).order_by("pk")
             list(asked.values_list("pk"))
         triaging.cast(round)
-        frozen = triaging.kept(round, ballots)
+        frozen, left_out = shares.capped(round, triaging.kept(round, ballots))
         rewarding.check_learnable(round.experiment, frozen)
         round.ballots.set(frozen)
         failpoints.reach("freeze.listed")
         round.ballots_sha256 = rows.ballots_digest(frozen)
-        round.save(update_fields=["ballots_sha256"])
+        if left_out:
+            round.figures = {**round.figures, "annotator_share": left_out}
+        round.save(update_fields=["ballots_sha256", "figures"])
     failpoints.reach("freeze.committed")

@@ -127,6 +127,15 @@ class Settings(RewardSettings, GateSettings):
     deadline_minutes = number(
         "Deadline in minutes", "0 waits for every vote.", least=0, most=60 * 24 * 30
     )
+    annotator_percent = number(
+        "One person's votes, in percent, at most",
+        "Of those that a round learns from: of who gave more, some are left out, by chance. With "
+        "20, no single account decides what is learned; it takes five people or more. 100 is no "
+        "cap.",
+        least=1,
+        most=100,
+        required=False,
+    )
     pairs_from = forms.ChoiceField(label="Training pairs from", choices=Experiment.Pairs.choices)
     pair_rule = forms.ChoiceField(
         label="Pair rule", help_text="How one prompt's judged answers become training pairs."
@@ -295,6 +304,7 @@ class Settings(RewardSettings, GateSettings):
                 "stale_days",
                 "overlap",
                 "deadline_minutes",
+                "annotator_percent",
                 "pairs_from",
                 "pair_rule",
                 "length_penalty",

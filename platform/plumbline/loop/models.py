@@ -91,6 +91,8 @@ class Experiment(models.Model):
     stale_days = models.PositiveIntegerField(default=7)  # answers are asked about; 0: for good
     overlap = models.PositiveSmallIntegerField(default=1)
     deadline_minutes = models.PositiveIntegerField(default=0)  # 0: wait for every vote
+    # Of a round's votes, one person's at most; 100: no cap.
+    annotator_percent = models.PositiveSmallIntegerField(default=100, db_default=100)
     pairs_from = models.CharField(max_length=12, choices=Pairs, default=Pairs.VOTES)
     pair_rule = models.CharField(max_length=20, default="voted")
     length_penalty = models.FloatField(default=0.0)

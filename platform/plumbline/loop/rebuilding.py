@@ -22,6 +22,7 @@ from plumbline.policies import manifest
 from plumbline.policies.models import Policy
 
 NAME = 80  # characters, as Experiment.name holds
+TAKEN_OVER = ("sampled", "annotator_share")  # figures of the snapshot
 OWN = ("id", "name", "created_by", "created_at", "state", "rounds_wanted", "autopilot")
 
 
@@ -92,7 +93,7 @@ def replay(round: Round) -> Stage:
         round.ballots.set(kept)
         round.ballots_sha256 = rows.ballots_digest(kept)
         round.figures = {
-            **{name: original.figures[name] for name in ("sampled",) if name in original.figures},
+            **{name: original.figures[name] for name in TAKEN_OVER if name in original.figures},
             "rebuilt": {"without": len(frozen) - len(kept), "of": len(frozen)},
         }
         round.save(update_fields=["ballots_sha256", "figures"])

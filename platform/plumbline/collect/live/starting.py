@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from align.jobs import Message
 from plumbline.accounts.models import User
@@ -45,8 +45,8 @@ def begin(user: User, campaign: Campaign) -> Ballot | None:
     if live is None or gate.why_not(user, campaign):
         return None
     with transaction.atomic():
-        seats.lock_person(user)
-        mine = history.live_claims(user, campaign).first() or _left(user, campaign)
+        now = seats.lock_person(user)
+        mine = history.live_claims(user, campaign).first() or _left(user, campaign, now)
         if mine is not None or live.prompts is None:
             return mine
         # One prompt is not given to two people, so they choose one after the other.
@@ -54,7 +54,8 @@ def begin(user: User, campaign: Campaign) -> Ballot | None:
         left = list(_prompts(campaign, live.prompts).values_list("pk", flat=True))
         if not left:
             return None
-        return _start(user, campaign, live, Prompt.objects.get(pk=_chance.choice(left)))
+        chosen = Prompt.objects.get(pk=_chance.choice(left))
+        return _start(user, campaign, live, chosen, now)
 
 
 def write(user: User, campaign: Campaign, words: str, after: Ballot | None = None) -> Ballot:
@@ -71,8 +72,8 @@ def write(user: User, campaign: Campaign, words: str, after: Ballot | None = Non
     if len(asked) > MOST_TURNS:
         raise Refused("This conversation is as long as it may be; start a new one.")
     with transaction.atomic():
-        seats.lock_person(user)
-        mine = history.live_claims(user, campaign).first() or _left(user, campaign)
+        now = seats.lock_person(user)
+        mine = history.live_claims(user, campaign).first() or _left(user, campaign, now)
         if mine is not None:
             if mine.comparison.prompt.messages == asked:
                 return mine
@@ -82,7 +83,7 @@ def write(user: User, campaign: Campaign, words: str, after: Ballot | None = Non
             digest=digest(asked),
             defaults={"messages": asked, "split": split(campaign.purpose)},
         )
-        return _start(user, campaign, live, prompt)
+        return _start(user, campaign, live, prompt, now)
 
 
 def writes(user: User, campaign: Campaign) -> bool:
@@ -115,16 +116,14 @@ def prompts_left(campaign: Campaign) -> int:
 
 def _prompts(campaign: Campaign, source: int) -> QuerySet[Prompt]:
     """Asked about by nobody: one that somebody took and left without a word is free again."""
-    held = Ballot.objects.filter(
-        comparison=OuterRef("pk"), outcome="", expires_at__gt=timezone.now()
-    )
+    held = Ballot.objects.filter(comparison=OuterRef("pk"), outcome="", expires_at__gt=Now())
     asked = Comparison.objects.filter(campaign=campaign, prompt=OuterRef("pk"))
     asked = asked.filter(Q(only_for=None) | Exists(held))
     fitting = Prompt.objects.filter(set=source, split=split(campaign.purpose))
     return fitting.filter(~Exists(asked))
 
 
-def _left(user: User, campaign: Campaign) -> Ballot | None:
+def _left(user: User, campaign: Campaign, now: datetime) -> Ballot | None:
     """A new claim on a live comparison that the person began and said nothing of."""
     open_ones = Comparison.objects.filter(
         campaign=campaign, kind=LIVE, only_for=user, retired_at=None
@@ -135,15 +134,18 @@ def _left(user: User, campaign: Campaign) -> Ballot | None:
     comparison.campaign = campaign
     before = comparison.ballots.filter(annotator=user).order_by("-revision").first()
     assert before is not None, "a live comparison begins with its person's ballot"
-    return history.open_claim(user, comparison, seats.free_seat(comparison), after=before)
+    seat = seats.free_seat(comparison)
+    return history.open_claim(user, comparison, seat, now, after=before)
 
 
-def _start(user: User, campaign: Campaign, live: settings.Live, prompt: Prompt) -> Ballot:
+def _start(
+    user: User, campaign: Campaign, live: settings.Live, prompt: Prompt, now: datetime
+) -> Ballot:
     begun = Ballot.objects.filter(
         annotator=user,
         comparison__campaign=campaign,
         comparison__kind=LIVE,
-        claimed_at__gt=timezone.now() - BEGUN_IN,
+        claimed_at__gt=now - BEGUN_IN,
     )
     if begun.count() >= MOST_BEGUN:
         raise Refused("That was a lot at once. Wait a minute, then go on.")
@@ -160,7 +162,7 @@ def _start(user: User, campaign: Campaign, live: settings.Live, prompt: Prompt) 
     )
     sides = [0, 1]
     _chance.shuffle(sides)
-    ballot = history.open_claim(user, comparison, 0, order=sides)
+    ballot = history.open_claim(user, comparison, 0, now, order=sides)
     if theirs.votes is None:
         history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
     return ballot

@@ -32,6 +32,8 @@ class Quality:
     prior_right: int = 4  # the Beta prior of an accuracy: answers taken as seen before the first
     prior_wrong: int = 1
     ask_flagged: bool = False  # whether others are asked what somebody flagged, before a look at it
+    hourly_cap: int = 0  # votes that one person may give within an hour; 0: as many as they like
+    daily_cap: int = 0  # and within a day
     left_bias: float = 0.2  # log-odds of the left side that raise an alert, when surely not zero
 
     def __post_init__(self) -> None:
@@ -52,7 +54,7 @@ class Quality:
         for name in ("pause_accuracy", "pause_certainty"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{_words(name)} lies between 0 and 1.")
-        for name in ("seconds_least", "seconds_a_word", "left_bias"):
+        for name in ("seconds_least", "seconds_a_word", "left_bias", "hourly_cap", "daily_cap"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{_words(name)} cannot be negative.")
 

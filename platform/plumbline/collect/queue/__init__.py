@@ -1,13 +1,14 @@
 """Who compares what next, and what they said: claim, cast, skip, flag, undo, reopen.
 
 Overlap is kept by seats (0..overlap-1) that the database holds unique, never by counters. A claim
-is a lease that ends by the clock, so no sweeper is needed. Nothing said is ever edited. Locks are
-taken in the order person, comparison, ballot, enrolment. This is the front; a file for each part
-lies behind it.
+is a lease that ends by the database's clock, so no sweeper is needed. Nothing said is ever edited.
+Locks are taken in the order person, comparison, ballot, enrolment. This is the front; a file for
+each part lies behind it.
 """
 
 from __future__ import annotations
 
+from plumbline.collect.queue.caps import reached as cap_reached
 from plumbline.collect.queue.casting import cast, flag, skip
 from plumbline.collect.queue.claims import Claim, claim, claim_next
 from plumbline.collect.queue.drafts import draft, save_draft
@@ -30,6 +31,7 @@ from plumbline.collect.queue.tally import Tally, tally, wanted
 from plumbline.collect.queue.training import Feedback, feedback, let_in
 from plumbline.collect.queue.verdicts import (
     AlreadyCast,
+    Capped,
     ForeignKeyUsed,
     Frozen,
     Refused,
@@ -39,6 +41,7 @@ from plumbline.collect.queue.verdicts import (
 
 __all__ = [
     "AlreadyCast",
+    "Capped",
     "Claim",
     "Feedback",
     "ForeignKeyUsed",
@@ -50,6 +53,7 @@ __all__ = [
     "TooLate",
     "Verdict",
     "bring_back",
+    "cap_reached",
     "cast",
     "claim",
     "claim_next",

@@ -11,12 +11,12 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from align import failpoints
 from plumbline.collect.models import Ballot, Comparison, Draft, Flag
 from plumbline.collect.quality import gold
-from plumbline.collect.queue import history, seats, training
+from plumbline.collect.queue import caps, history, seats, training
 from plumbline.collect.queue.verdicts import AlreadyCast, ForeignKeyUsed, TooLate, Verdict, check
 from plumbline.collect.votes import VOTES
 from plumbline.compiled import Compiled, given_uuid, together
@@ -48,6 +48,7 @@ _BESIDE = Compiled(
             key_used=Exists(Ballot.objects.filter(idempotency_key=given_uuid("key"))),
             opened_since=history.later_revision(),
             drafted=Exists(Draft.objects.filter(ballot=OuterRef("pk"))),
+            now=Now(),
         )
     )
 )
@@ -79,6 +80,8 @@ def cast(ballot: Ballot, verdict: Verdict, key: UUID) -> Ballot:
             setattr(ballot, name, getattr(verdict, name))
         ballot.spans = [asdict(span) for span in verdict.spans]
         _say(ballot, comparison, before, key, verdict.active_ms)
+        if before is None or before.outcome not in VOTES:
+            caps.keep(ballot)
         gold.review(ballot)
         return ballot
 
@@ -114,7 +117,8 @@ def _decline(ballot: Ballot, outcome: Outcome, reason: str, key: UUID) -> Ballot
 
 def _lock(ballot: Ballot, key: UUID, *, votes: bool) -> tuple[Ballot, Comparison]:
     """The rows behind a ballot, locked and fresh: the answer that was stored under this key, or
-    what may be answered. Raises when the key is another ballot's, and when it is too late."""
+    what may be answered, at the time by the database's clock. Raises when the key is another
+    ballot's, and when it is too late."""
     beside: Any
     found, besides = together(
         (_LOCKED, {"ballot": ballot.pk}), (_BESIDE, {"ballot": ballot.pk, "key": key})
@@ -133,6 +137,7 @@ def _lock(ballot: Ballot, key: UUID, *, votes: bool) -> tuple[Ballot, Comparison
         raise AlreadyCast("You have opened this comparison again since; answer it there.")
     if votes and beside.drafted:  # a skip that is taken back finds what was typed
         Draft.objects.filter(ballot=fresh).delete()
+    fresh.cast_at = beside.now
     return fresh, comparison
 
 
@@ -140,7 +145,6 @@ def _say(
     ballot: Ballot, comparison: Comparison, before: Ballot | None, key: UUID, active_ms: int | None
 ) -> Ballot:
     """Store what the ballot holds now, and what follows from it."""
-    ballot.cast_at = timezone.now()
     ballot.idempotency_key = key
     if active_ms is not None:
         ballot.active_ms = min(max(active_ms, 0), MOST_ACTIVE_MS)

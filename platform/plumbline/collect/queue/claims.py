@@ -7,19 +7,19 @@ and holds no other then.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Subquery
-from django.utils import timezone
 
 from align import failpoints
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
 from plumbline.collect.quality import mixing
-from plumbline.collect.queue import gate, history, order, seats, training
-from plumbline.compiled import Compiled, given_id, given_time
+from plumbline.collect.queue import caps, gate, history, order, seats, training
+from plumbline.compiled import Compiled, given_id
 
 _USER, _CAMPAIGN = given_id("user"), given_id("campaign")
 _PLACE = Compiled(
@@ -27,9 +27,7 @@ _PLACE = Compiled(
         Enrolment.objects.filter(campaign=_CAMPAIGN, user=_USER)
         .order_by()
         .annotate(
-            open=Subquery(
-                history.live_claims(_USER, _CAMPAIGN, now=given_time("now")).values("pk")[:1]
-            ),
+            open=Subquery(history.live_claims(_USER, _CAMPAIGN).values("pk")[:1]),
             # From when they came: who has said much elsewhere is not read through.
             last=Subquery(
                 history.answers(_USER, _CAMPAIGN)
@@ -73,7 +71,7 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
         while True:
             with transaction.atomic():
                 theirs = _lock_place(user, campaign)
-                if gate.turned_away(campaign, theirs):
+                if gate.turned_away(campaign, theirs) or caps.reached(user, campaign):
                     return None
                 if gate.shut(campaign) or (theirs is not None and theirs.open is not None):
                     mine = history.live_claims(user, campaign).first()
@@ -86,7 +84,7 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
                 comparison, there = _choose(user, campaign, theirs, tried, wait)
                 if comparison is None:
                     break
-                ballot = _take_seat(user, comparison, campaign, there)
+                ballot = _take_seat(user, comparison, campaign, there, theirs.now)
                 if ballot is not None:
                     if theirs.votes is None:  # after the comparison, as a vote does it
                         history.count_votes(Enrolment.objects.filter(pk=theirs.pk))
@@ -97,10 +95,13 @@ def claim(user: User, campaign: Campaign) -> Claim | Ballot | None:
 
 def _lock_place(user: User, campaign: Campaign) -> Any:
     """The locked person's place, if they have one, with all that a claim asks of them, read at
-    once: `open`, `last` and `teaches`."""
-    asked = {"user": user.pk, "campaign": campaign.pk, "now": timezone.now()}
-    (places,) = seats.lock_person_and(user, (_PLACE, asked))
-    return places[0] if places else None
+    once: `open`, `last` and `teaches`; and `now`, by the database's clock."""
+    asked = {"user": user.pk, "campaign": campaign.pk}
+    now, (places,) = seats.lock_person_and(user, (_PLACE, asked))
+    if not places:
+        return None
+    places[0].now = now
+    return places[0]
 
 
 def _choose(
@@ -129,13 +130,17 @@ def _has_seat(comparison: Comparison, campaign: Campaign) -> bool:
 
 
 def _take_seat(
-    user: User, comparison: Comparison, campaign: Campaign, there: list[Ballot] | None
+    user: User,
+    comparison: Comparison,
+    campaign: Campaign,
+    there: list[Ballot] | None,
+    now: datetime,
 ) -> Ballot | None:
     comparison.campaign = campaign
     seat, before = seats.free_seat_for(user, comparison, there)
     if seat is None:
         return None
     sides = mixing.order(comparison)
-    opened = history.open_claim(user, comparison, seat, after=before, order=sides)
+    opened = history.open_claim(user, comparison, seat, now, after=before, order=sides)
     failpoints.reach("seat.taken")
     return opened

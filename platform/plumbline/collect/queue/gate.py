@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Campaign, Enrolment
-from plumbline.collect.queue import training
+from plumbline.collect.queue import caps, training
 
 
 def place(user: User, campaign: Campaign) -> Enrolment | None:
@@ -15,12 +16,21 @@ def place(user: User, campaign: Campaign) -> Enrolment | None:
 
 
 def join(user: User, campaign: Campaign) -> Enrolment:
-    """The person's place in the campaign, made where there is none."""
-    return Enrolment.objects.get_or_create(campaign=campaign, user=user)[0]
+    """The person's place in the campaign, made where there is none, and dated as their votes are:
+    by the database's clock."""
+    theirs, made = Enrolment.objects.get_or_create(campaign=campaign, user=user)
+    if made:
+        Enrolment.objects.filter(pk=theirs.pk).update(joined_at=Now())
+    return theirs
 
 
 def why_not(user: User, campaign: Campaign) -> str:
     """Why this person may not answer in this campaign now, in a sentence; "" if they may."""
+    return why_not_revise(user, campaign) or caps.reached(user, campaign)
+
+
+def why_not_revise(user: User, campaign: Campaign) -> str:
+    """The same for a vote of their own that they give anew: no cap holds them back from that."""
     theirs = place(user, campaign)
     return shut(campaign) or turned_away(campaign, theirs) or untrained(user, campaign, theirs)
 

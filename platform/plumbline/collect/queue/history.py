@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from plumbline.accounts.models import User
@@ -61,20 +62,22 @@ def last_said(user: User, campaign: Campaign) -> Ballot | None:
 def live_claims(
     user: User | Given, campaign: Campaign | Given, now: Given | None = None
 ) -> QuerySet[Ballot]:
-    """Open claims whose seat is held and whose lease runs, the newest first."""
+    """Open claims whose seat is held and whose lease runs, the newest first. `now`: by the
+    database's clock, as ever, where it is known already."""
     return Ballot.objects.filter(
         annotator=user,
         comparison__campaign=campaign,
         outcome="",
         cast_at__isnull=True,  # as the outcome has it; this much is in an index
         seat__isnull=False,
-        expires_at__gt=now or timezone.now(),
+        expires_at__gt=now or Now(),
     ).order_by("-claimed_at")
 
 
 def is_live(ballot: Ballot) -> bool:
     """Whether the lease of an open claim still runs."""
-    return not ballot.outcome and ballot.expires_at > timezone.now()
+    running = Ballot.objects.filter(pk=ballot.pk, expires_at__gt=Now())
+    return not ballot.outcome and running.exists()
 
 
 def previous(ballot: Ballot) -> Ballot | None:
@@ -108,7 +111,7 @@ def undo(user: User, campaign: Campaign) -> Ballot | None:
     TooLate when it was a skip and others have filled the comparison since.
     """
     with transaction.atomic():
-        seats.lock_person(user)
+        now = seats.lock_person(user)
         latest = last_said(user, campaign)
         if latest is None:
             return None
@@ -119,7 +122,6 @@ def undo(user: User, campaign: Campaign) -> Ballot | None:
         seat = before.seat if before.seat is not None else seats.free_seat(comparison)
         if seat is None:
             raise TooLate("Others have answered that comparison since, so it cannot be reopened.")
-        now = timezone.now()
         release(before)
         withdrawn = Ballot.objects.create(
             comparison=comparison,
@@ -134,7 +136,7 @@ def undo(user: User, campaign: Campaign) -> Ballot | None:
             outcome=Outcome.WITHDRAWN,
         )
         replaced(before, comparison, by=withdrawn)
-        opened = open_claim(user, comparison, seat, after=withdrawn)
+        opened = open_claim(user, comparison, seat, now, after=withdrawn)
         seats.recount(comparison)
         return opened
 
@@ -148,10 +150,11 @@ def reopen(ballot: Ballot) -> Ballot:
     its comparison, and where a skip's seat has gone.
     """
     user, campaign = ballot.annotator, ballot.comparison.campaign
-    if why := gate.why_not(user, campaign):
+    may = gate.why_not_revise if ballot.outcome in VOTES else gate.why_not
+    if why := may(user, campaign):
         raise Refused(why)
     with transaction.atomic():
-        seats.lock_person(user)
+        now = seats.lock_person(user)
         comparison = seats.lock_comparison(ballot.comparison_id)
         if not answers(user, campaign).filter(pk=ballot.pk).exists():
             raise Refused("You have said something else of this comparison since; open that.")
@@ -164,7 +167,8 @@ def reopen(ballot: Ballot) -> Ballot:
             seat = seats.free_seat(comparison)
             if seat is None:
                 raise TooLate("Others have answered that comparison since; it wants no more votes.")
-        return open_claim(user, comparison, seat, after=before, number=latest.revision + 1)
+        number = latest.revision + 1
+        return open_claim(user, comparison, seat, now, after=before, number=number)
 
 
 def frozen(ballot: Ballot) -> bool:
@@ -176,14 +180,15 @@ def open_claim(
     user: User,
     comparison: Comparison,
     seat: int | None,
+    now: datetime,
     *,
     after: Ballot | None = None,
     number: int | None = None,
     order: Sequence[int] | None = None,
 ) -> Ballot:
-    """A new open claim; after an earlier one it keeps the order the person has seen. `order` is
-    that of the first, if it is not left to chance; `number` its revision, if not the next."""
-    now = timezone.now()
+    """A new open claim; after an earlier one it keeps the order the person has seen. `now` is by
+    the database's clock. `order` is that of the first, if it is not left to chance; `number` its
+    revision, if not the next."""
     if after is not None:
         shown = list(after.shown)
     elif order is not None:

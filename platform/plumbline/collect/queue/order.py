@@ -11,12 +11,12 @@ It is planned anew each time, for the campaign it is about: a plan for any campa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Value
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import LessThan
 from django.utils import timezone
 
@@ -64,8 +64,7 @@ _LOCKED = Compiled(
 def wanting(campaign: Campaign) -> QuerySet[Comparison]:
     """What is asked of everybody and may want votes yet; `full` says nothing where the campaign's
     overlap has just been changed."""
-    now = timezone.now()
-    fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=now)
+    fresh = Q(expires_at__isnull=True) | Q(expires_at__gt=Now())
     here = counted(Comparison.objects.filter(fresh, campaign=campaign)).filter(
         retired_at__isnull=True, only_for__isnull=True
     )
@@ -86,17 +85,18 @@ def unanswered(user: User, campaign: Campaign) -> QuerySet[Comparison]:
     return (
         wanting(campaign)
         .alias(word=Coalesce(Subquery(words), Value(WITHDRAWN)))
-        .filter(LessThan(seats.taken(timezone.now()), people), word=WITHDRAWN)
+        .filter(LessThan(seats.taken(), people), word=WITHDRAWN)
     )
 
 
 def find(
-    user: User, campaign: Campaign, theirs: Enrolment, tried: Sequence[int], wait: bool
+    user: User, campaign: Campaign, theirs: Any, tried: Sequence[int], wait: bool
 ) -> tuple[Comparison | None, list[Ballot] | None]:
     """The next comparison, locked, and the ballots there that decide on a seat, but where very many
     may hold one. Without `wait` those that somebody has locked are left out; with it their locks
-    are waited for, and the seat may be gone then. `tried` ones are left out."""
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    are waited for, and the seat may be gone then. `tried` ones are left out. `theirs` is the
+    person's place with `now`, by the database's clock."""
+    now = connection.ops.adapt_datetimefield_value(theirs.now)
     values = {"user": user.pk, "campaign": campaign.pk, "overlap": campaign.overlap, "now": now}
     lock = ""
     if connection.features.has_select_for_update:
@@ -120,7 +120,7 @@ def find(
         found = first(AT_THE_HEAD, head=HEAD)
         if found is not None:
             return found, there
-        if _holds(theirs):
+        if _holds(theirs, theirs.now):
             number, priority = theirs.cursor_comparison, theirs.cursor_priority
             for where in FROM_CURSOR:
                 found = first(where, number=number, priority=priority)
@@ -148,18 +148,18 @@ def from_cursor(
 ) -> Iterator[QuerySet[Comparison]]:
     """What comes after the person's cursor, if they have one."""
     number, priority = theirs.cursor_comparison, theirs.cursor_priority
-    if priority is not None and _holds(theirs):
+    if priority is not None and _holds(theirs, timezone.now()):
         yield comparisons.filter(priority=priority, pk__gt=number)
         yield comparisons.filter(priority__lt=priority)
 
 
-def _holds(theirs: Enrolment) -> bool:
+def _holds(theirs: Enrolment, now: datetime) -> bool:
     since = theirs.cursor_at
-    return since is not None and since > timezone.now() - CURSOR_LASTS
+    return since is not None and since > now - CURSOR_LASTS
 
 
-def _move(theirs: Enrolment, found: Comparison, *, from_the_top: bool) -> None:
+def _move(theirs: Any, found: Comparison, *, from_the_top: bool) -> None:
     theirs.cursor_priority, theirs.cursor_comparison = found.priority, found.pk
     if from_the_top:
-        theirs.cursor_at = timezone.now()
+        theirs.cursor_at = theirs.now
     theirs.save(update_fields=["cursor_priority", "cursor_comparison", "cursor_at"])

@@ -1,8 +1,9 @@
 """Seats: how many people a comparison still wants, and who holds a place.
 
 A seat (0, 1, ...) is held by a live claim or a standing vote and the database keeps seats unique,
-so overlap is never exceeded; a lapsed claim's seat is taken back when somebody needs it. Whatever
-changes seats holds the comparison's lock and leaves `Comparison.full` true.
+so overlap is never exceeded; a lapsed claim's seat is taken back when somebody needs it. Leases are
+given and ended by the database's clock: those of the web's hosts may differ. Whatever changes seats
+holds the comparison's lock and leaves `Comparison.full` true.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from django.db.models import (
     Case,
     Count,
     Exists,
+    ExpressionWrapper,
     F,
     IntegerField,
     Max,
@@ -28,9 +30,8 @@ from django.db.models import (
     When,
 )
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import GreaterThanOrEqual, LessThan
-from django.utils import timezone
 
 from plumbline.accounts.models import User
 from plumbline.collect.models import Ballot, Campaign, Comparison, Enrolment
@@ -39,10 +40,18 @@ from plumbline.collect.quality.planting import EVERYBODY
 from plumbline.collect.votes import VOTES, in_doubt
 from plumbline.compiled import Compiled, Given, Prepared, Step, given_id, together
 
+LAPSED = ExpressionWrapper(
+    Q(outcome="", expires_at__lte=Now()), output_field=BooleanField()
+)  # of a ballot: its claim ran out
 FOR_ALL = (Comparison.Kind.GOLD, Comparison.Kind.TRAINING)  # wanted of all who come by
 
 _PERSON = Compiled(
-    lambda: User.objects.select_for_update(no_key=True).only("pk").filter(pk=given_id("user"))
+    lambda: (
+        User.objects.select_for_update(no_key=True)
+        .only("pk")
+        .filter(pk=given_id("user"))
+        .annotate(now=Now())
+    )
 )
 _COMPARISON = Compiled(
     lambda: (
@@ -53,23 +62,29 @@ _COMPARISON = Compiled(
 )
 # Of one person, and of all who hold a seat.
 BALLOTS = Compiled(
-    lambda: Ballot.objects.filter(
-        Q(seat__isnull=False) | Q(annotator=given_id("user")), comparison=given_id("comparison")
-    ).order_by("revision")
+    lambda: (
+        Ballot.objects.filter(
+            Q(seat__isnull=False) | Q(annotator=given_id("user")), comparison=given_id("comparison")
+        )
+        .order_by("revision")
+        .annotate(lapsed=LAPSED)
+    )
 )
 
 
-def lock_person(user: User) -> None:
-    """One claim or undo of a person at a time, so that two tabs do not get two comparisons."""
-    lock_person_and(user)
+def lock_person(user: User) -> datetime:
+    """One claim or undo of a person at a time, so that two tabs do not get two comparisons. Returns
+    the time by the database's clock."""
+    now, _ = lock_person_and(user)
+    return now
 
 
-def lock_person_and(user: User, *steps: Step) -> list[list[Any]]:
+def lock_person_and(user: User, *steps: Step) -> tuple[datetime, list[list[Any]]]:
     """`lock_person`, and what is asked once the lock is held."""
     locked, *found = together((_PERSON, {"user": user.pk}), *steps)
     if not locked:
         raise User.DoesNotExist
-    return found
+    return locked[0].now, found
 
 
 def lock_comparison(pk: int) -> Comparison:
@@ -123,11 +138,11 @@ def free_seat(comparison: Comparison) -> int | None:
         highest: int | None = held.aggregate(highest=Max("seat"))["highest"]
         following = 0 if highest is None else highest + 1
         return following if following < people else None
-    return _lowest(held, people)
+    return _lowest(held.annotate(lapsed=LAPSED), people)
 
 
 def free_seat_for(
-    user: User, comparison: Comparison, there: list[Ballot] | None = None
+    user: User, comparison: Comparison, there: list[Any] | None = None
 ) -> tuple[int | None, Ballot | None]:
     """`free_seat`, and the person's newest ballot there, of a locked comparison. `there`: what
     `BALLOTS` finds, if it was asked since the lock."""
@@ -141,12 +156,12 @@ def free_seat_for(
     return _lowest(held, wanted(comparison)), own
 
 
-def _lowest(held: Iterable[Ballot], people: int) -> int | None:
-    """The lowest seat below `people` that none of these holds; lapsed claims lose theirs."""
-    now = timezone.now()
+def _lowest(held: Iterable[Any], people: int) -> int | None:
+    """The lowest seat below `people` that none of these ballots holds; those that are `lapsed` lose
+    theirs."""
     lapsed, taken = [], set()
     for one in held:
-        if not one.outcome and one.expires_at <= now:
+        if one.lapsed:
             lapsed.append(one.pk)
         else:
             taken.add(one.seat)
@@ -164,10 +179,10 @@ def count(ballots: QuerySet[Ballot]) -> Coalesce:
     return Coalesce(Subquery(per_comparison.values("n")), 0)
 
 
-def taken(now: datetime) -> Coalesce:
+def taken() -> Coalesce:
     """Seats held by votes and live claims, of the comparison of the outer query."""
     held = Ballot.objects.filter(comparison=OuterRef("pk"), seat__isnull=False)
-    return count(held.filter(~Q(outcome="") | Q(expires_at__gt=now)))
+    return count(held.filter(~Q(outcome="") | Q(expires_at__gt=Now())))
 
 
 def _filled() -> Coalesce:

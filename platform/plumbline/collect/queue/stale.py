@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from plumbline.collect.models import Campaign, Comparison
@@ -31,7 +32,7 @@ def expired(campaign: Campaign) -> QuerySet[Comparison]:
 
 def gone() -> Q:
     """Stale, with votes missing."""
-    return Q(full=False, expires_at__isnull=False, expires_at__lte=timezone.now())
+    return Q(full=False, expires_at__isnull=False, expires_at__lte=Now())
 
 
 def bring_back(campaign: Campaign) -> int:

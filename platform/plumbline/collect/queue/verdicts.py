@@ -18,6 +18,10 @@ class TooLate(Refused):
     """The lease ended and somebody else has the seat."""
 
 
+class Capped(Refused):
+    """The campaign takes no more votes from this person for now."""
+
+
 class AlreadyCast(Refused):
     """This ballot holds another answer."""
 
