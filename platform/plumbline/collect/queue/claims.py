@@ -22,7 +22,7 @@ from plumbline.collect.queue import caps, gate, history, order, seats, training
 from plumbline.compiled import Compiled, given_id
 
 _USER, _CAMPAIGN = given_id("user"), given_id("campaign")
-_PLACE = Compiled(
+PLACE = Compiled(
     lambda: (
         Enrolment.objects.filter(campaign=_CAMPAIGN, user=_USER)
         .order_by()
@@ -97,7 +97,7 @@ def _lock_place(user: User, campaign: Campaign) -> Any:
     """The locked person's place, if they have one, with all that a claim asks of them, read at
     once: `open`, `last` and `teaches`; and `now`, by the database's clock."""
     asked = {"user": user.pk, "campaign": campaign.pk}
-    now, (places,) = seats.lock_person_and(user, (_PLACE, asked))
+    now, (places,) = seats.lock_person_and(user, (PLACE, asked))
     if not places:
         return None
     places[0].now = now
