@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, QuerySet
+from django.db.models import Exists, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -59,18 +59,15 @@ def last_said(user: User, campaign: Campaign) -> Ballot | None:
     return answers(user, campaign).order_by("-cast_at", "-claimed_at").first()
 
 
-def live_claims(
-    user: User | Given, campaign: Campaign | Given, now: Given | None = None
-) -> QuerySet[Ballot]:
-    """Open claims whose seat is held and whose lease runs, the newest first. `now`: by the
-    database's clock, as ever, where it is known already."""
+def live_claims(user: User | Given, campaign: Campaign | Given) -> QuerySet[Ballot]:
+    """Open claims whose seat is held and whose lease runs, the newest first."""
     return Ballot.objects.filter(
         annotator=user,
         comparison__campaign=campaign,
         outcome="",
         cast_at__isnull=True,  # as the outcome has it; this much is in an index
         seat__isnull=False,
-        expires_at__gt=now or Now(),
+        expires_at__gt=Now(),
     ).order_by("-claimed_at")
 
 
@@ -290,7 +287,15 @@ def count_votes(places: QuerySet[Enrolment]) -> None:
 def answers(user: User | Given, campaign: Campaign | Given) -> QuerySet[Ballot]:
     """The person's latest words in a campaign, skips included and withdrawals not."""
     mine = Ballot.objects.filter(annotator=user, comparison__campaign=campaign, outcome__in=SAID)
-    return mine.filter(~later_revision(said=True))
+    # Of each by itself: an anti-join may read the whole table to find the first of them.
+    newest = (
+        Ballot.objects.alias(person=F("annotator_id") + 0)
+        .filter(comparison=OuterRef("comparison"), person=OuterRef("annotator"))
+        .exclude(outcome="")
+        .order_by("-revision")
+        .values("revision")[:1]
+    )
+    return mine.filter(revision=Subquery(newest))
 
 
 def _latest(ballot: Ballot) -> Ballot:
