@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.chaos.journal import Command
 
-STALE_SECONDS = 8.0  # a gateway may go on with what it knew of an alias; a slow commit may be late
+STALE_SECONDS = 8.0  # a gateway on a busy machine may go on with what it knew of an alias
 VOTES = ("ranked", "all_bad", "absolute")
 
 
@@ -99,8 +99,8 @@ def streams(
     flips: Sequence[Mapping[str, Any]],
     texts: Mapping[str, Collection[str]],
 ) -> None:
-    """One answer, one policy, and that one current. `flips`: at, after, in their order; `texts`:
-    what each policy answers, where that is known."""
+    """One answer, one policy, and that one current. `flips`: at (of the commit), after, in their
+    order; `texts`: what each policy answers, where that is known."""
     for one in commands:
         if one.what != "stream":
             continue

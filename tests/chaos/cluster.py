@@ -54,6 +54,7 @@ class Cluster:
             "unix_socket_directories": self.folder,
             "max_wal_size": "1GB",
             "max_connections": 100,
+            "track_commit_timestamp": "on",  # a row's own time is of before its commit
         }
         options = [part for name, value in given.items() for part in ("-c", f"{name}={value}")]
         return [str(self.bin / "postgres"), "-D", str(self.data), *options]

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from django.db.models.expressions import RawSQL
+
 from tests.chaos import checker, ground
 from tests.chaos.journal import Command
 
@@ -19,14 +21,19 @@ def read(campaign: int) -> dict[str, Any]:
     from plumbline.policies.models import Deployment, Flip
 
     alias = Deployment.objects.get(project__slug="demo", alias="current")
-    flips = Flip.objects.filter(deployment=alias).order_by("pk").select_related("before", "after")
+    flips = (
+        Flip.objects.filter(deployment=alias)
+        .order_by("pk")
+        .select_related("before", "after")
+        .annotate(committed=RawSQL("pg_xact_commit_timestamp(policies_flip.xmin)", ()))
+    )
     return {
         "votes": _votes(campaign),
         "feedback": list(Feedback.objects.values_list("name", flat=True)),
         "exchanges": list(Exchange.objects.values_list("completion_id", flat=True)),
         "flips": [
             {
-                "at": one.at.timestamp(),
+                "at": one.committed.timestamp(),
                 "before": one.before and one.before.name,
                 "after": one.after.name,
                 "reason": one.reason,

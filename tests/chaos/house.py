@@ -235,11 +235,17 @@ class House:
         return done.stdout
 
     def verify(self) -> list[str]:
-        """What `manage.py verify` finds that is not as the database says."""
+        """What `manage.py verify` finds that is not as the database says. A run's folder without a
+        row is left over where whoever asked for the job was struck, and is thrown away in time."""
         command = manage("verify", "--json")
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True)
         assert done.stdout, done.stderr
-        return [f"{one['check']}: {one['sentence']}" for one in json.loads(done.stdout)["findings"]]
+        runs = str(self.home / "runs")
+        return [
+            f"{one['check']}: {one['sentence']}"
+            for one in json.loads(done.stdout)["findings"]
+            if not (one["check"] == "files" and one["about"].startswith(runs))
+        ]
 
     def logs(self, lines: int = 30) -> str:
         tails = []
