@@ -7,8 +7,9 @@ take turns, in a new order each round, for each number of clients, whole answers
 vLLM has half of the cores to itself and all else the others, as it would compute on a GPU; with
 `--shared` it shares all of them, and what the gateway spends is missing in vLLM. `ratio` is the
 lower of the two kinds' ratios of requests a second at 32 clients: of the medians over rounds.
-`added_p50_ms` is the larger of the two kinds' with one client. `streams_mb` is the resident memory
-of a gateway that holds a thousand streams of a slow engine open.
+`added_p50_ms` is the larger of the two kinds' with one client, of the prompts that both sides came
+to. `streams_mb` is the resident memory of a gateway that holds a thousand streams of a slow engine
+open.
 """
 
 from __future__ import annotations
@@ -109,16 +110,31 @@ def figures(turns: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def more_at_p50(mine: dict[str, Any], other: dict[str, Any]) -> float | None:
+    """What the middle answer takes longer in one turn than in another, in milliseconds, of the
+    prompts that both came to: how long an answer takes depends on its prompt before all."""
+    both = set(mine["prompts"]) & set(other["prompts"])
+    if not both:
+        return None
+    middles = []
+    for turn in (mine, other):
+        asked = zip(turn["prompts"], turn["took"], strict=True)
+        middles.append(statistics.median(took for prompt, took in asked if prompt in both))
+    return ms(middles[0] - middles[1])
+
+
 def compare(found: Sides) -> dict[str, Any]:
     sides = {side: figures(turns) for side, turns in found.items()}
     ours, theirs = sides["gateway"], sides["direct"]
-    pairs = zip(found["gateway"], found["direct"], strict=True)
+    pairs = list(zip(found["gateway"], found["direct"], strict=True))
     each = [mine["per_s"] / other["per_s"] for mine, other in pairs if other["per_s"]]
+    added = sorted(one for pair in pairs if (one := more_at_p50(*pair)) is not None)
     return {
         **sides,
         "ratio": round(ours["per_s"] / theirs["per_s"], 3),
         "ratios": [round(one, 3) for one in sorted(each)],
-        "added_p50_ms": round(ours["p50_ms"] - theirs["p50_ms"], 2),
+        "added_p50_ms": round(statistics.median(added), 2) if added else None,
+        "added_each_ms": added,
     }
 
 

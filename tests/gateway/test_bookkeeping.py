@@ -97,6 +97,55 @@ def test_a_hundred_requests_at_once_share_one_look_at_the_database(
     assert len(looks) == 1
 
 
+def _asked_for_a_second(query: Any, fresh: float = 0.2, every: float = 0.03) -> list[Any]:
+    """What somebody is told who asks the directory again and again, and when they asked."""
+
+    async def serve() -> list[Any]:
+        directory, told = Directory(), []
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            began = time.monotonic()
+            try:
+                answer = await directory.ask("key", query, fresh)
+            except OperationalError:
+                answer = None
+            told.append((answer, began))
+            await asyncio.sleep(every)
+        await directory.close()
+        return told
+
+    return asyncio.run(serve())
+
+
+def test_who_asks_again_and_again_hardly_waits_and_is_never_told_what_is_too_old() -> None:
+    def slow() -> float:
+        began = time.monotonic()
+        time.sleep(0.05)
+        return began
+
+    told = _asked_for_a_second(slow)
+    assert all(asked - began < 0.2 for began, asked in told)
+    waited = [asked for began, asked in told if began >= asked]
+    assert 1 <= len(waited) <= 3, "the first, and who comes after a standstill of this machine"
+    assert len({began for began, _ in told}) >= 4
+
+
+def test_a_look_ahead_that_fails_costs_nobody_an_answer_that_still_holds() -> None:
+    looks = 0
+
+    def now_and_then() -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise OperationalError("gone for a moment")
+        return looks
+
+    told = [answer for answer, _ in _asked_for_a_second(now_and_then)]
+    assert told.count(None) <= 1, "who asks between the failure and its being known"
+    assert told[0] == 1
+    assert told[-1] >= 4
+
+
 def test_a_database_that_is_away_is_503_and_asked_again_by_the_next_request(
     http: httpx.Client, current: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,7 +39,14 @@ from plumbline.gateway.live import LiveWriter
 from plumbline.gateway.metrics import Metrics
 from plumbline.gateway.readiness import AWAY, UP, Readiness
 from plumbline.gateway.routing import Way, find_way
-from plumbline.gateway.served import CLIENT_LEFT, Books, Served, Stream, unless_client_leaves
+from plumbline.gateway.served import (
+    CLIENT_LEFT,
+    Books,
+    Served,
+    Stream,
+    Whole,
+    unless_client_leaves,
+)
 from plumbline.gateway.shadows import Shadows, UnderWay
 from plumbline.gateway.storing import Store
 from plumbline.gateway.tracing import RequestId
@@ -121,7 +128,6 @@ class Gateway:
         caps.keep(caller.caps, asked)
         judge = await self.best.judge(caller.project) if asked.best_of > 1 else None
         id = request.state.id
-        self.directory.ask_ahead()
         way = await self._way(caller, asked)
         target = way.choose(caller, asked, id)
         name = ids.completion(end.kind, id, caller.project)
@@ -171,9 +177,7 @@ class Gateway:
             return Stream(served, chunks, self.books, request.state.headers, after)
         whole = self.engine.whole(end.path, body, id)
         answer = await unless_client_leaves(request.receive, whole)
-        reply = served.dress(answer)
-        self.books.close(served)
-        return JSONResponse(reply, headers=request.state.headers, background=after)
+        return Whole(served, answer, self.books, request.state.headers, after)
 
     async def _wait(self, request: Request, served: Served) -> None:
         """Until the gate is open; the request then goes where its model's name leads now."""

@@ -22,7 +22,7 @@ from plumbline.gateway.connections import (
     Silent,
     Trouble,
 )
-from plumbline.gateway.wire import ApiError
+from plumbline.gateway.wire import ApiError, no_constant
 
 RETRY_AFTER = 2  # seconds a client is asked to wait for an engine that is away
 DONE = b"[DONE]"
@@ -65,7 +65,7 @@ class Engine:
         """An answer in one piece. `id` is the request's, for the engine's log."""
         reply = await self._send(path, body, id)
         try:
-            answer = json.loads(await reply.read_all())
+            answer = json.loads(await reply.read_all(), parse_constant=no_constant)
         except Trouble as error:
             raise died(error) from error
         except ValueError as error:

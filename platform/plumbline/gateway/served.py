@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from plumbline.gateway import ids
@@ -164,6 +164,29 @@ class Books:
                 "streamed": served.asked.stream,
             },
         )
+
+
+class Whole(JSONResponse):
+    """An answer in one piece, recorded behind its last byte."""
+
+    def __init__(
+        self,
+        served: Served,
+        answer: Mapping[str, Any],
+        books: Books,
+        headers: Mapping[str, str],
+        background: BackgroundTask | None = None,
+    ) -> None:
+        super().__init__(served.dress(answer), headers=headers)
+        self._served, self._books, self._after = served, books, background
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._books.close(self._served)
+        if self._after is not None:
+            await self._after()
 
 
 class Stream(Response):

@@ -142,7 +142,7 @@ def _too_large() -> ApiError:
 
 def object_of(raw: bytes) -> dict[str, Any]:
     try:
-        data = json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_once)
+        data = json.loads(raw.decode(), parse_constant=no_constant, object_pairs_hook=_once)
         if b"\\u" in raw:  # the only way to write half a surrogate pair, which is no text
             json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
@@ -163,7 +163,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_constant(name: str) -> None:
+def no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number in JSON")
 
 

@@ -93,6 +93,7 @@ async def crowd(job: dict[str, Any]) -> dict[str, Any]:
     requests = requests_of(job)
     clients = [await connect(job) for _ in range(job["clients"])]
     took: list[float] = []
+    prompts: list[int] = []  # of each that was answered
     firsts: list[float] = []
     troubles: list[str] = []
     pieces = 0
@@ -101,13 +102,15 @@ async def crowd(job: dict[str, Any]) -> dict[str, Any]:
     async def one(client: Client, place: int) -> None:
         nonlocal pieces
         while time.perf_counter() - begun < job["seconds"]:
-            await asyncio.wait_for(client.ask(requests[place % len(requests)]), PATIENCE)
+            prompt = place % len(requests)
+            await asyncio.wait_for(client.ask(requests[prompt]), PATIENCE)
             place += len(clients)
             if trouble := client.trouble(job["stream"]):
                 troubles.append(trouble)
                 continue
             if time.perf_counter() - begun < job["seconds"]:
                 took.append(client.took)
+                prompts.append(prompt)
                 pieces += client.body.count(b"data: ")
                 if client.first is not None:
                     firsts.append(client.first)
@@ -117,7 +120,7 @@ async def crowd(job: dict[str, Any]) -> dict[str, Any]:
     for client in clients:
         assert client.transport is not None
         client.transport.close()
-    figures = {"took": took, "firsts": firsts, "pieces": pieces, "cpu": used}
+    figures = {"took": took, "prompts": prompts, "firsts": firsts, "pieces": pieces, "cpu": used}
     return {**figures, "failed": len(troubles), "failures": troubles[:3]}
 
 
