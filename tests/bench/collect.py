@@ -221,7 +221,7 @@ def main(arguments: Sequence[str]) -> None:
     asking.add_argument("--seconds", type=float, help="of voting, at each size")
     asked = asking.parse_args(arguments)
     asked.claims = asked.claims or (200 if asked.quick else 1500)
-    asked.seconds = asked.seconds or (6.0 if asked.quick else 60.0)
+    asked.seconds = asked.seconds or (6.0 if asked.quick else 45.0)
     sizes = asked.sizes or ([2_000, 40_000] if asked.quick else [10_000, 1_000_000])
     started, load_before = time.monotonic(), os.getloadavg()[0]
     database = Database()
