@@ -56,7 +56,9 @@ def test_factors_are_ordered_with_the_keyboard(site, browse, project, alice, fau
     up = page.get_by_role("button", name="Move Reading ease up")
     assert up.evaluate("one => one === document.activeElement")  # one can go on pressing
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('input[name=factor]').value == 'reading_ease'")
+    page.wait_for_function(
+        "() => document.querySelector('input[name=factor]').value == 'reading_ease'"
+    )
     page.get_by_label("Name").fill("Easy first")
     page.get_by_role("button", name="Make the judge").click()
     page.get_by_text("Easy first can judge now.").wait_for()
