@@ -290,7 +290,7 @@ def test_bad_data_gets_a_sentence(
         ({"algorithm": "ppo"}, "no algorithm 'ppo'"),
         ({"knobs": {"beta": -1}}, "beta must be above 0"),
         ({"references": {}}, "the job names no policy for reference"),
-        ({"start": ModelRef(base="/nowhere")}, "/nowhere is not a folder"),
+        ({"start": ModelRef(base="/nowhere")}, "'/nowhere' is not a folder"),
         ({"anchor": -1.0}, "anchor must be 0 or more, not -1.0"),
         ({"anchor": math.nan}, "anchor must be 0 or more, not nan"),
         ({"algorithm": "kto", "anchor": 1.0}, "KTO has no chosen answers for an anchor"),

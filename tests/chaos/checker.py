@@ -122,16 +122,17 @@ def streams(
             by = f"is {' or '.join(authors)}'s" if authors else "is no policy's"
             verdict.mixed.append(f"stream {one.key} is stamped {told['version']}; its text {by}")
         assert one.intent is not None
-        if not _was_current(told["version"], one.intent["at"], told["at"], flips):
+        if not _was_current(told["version"], one.intent["at"] - STALE_SECONDS, told["at"], flips):
             verdict.wrong.append(f"stream {one.key} is of {told['version']}, which was not current")
 
 
 def _was_current(
     version: str, began: float, ended: float, flips: Sequence[Mapping[str, Any]]
 ) -> bool:
+    """At some time between the two."""
     for n, flip in enumerate(flips):
         until = flips[n + 1]["at"] if n + 1 < len(flips) else float("inf")
-        if flip["after"] == version and flip["at"] <= ended and until >= began - STALE_SECONDS:
+        if flip["after"] == version and flip["at"] <= ended and until >= began:
             return True
     return False
 
@@ -162,8 +163,8 @@ def moves(
             verdict.doubled.append(f"move {one.key} was made {len(done)} times")
         if one.acked and not done:
             target, at = one.acks[0]["policy"], one.acks[0]["at"]
-            before = [flip["after"] for flip in flips if flip["at"] <= at]
-            if not before or before[-1] != target:
+            assert one.intent is not None
+            if not _was_current(target, one.intent["at"], at, flips):  # then there was none to make
                 verdict.lost.append(f"move {one.key} to {target} was acknowledged and is not there")
 
 

@@ -139,6 +139,10 @@ def test_moves_are_a_chain_and_each_is_made_once():
     assert moved(command("m1", "ack", what="move", policy="p1")).kept
     assert moved(command("m2", "ack", what="move", policy="p1")).kept  # it was there already
     assert moved(command("m2", "ack", what="move", policy="p2")).lost
+    away = [*FLIPS, {"at": 100.5, "before": "p1", "after": "p2", "reason": "a round's"}]
+    assert moved(command("m2", "ack", what="move", policy="p1"), away, "p2").kept
+    away[-1]["at"] = 99.5  # before the move was meant
+    assert moved(command("m2", "ack", what="move", policy="p1"), away, "p2").lost
     assert moved(command("m1", what="move"), points_at="base").wrong
     twice = [*FLIPS, {"at": 95.0, "before": "p1", "after": "p1", "reason": "move m1"}]
     assert moved(command("m1", what="move"), twice).doubled
