@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import uvloop
+
 from tests.ports import free_port
 
 T = TypeVar("T")
@@ -85,7 +87,7 @@ class Proxy:
         self.toxics: list[Toxic] = []
         self._chance = random.Random(seed)
         self._links: set[_Link] = set()
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._changed = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -220,17 +222,25 @@ class Proxy:
     async def _relay(
         self, link: _Link, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        """Both ends of a way: reading notes when a piece came, so that latency is no bandwidth."""
+        """Both ends of a way: reading notes when a piece came, so that latency is no bandwidth. It
+        passes the piece on itself where none waits and there is no toxic."""
         pieces: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(WAITING)
+        waiting = 0  # pieces that the other end has not passed on yet
 
         async def read() -> None:
+            nonlocal waiting
             data = b"?"
             while data:
                 try:
                     data = await reader.read(PIECE)
+                    if data and not waiting and not self.toxics:
+                        writer.write(data)
+                        await writer.drain()
+                        continue
                 except OSError:
                     link.end()
                     data = b""
+                waiting += 1
                 await pieces.put((self._loop.time(), data))
 
         reading = asyncio.create_task(read())
@@ -242,6 +252,7 @@ class Proxy:
                     return
                 for piece in self._sliced(way, data):
                     await self._pass(link, way, came, piece, writer)
+                waiting -= 1
         except OSError:
             link.end()
         finally:

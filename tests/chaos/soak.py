@@ -104,7 +104,8 @@ def streams(seed: int, share: float) -> tuple[dict[str, Any], bool]:
 
 def load(seed: int, seconds: float) -> tuple[dict[str, Any], bool]:
     plan = Plan(seed, faults=10**6, seconds=seconds, voters=24, streamers=1, vote_pause=0.0)
-    plan.comparisons, plan.move_pause, plan.gap = 200_000, 20.0, (FAULT_EVERY - 4, FAULT_EVERY)
+    plan.comparisons, plan.move_pause, plan.gap = 300_000, 20.0, (FAULT_EVERY - 4, FAULT_EVERY)
+    plan.stream_pause = 1.0  # enough for faults to find answers under way
     outcome = _tell(plan)
     calm = [
         took

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import threading
 import time
 
+import psutil
 import pytest
 from django.db import connection
 
@@ -41,6 +43,8 @@ def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_time(
     job = fleet.submit("deaf", steps=1000, pause=0.05)
     watch = in_background(claims.claim("cpu", "w"))
     wait_until((job.folder / "steps.txt").exists)
+    child = psutil.Process(int((job.folder / "child.pid").read_text()))
+    assert child.nice() == os.nice(0) + 10  # gives way to what serves people
     dispatch.cancel(job)
     watch.join(timeout=20)
     job.refresh_from_db()

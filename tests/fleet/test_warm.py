@@ -23,7 +23,7 @@ import numpy
 said = json.dumps({
     "name": __name__, "argv": sys.argv[1:], "session": os.getsid(0) == os.getpid(),
     "draws": [random.random(), float(numpy.random.rand())], "input": sys.stdin.read(),
-    "loaded_by": os.getppid(), "secret": os.environ.get("SECRET"),
+    "loaded_by": os.getppid(), "nice": os.nice(0), "secret": os.environ.get("SECRET"),
 })
 os.write(1, said.encode() + b"\\n")  # at once: another fork writes to the same file
 """
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[warm.Nursery]:
-    monkeypatch.setattr(warm, "PROGRAM", (sys.executable, "-m", "align.warm", "numpy"))
+    monkeypatch.setattr(warm, "PROGRAM", (*warm.PROGRAM[: -len(warm.LIBRARIES)], "numpy"))
     nursery = warm.Nursery()
     yield nursery
     nursery.close()
@@ -76,6 +76,7 @@ def test_a_fork_is_like_a_program_started_for_the_job(start, folder) -> None:
     told.sort(key=lambda one: -len(one["argv"]))
     assert [one["argv"] for one in told] == [["a", "b c"], []]
     assert all(one["name"] == "__main__" and one["session"] for one in told)
+    assert all(one["nice"] == os.nice(0) + 10 for one in told)
     assert all(one["input"] == "" and one["secret"] is None for one in told)
     assert told[0]["loaded_by"] == told[1]["loaded_by"]
     assert not set(told[0]["draws"]) & set(told[1]["draws"])

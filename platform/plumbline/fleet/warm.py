@@ -22,7 +22,8 @@ from typing import IO
 log = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "peft")  # with them comes transformers
-PROGRAM = (sys.executable, "-m", "align.warm", *LIBRARIES)
+GENTLY = ("nice", "-n", "10")  # pages and answers of the same machine come before jobs
+PROGRAM = (*GENTLY, sys.executable, "-m", "align.warm", *LIBRARIES)
 
 
 class Forked:
