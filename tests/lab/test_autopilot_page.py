@@ -58,11 +58,14 @@ def test_switching_it_on_stores_the_budget_and_says_who_did(researcher, found):
 
 
 def test_a_decision_is_shown_with_its_evidence(researcher, found, alice):
-    autopilot.change(found, alice, {"on": True, "most_gpu_hours": 0.0, "most_votes": 10})
+    rules = {"most_gpu_hours": 0.0, "most_votes": 10, "most_kl": 8.5}
+    autopilot.change(found, alice, {"on": True, **rules})
     autopilot.goes_on(found, found.rounds.get())
     for page in (researcher.get(address(found)), researcher.get(address(found, "autopilot/"))):
         assert "0 votes are given of 10; a round like the last one takes 0 more" in text(page)
         assert "1 of the 2 measured rounds that this rule looks at have ended" in text(page)
+        for name in ("Votes", "GPU hours", "KL to base"):
+            assert f"<strong>{name}</strong>" in text(page), name
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ register = template.Library()
 register.filter("purpose", purpose)
 Figure = float | None | Literal[""]  # "" is what a template makes of a path that leads nowhere
 NONE = "–"
+WITH_CAPITALS = {"kl": "KL to base", "gpu hours": "GPU hours"}
 
 WIDTH = 120  # of the interval's picture, in its own units
 
@@ -66,6 +67,12 @@ def duration(seconds: Figure) -> str:
         return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+@register.filter
+def check_name(name: str) -> str:
+    """What a gate or a stop rule looks at, as a heading: "Win rate", "KL to base"."""
+    return WITH_CAPITALS.get(name) or name[:1].upper() + name[1:]
 
 
 @register.filter
