@@ -10,6 +10,7 @@
 #   make soak     the same for a night, in parts: SOAK="points streams load story"
 #   make engine   vLLM in an environment of its own, for `make demo ENGINE=vllm`
 #   make up       production's processes, by docker compose
+#   make lock     the newest versions of what Plumbline is installed with, and their hashes
 # Settings given as NAME=value (PORT=8010, ENGINE=vllm, ONCE=1, BASE=folder, STRICT=1, PLUMBLINE_HOME=
 # folder) reach the programs by the environment; make sees to that.
 
@@ -19,11 +20,13 @@ VLLM_VERSION := 0.32.0
 AXE_VERSION := 4.14.1
 MORE_INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 PIP := .venv/bin/python -m pip --quiet --quiet --disable-pip-version-check
+LOCK := platform/requirements.lock
+INSTALL := $(PIP) install --constraint .venv/locked.txt $(MORE_INDEX)
 
 # What one process has compiled the next one reads: a test starts hundreds of them.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check audit bench chaos soak engine up
+.PHONY: demo test check audit bench chaos soak engine up lock
 
 demo: .venv/installed
 	@exec .venv/bin/python manage.py demo $(if $(ONCE),--once) $(if $(BASE),--base $(BASE))
@@ -79,6 +82,13 @@ engine: .venv-vllm/installed
 up:
 	docker compose up --build
 
+# hatchling and editables are what builds Plumbline itself.
+lock: .venv/bin/python
+	@$(PIP) install uv
+	@{ sed '/^[^#]/,$$d' $(LOCK); printf 'hatchling\neditables\n' | .venv/bin/uv pip compile --quiet \
+		--generate-hashes --universal --python-version 3.11 --upgrade --no-annotate --no-header \
+		pyproject.toml -; } > $(LOCK).new && mv $(LOCK).new $(LOCK)
+
 .venv/bin/python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "Plumbline needs Python 3.11, and there is no $(PYTHON) here; install it, or say where" \
@@ -88,14 +98,18 @@ up:
 		echo "Plumbline needs Python 3.11, and $(PYTHON) is another version."; exit 1; }
 	@$(PYTHON) -m venv .venv
 
-.venv/installed: pyproject.toml | .venv/bin/python
+# The versions alone: an index of CPU wheels may hold the same version in another file.
+.venv/locked.txt: $(LOCK) | .venv/bin/python
+	@sed -n 's/^\([a-z0-9.-]*==[^ ;\\]*\).*/\1/p' $(LOCK) > $@
+
+.venv/installed: pyproject.toml .venv/locked.txt | .venv/bin/python
 	@echo "Installing Plumbline with PyTorch: minutes, once (TORCH_INDEX= names an index of CPU wheels)"
-	@$(PIP) install $(MORE_INDEX) --editable ".[gpu,embedded]"
+	@$(INSTALL) --editable ".[gpu,embedded]"
 	@touch $@
 
 .venv/installed-test: .venv/installed
 	@echo "Installing what the tests need"
-	@$(PIP) install $(MORE_INDEX) --editable ".[gpu,embedded,test]"
+	@$(INSTALL) --editable ".[gpu,embedded,test]"
 	@$(MAKE) --no-print-directory .venv/axe/package/axe.min.js || \
 		echo "Without axe-core (npm) the accessibility tests are skipped; make test tries again"
 	@touch $@
