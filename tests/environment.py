@@ -84,6 +84,7 @@ def _settle() -> None:
     os.environ["PLUMBLINE_HOME"] = home
     os.environ.pop("DATABASE_URL", None)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # suites and what they start share few cores
+    os.environ["JOB_NICE"] = "0"  # and one suite's jobs wait for no other suite
     if _wants_postgres(sys.argv):
         cluster = Postgres()
         cluster.start()

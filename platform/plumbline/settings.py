@@ -349,6 +349,8 @@ GPUS = env(
 ENGINE_GPUS = env("ENGINE_GPUS", "none")
 # Jobs without a GPU are forked from a process that has loaded their libraries (some 400 MB).
 WARM_JOBS = sys.platform == "linux" and env_bool("WARM_JOBS", True)
+# How far jobs stand back for what else their machine does, pages and answers before all; 0: not.
+JOB_NICE = env_int("JOB_NICE", 10)
 TICK_SECONDS = env_int("TICK_SECONDS", 1)
 # What an hour of a GPU costs, in the currency of each project; "": nobody knows, nothing is priced.
 GPU_HOUR_PRICE = env_price("GPU_HOUR_PRICE")

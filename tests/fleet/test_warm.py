@@ -69,14 +69,15 @@ def said(folder: Path) -> str:
     return (folder / "output").read_text()
 
 
-def test_a_fork_is_like_a_program_started_for_the_job(start, folder) -> None:
+def test_a_fork_is_like_a_program_started_for_the_job(start, folder, settings) -> None:
+    settings.JOB_NICE = 7
     first, second = start("says", "a", "b c"), start("says")
     assert (first.wait(60), second.wait(60)) == (0, 0)
     told = [json.loads(line) for line in said(folder).splitlines()]
     told.sort(key=lambda one: -len(one["argv"]))
     assert [one["argv"] for one in told] == [["a", "b c"], []]
     assert all(one["name"] == "__main__" and one["session"] for one in told)
-    assert all(one["nice"] == os.nice(0) + 10 for one in told)
+    assert all(one["nice"] == os.nice(0) + 7 for one in told)
     assert all(one["input"] == "" and one["secret"] is None for one in told)
     assert told[0]["loaded_by"] == told[1]["loaded_by"]
     assert not set(told[0]["draws"]) & set(told[1]["draws"])
@@ -119,7 +120,9 @@ def test_another_environment_is_loaded_anew(start, folder) -> None:
 
 OWNER = """
 import os, sys, time
+from django.conf import settings
 from plumbline.fleet import warm
+settings.configure(JOB_NICE=0)
 warm.PROGRAM = (sys.executable, "-m", "align.warm", "json")
 with open(sys.argv[1], "ab") as output:
     process = warm.nursery.start(["sleeps"], output, dict(os.environ))

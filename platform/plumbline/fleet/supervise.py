@@ -26,7 +26,7 @@ from align.tether import tethered
 from plumbline.fleet import claims, devices
 from plumbline.fleet.models import Job
 from plumbline.fleet.reports import Reports
-from plumbline.fleet.warm import GENTLY, Forked, nursery
+from plumbline.fleet.warm import Forked, gently, nursery
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _begin(job: Job, gpus: Sequence[str], output: IO[bytes]) -> subprocess.Popen
     if _starts_warm(job, gpus, processes):
         return nursery.start([jobs.MODULES[job.kind], str(job.folder)], output, environment)
     return subprocess.Popen(
-        tethered(*GENTLY, *program(job, processes), by=signal.SIGKILL),
+        tethered(*gently(*program(job, processes)), by=signal.SIGKILL),
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

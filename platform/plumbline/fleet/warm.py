@@ -19,11 +19,17 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+from django.conf import settings
+
 log = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "peft")  # with them comes transformers
-GENTLY = ("nice", "-n", "10")  # pages and answers of the same machine come before jobs
-PROGRAM = (*GENTLY, sys.executable, "-m", "align.warm", *LIBRARIES)
+PROGRAM = (sys.executable, "-m", "align.warm", *LIBRARIES)
+
+
+def gently(*command: str) -> list[str]:
+    """The command line that runs a job's program behind what else this machine does."""
+    return ["nice", "-n", str(settings.JOB_NICE), *command]
 
 
 class Forked:
@@ -109,7 +115,7 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                PROGRAM,
+                gently(*PROGRAM),
                 stdin=theirs.fileno(),
                 # A library that asks whether there is a GPU must not begin CUDA before a fork.
                 env={**environment, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
