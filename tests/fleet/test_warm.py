@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def nursery(monkeypatch: pytest.MonkeyPatch) -> Iterator[warm.Nursery]:
-    monkeypatch.setattr(warm, "PROGRAM", (*warm.PROGRAM[: -len(warm.LIBRARIES)], "numpy"))
+    monkeypatch.setattr(warm, "PROGRAM", (sys.executable, "-m", "align.warm", "numpy"))
     nursery = warm.Nursery()
     yield nursery
     nursery.close()
