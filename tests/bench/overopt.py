@@ -42,7 +42,7 @@ class Size:
     spare: int = 1
     rounds: dict[str, Any] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
-    followed: int = 3
+    followed: int = 5
 
 
 FULL = Size((16, 17, 18, 19, 20), 800, 180, 256, 3, 2)  # seeds to 15: settings were chosen there

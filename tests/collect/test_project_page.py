@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from plumbline.collect import queue
+from plumbline.collect import queue, views
 from plumbline.collect.models import Ballot
 from plumbline.policies.models import Deployment, Policy
 from tests.comparisons import open_campaign
@@ -51,6 +52,25 @@ def test_the_overview_asks_few_questions(project, alice, client_for, django_asse
     client = client_for(alice)
     with django_assert_max_num_queries(28):
         client.get("/p/alpha/")
+
+
+def test_an_open_campaign_stays_in_sight_however_many_have_closed_since(
+    project, alice, bob, client_for
+):
+    asked = open_campaign(project, comparisons=1)
+    now = timezone.now()
+    rounds = [open_campaign(project, comparisons=0) for _ in range(views.SHOWN)]
+    for age, closed in enumerate(rounds):
+        closed.closed_at = now - timedelta(hours=age)
+        closed.save()
+    page = text(client_for(bob), "/p/alpha/")
+    places = [page.index(f">{one.name}<") for one in (asked, *rounds[:-1])]
+    assert places == sorted(places), "what is open, then what closed last"
+    assert f">{rounds[-1].name}<" not in page
+    assert "There are more" in page
+    assert "all campaigns" in text(client_for(alice), "/p/alpha/")
+    rounds[-1].delete()
+    assert "There are more" not in text(client_for(bob), "/p/alpha/")
 
 
 def test_a_campaign_shows_its_guidelines_and_a_way_in(campaign, bob, client_for):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.db.models import Prefetch, Q
+from django.db.models import F, Prefetch, Q
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,6 +16,8 @@ from plumbline.collect.ballots import SeeOther, campaign_of
 from plumbline.collect.queue import training
 from plumbline.permissions import PlumblineRequest
 
+SHOWN = 50  # campaigns on a project's page
+
 
 def project(request: PlumblineRequest) -> HttpResponse:
     """Campaigns with one's own progress; for researchers also what is served and what runs."""
@@ -23,15 +25,18 @@ def project(request: PlumblineRequest) -> HttpResponse:
     if request.role == Role.ANNOTATOR:
         here = request.user.enrolments.filter(left_at=None).values("campaign")
         every = every.filter(Q(invited_only=False) | Q(pk__in=here))
-    campaigns = list(every[:50])
+    # Open ones first, so that none is lost among those that closed since.
+    every = every.order_by(F("closed_at").desc(nulls_first=True), "-created_at")
+    campaigns = list(every[: SHOWN + 1])
     open_ones = [
         (campaign, queue.seen(request.user, campaign))
-        for campaign in campaigns
+        for campaign in campaigns[:SHOWN]
         if campaign.closed_at is None
     ]
     context: dict[str, Any] = {
         "campaigns": sorted(open_ones, key=lambda one: one[1].left == 0),  # something to do first
-        "closed": [campaign for campaign in campaigns if campaign.closed_at is not None],
+        "closed": [one for one in campaigns[:SHOWN] if one.closed_at is not None],
+        "more": len(campaigns) > SHOWN,
     }
     if request.role != Role.ANNOTATOR:
         deployments = request.project.deployments.select_related("policy", "previous")

@@ -1,8 +1,9 @@
 """Gold against KL when DPO follows a reward model round after round: alone, or by a reading.
 
 The rounds are the alignment bench's, without people: fresh answers, the proxy's best against its
-worst, DPO with little to hold it and no anchor, so that KL rises. The proxies stay as they are;
-retraining them on the policy's own answers is the product's remedy, and would hide what is asked.
+worst, DPO with the anchor that the product's rounds have, so that KL rises by a few nats a round.
+The proxies stay as they are; retraining them on the policy's own answers is the product's remedy,
+and would hide what is asked.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ READINGS = ("worst case",)
 class Rounds:
     """How far policies are taken, and what they are measured on."""
 
-    rounds: int = 4
-    questions: int = 120
-    candidates: int = 4
-    alone: int = 1  # members that are followed alone, each in turn
+    rounds: int = 5
+    questions: int = 240
+    candidates: int = 8
+    alone: int = 2  # members that are followed alone, each in turn
     beta: float = 0.1
-    learning_rate: float = 1.5e-3
+    anchor: float = 10.0  # without it policies run to hundreds of nats, or to one answer
+    learning_rate: float = 4e-3
     epochs: int = 3
     heldout: int = 80
     answers: int = 3
@@ -51,7 +53,7 @@ class Rounds:
             candidates=self.candidates,
             other_temperature=None,
             selection="random",
-            anchor=0.0,
+            anchor=self.anchor,
             learning_rate=self.learning_rate,
             epochs=self.epochs,
             batch_size=8,

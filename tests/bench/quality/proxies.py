@@ -46,7 +46,7 @@ class Recipe:
     doubted: int = 150
     mode: Literal["lora", "full"] = "full"
     learning_rate: float = 4e-3
-    epochs: int = 2
+    epochs: int = 5  # as Coste et al. have it for small models
     batch: int = 32
 
 
