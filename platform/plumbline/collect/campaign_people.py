@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db import IntegrityError, transaction
-from django.db.models import Count
+from django.db.models import Count, F
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -114,7 +114,9 @@ def _join(request: HttpRequest, invited: CampaignInvitation, user: User) -> Http
 
 
 def _people(request: PlumblineRequest, row: Campaign, link: str = "") -> HttpResponse:
-    places = row.enrolments.select_related("user").order_by("left_at", "user__username")
+    places = row.enrolments.select_related("user").order_by(
+        F("left_at").asc(nulls_first=True), "user__username"
+    )
     page = Paginator(places, A_PAGE).get_page(request.GET.get("page"))
     here = [place.user_id for place in page.object_list]
     cast = Ballot.objects.filter(

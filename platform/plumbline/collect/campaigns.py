@@ -8,7 +8,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count
+from django.db.models import Count, F
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -26,7 +26,7 @@ A_PAGE = 25
 def campaigns(request: PlumblineRequest) -> HttpResponse:
     """All campaigns of the project, those that take votes first."""
     found = Campaign.objects.filter(project=request.project).order_by(
-        "closed_at", "-created_at", "-pk"
+        F("closed_at").desc(nulls_first=True), "-created_at", "-pk"
     )
     page = Paginator(found, A_PAGE).get_page(request.GET.get("page"))
     here = [one.pk for one in page.object_list]

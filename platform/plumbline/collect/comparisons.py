@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -219,7 +219,7 @@ def flags(request: PlumblineRequest, campaign: int) -> HttpResponse:
     found = Flag.objects.filter(ballot__comparison__campaign=row).select_related(
         "ballot__annotator", "ballot__comparison__prompt", "resolved_by"
     )
-    page = Paginator(found.order_by("resolved_at", "-raised_at"), A_PAGE)
+    page = Paginator(found.order_by(F("resolved_at").desc(nulls_first=True), "-raised_at"), A_PAGE)
     context = {
         **campaigns.frame(row, "flags"),
         "page": page.get_page(request.GET.get("page")),

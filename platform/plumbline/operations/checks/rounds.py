@@ -54,7 +54,8 @@ class RoundsCheck(Check):
         now = timezone.now()
         if begun is None or now - begun.started_at < LONG or open_jobs.exists():
             return
-        last = Job.objects.filter(asked_by__round=round).order_by("-finished_at").first()
+        ended = Job.objects.filter(asked_by__round=round, finished_at__isnull=False)
+        last = ended.order_by("-finished_at").first()
         if last is not None and last.finished_at and now - last.finished_at < LONG:
             return
         trouble = round.error.strip().rsplit("\n", 1)[-1]
