@@ -49,9 +49,22 @@ function failure(status) {
   return "Not saved: the server had a problem. What you chose is still here; try again.";
 }
 
+/* On a narrow screen a bar of tabs scrolls; where one is, is in sight. */
+function showWhereOneIs() {
+  for (const bar of document.querySelectorAll(".places, .filters")) {
+    const tab = bar.querySelector("[aria-current]");
+    if (!tab || bar.scrollWidth <= bar.clientWidth) continue;
+    const [inner, outer] = [tab.getBoundingClientRect(), bar.getBoundingClientRect()];
+    bar.scrollLeft += inner.left - outer.left - (bar.clientWidth - inner.width) / 2;
+  }
+}
+
 showTheme(storedTheme());
 
-document.addEventListener("DOMContentLoaded", () => showTheme(storedTheme()));
+document.addEventListener("DOMContentLoaded", () => {
+  showTheme(storedTheme());
+  showWhereOneIs();
+});
 
 document.addEventListener("click", (event) => {
   if (event.target.closest("[data-theme-toggle]")) nextTheme();

@@ -138,3 +138,18 @@ def test_one_leaves_a_campaign_after_a_second_look(site, browse, project, bob):
     page.get_by_text("You have left").wait_for()
     page.goto(f"/p/alpha/campaigns/{campaign.pk}/")
     assert page.get_by_role("heading", name="You have left this campaign.").count() == 1
+
+
+def test_on_a_narrow_screen_the_tab_that_one_is_on_is_in_sight(site, browse, project, alice):
+    campaign = open_campaign(project)
+    page = browse(alice, width=390)
+    for path, bar in (
+        ("evolve/", ".places"),
+        ("keys/", ".places"),
+        (f"campaigns/{campaign.pk}/versions/", ".filters"),
+    ):
+        page.goto(f"/p/alpha/{path}")
+        tab = page.locator(f"{bar} [aria-current]").bounding_box()
+        assert 0 <= tab["x"]
+        assert tab["x"] + tab["width"] <= 390
+        assert page.evaluate("window.scrollY") == 0
