@@ -150,6 +150,6 @@ def test_on_a_narrow_screen_the_tab_that_one_is_on_is_in_sight(site, browse, pro
     ):
         page.goto(f"/p/alpha/{path}")
         tab = page.locator(f"{bar} [aria-current]").bounding_box()
-        assert 0 <= tab["x"]
+        assert tab["x"] >= 0
         assert tab["x"] + tab["width"] <= 390
         assert page.evaluate("window.scrollY") == 0
