@@ -45,7 +45,7 @@ class Size:
     followed: int = 5
 
 
-FULL = Size((16, 17, 18, 19, 20), 800, 180, 256, 3, 2)  # seeds to 15: settings were chosen there
+FULL = Size((16, 17, 18, 19, 20), 800, 180, 256, 3, 2)  # settings were chosen on other seeds
 QUICK = Size(
     (1,),
     120,
